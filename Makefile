@@ -1,0 +1,30 @@
+# What people and CI run. Every target works on a machine with Rust, make and a C compiler.
+
+.PHONY: run test lint fmt bench deny
+
+# The demo: a simulated model API with the cache in front. No key, no network.
+run:
+	cargo run --release --package cache-server -- demo
+
+# All targets at once: the black-box tests run the binaries that this builds.
+test:
+	cargo build --workspace --all-targets --locked
+	cargo test --workspace --locked
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked --document-private-items
+
+fmt:
+	cargo fmt --all
+
+# Ratios side by side in one run; prints a table.
+bench:
+	cargo build --release --locked --package cache-server --package cache-server-benches
+	cargo run --release --locked --package cache-server-benches
+
+# Licences, bans and sources of all dependencies. Installs cargo-deny where it is missing.
+deny:
+	command -v cargo-deny >/dev/null || cargo install cargo-deny --locked
+	cargo deny check bans licenses sources

@@ -1,0 +1,78 @@
+//! Health, readiness, metrics and stats. All of it reads; nothing here changes state.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::IntoResponse;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use serde::Serialize;
+
+use crate::app::App;
+use crate::telemetry::{Levels, Outcome, Totals};
+
+/// `GET /healthz`: the process is alive.
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// `GET /readyz`: it takes requests. 503 once it drains, so that a load balancer looks elsewhere.
+pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
+    if app.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+/// `GET /metrics`: in Prometheus' text format.
+pub async fn metrics(State(app): State<Arc<App>>) -> impl IntoResponse {
+    let text = app.telemetry.render(&app.levels());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text)
+}
+
+/// `GET /stats`: the totals since start, as JSON.
+pub async fn stats(State(app): State<Arc<App>>) -> impl IntoResponse {
+    Json(Stats::of(&app))
+}
+
+/// What `/stats` shows.
+#[derive(Debug, Serialize)]
+pub struct Stats {
+    version: &'static str,
+    uptime_seconds: u64,
+    /// Hits among all that could have been hits, 0 to 1.
+    hit_ratio: f64,
+    #[serde(flatten)]
+    totals: Totals,
+    #[serde(flatten)]
+    levels: Levels,
+}
+
+impl Stats {
+    /// Reads the totals and levels now.
+    #[must_use]
+    pub fn of(app: &App) -> Stats {
+        let totals = app.telemetry.totals();
+        Stats {
+            version: env!("CARGO_PKG_VERSION"),
+            uptime_seconds: app.started.elapsed().as_secs(),
+            hit_ratio: hit_ratio(&totals),
+            levels: app.levels(),
+            totals,
+        }
+    }
+}
+
+/// Answers that were not paid for, among all that the cache was asked for.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "a ratio for people; counts stay below 2^53")]
+pub fn hit_ratio(totals: &Totals) -> f64 {
+    let saved = [Outcome::Hit, Outcome::Stale, Outcome::Collapsed]
+        .map(|outcome| totals.ended(outcome))
+        .iter()
+        .sum::<u64>();
+    let asked = saved + totals.ended(Outcome::Miss);
+    if asked == 0 { 0.0 } else { saved as f64 / asked as f64 }
+}

@@ -1,0 +1,3 @@
+//! What is ours to answer: the admin listener's addresses.
+
+pub mod admin;

@@ -1,0 +1,87 @@
+//! The cap on bytes held in memory for requests and answers under way.
+//!
+//! Whoever buffers reserves first and gives back by dropping the reservation, so that the sum
+//! of all request bodies and flights never passes `buffered_bytes_max`. Reserving never waits:
+//! at the cap a request is refused (503) and a flight stops recording.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The process-wide cap.
+#[derive(Debug)]
+pub struct Budget {
+    held: AtomicUsize,
+    bytes_max: usize,
+}
+
+impl Budget {
+    /// A budget of `bytes_max` bytes.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Arc<Budget> {
+        Arc::new(Budget { held: AtomicUsize::new(0), bytes_max })
+    }
+
+    /// Bytes reserved now.
+    #[must_use]
+    pub fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
+    /// An empty reservation, to be grown.
+    #[must_use]
+    pub fn open(self: &Arc<Self>) -> Reservation {
+        Reservation { budget: Arc::clone(self), bytes: 0 }
+    }
+}
+
+/// Bytes held against the budget; given back when dropped.
+#[derive(Debug)]
+pub struct Reservation {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Reservation {
+    /// Reserves `more` bytes, or changes nothing and says `false` when that would pass the cap.
+    #[must_use]
+    pub fn grow(&mut self, more: usize) -> bool {
+        let taken = self.budget.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |held| {
+            held.checked_add(more).filter(|sum| *sum <= self.budget.bytes_max)
+        });
+        if taken.is_ok() {
+            self.bytes += more;
+        }
+        taken.is_ok()
+    }
+
+    /// Gives `fewer` bytes back; never more than are held.
+    pub fn shrink(&mut self, fewer: usize) {
+        let fewer = fewer.min(self.bytes);
+        self.bytes -= fewer;
+        self.budget.held.fetch_sub(fewer, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cap_is_exact_and_a_dropped_reservation_gives_back() {
+        let budget = Budget::new(10);
+        let mut first = budget.open();
+        let mut second = budget.open();
+        assert!(first.grow(6) && second.grow(4));
+        assert!(!second.grow(1), "eleven bytes must not fit into ten");
+        drop(first);
+        assert!(second.grow(6));
+        second.shrink(100);
+        assert_eq!(budget.held(), 0);
+    }
+}

@@ -1,0 +1,476 @@
+//! The entry: one stored answer, and its binary form.
+//!
+//! The form is versioned and checksummed. Whatever reads one back gets the whole entry as it
+//! was written, or an error that every tier treats as a miss: an unknown version, a cut, a
+//! flipped bit. The prompt is not in it.
+//!
+//! ```text
+//! version u8 · head length u32 · body length u64 · head · body · checksum (16 bytes)
+//! ```
+//! Integers are little-endian; the checksum is BLAKE3, cut to 16 bytes, over all that is
+//! before it. The head holds every field but the body, each of fixed size or length-prefixed.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use keyspec::Key;
+
+use crate::cache::freshness::Ends;
+use crate::clock::Timestamp;
+
+/// The version that this build writes, and the only one that it reads.
+pub const FORMAT_VERSION: u8 = 1;
+
+/// A head larger than this is refused on both sides: header blocks are bounded long before.
+const HEAD_BYTES_MAX: usize = 1 << 20;
+const PRELUDE_BYTES: usize = 1 + 4 + 8;
+const CHECKSUM_BYTES: usize = 16;
+
+/// One stored answer with all that is needed to judge, replay and purge it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The key that it answers; compared on every read.
+    pub key: Key,
+    /// The tenant's label, for operators. Never a credential.
+    pub tenant: Box<str>,
+    /// The route's name, such as `openai.embeddings`.
+    pub route: Box<str>,
+    /// The model that answered, where the answer names one.
+    pub model: Option<Box<str>>,
+    /// The answer's status.
+    pub status: StatusCode,
+    /// The fields that every caller may see.
+    pub headers: HeaderMap,
+    /// The answer's bytes, unchanged.
+    pub body: Bytes,
+    /// When it was stored.
+    pub stored: Timestamp,
+    /// When the upstream generated it, as well as that is known.
+    pub generated: Timestamp,
+    /// Its age in seconds when it came (RFC 9111 section 4.2.3).
+    pub initial_age_s: u32,
+    /// Until when it may be used, and how.
+    pub ends: Ends,
+    /// Hashes of what a purge order may name: URL, route, tenant, model, tags.
+    pub selectors: Box<[Selector]>,
+    /// The newest purge order applied on this node when the fill began.
+    pub purge_sequence: u64,
+    /// The upstream's own id of the exchange, for operators alone.
+    pub upstream_request_id: Option<Box<str>>,
+    /// From asking the upstream to the end of its answer, in milliseconds.
+    pub upstream_time_ms: u32,
+    /// What the upstream charged for.
+    pub usage: Usage,
+    /// Reserved for compression; 0 is the identity.
+    pub encoding: u8,
+    /// Reserved for encryption at rest; 0 is none.
+    pub key_id: u32,
+}
+
+/// Tokens as the upstream counted them. What is missing or no whole number counts as zero.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens read, those of the provider's own prompt cache included.
+    pub input_tokens: u64,
+    /// Tokens written, reasoning included.
+    pub output_tokens: u64,
+}
+
+impl Usage {
+    /// The tokens of so many such answers.
+    #[must_use]
+    pub fn times(self, answers: u64) -> Usage {
+        Usage {
+            input_tokens: self.input_tokens.saturating_mul(answers),
+            output_tokens: self.output_tokens.saturating_mul(answers),
+        }
+    }
+}
+
+/// A domain-tagged hash of one name under which an entry can be purged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Selector([u8; 16]);
+
+impl Selector {
+    /// The selector of the forwarded URL.
+    #[must_use]
+    pub fn url(url: &str) -> Selector {
+        Selector::of(b"url", url)
+    }
+
+    /// The selector of a route's name.
+    #[must_use]
+    pub fn route(name: &str) -> Selector {
+        Selector::of(b"route", name)
+    }
+
+    /// The selector of a tenant's label.
+    #[must_use]
+    pub fn tenant(label: &str) -> Selector {
+        Selector::of(b"tenant", label)
+    }
+
+    /// The selector of the model that answered.
+    #[must_use]
+    pub fn model(name: &str) -> Selector {
+        Selector::of(b"model", name)
+    }
+
+    fn of(domain: &[u8], name: &str) -> Selector {
+        let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 purge selector v1");
+        hasher.update(&(domain.len() as u64).to_le_bytes()).update(domain);
+        hasher.update(name.as_bytes());
+        let mut hash = [0; 16];
+        hasher.finalize_xof().fill(&mut hash);
+        Selector(hash)
+    }
+}
+
+impl Entry {
+    /// Seconds since the upstream generated it (RFC 9111 section 4.2.3, without the clock skew).
+    #[must_use]
+    pub fn age_s(&self, now: Timestamp) -> u64 {
+        u64::from(self.initial_age_s) + now.since(self.stored).as_secs()
+    }
+
+    /// Bytes that it takes in memory: its parts and what is around them.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        size_of::<Entry>() + self.body.len() + self.head_bytes()
+    }
+
+    /// Bytes of its binary form, near enough for planning.
+    #[must_use]
+    pub fn encoded_size(&self) -> usize {
+        PRELUDE_BYTES + 160 + self.head_bytes() + self.body.len() + CHECKSUM_BYTES
+    }
+
+    fn head_bytes(&self) -> usize {
+        let headers: usize =
+            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
+        headers + self.selectors.len() * 16 + self.tenant.len() + self.route.len() + 64
+    }
+
+    /// Writes the binary form.
+    ///
+    /// # Errors
+    /// Those of the writer, and `InvalidInput` for a header block over 1 MiB.
+    pub fn write_to(&self, writer: &mut impl Write) -> io::Result<()> {
+        let head = self.encode_head();
+        if head.len() > HEAD_BYTES_MAX {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "entry head over 1 MiB"));
+        }
+        let mut prelude = [0; PRELUDE_BYTES];
+        prelude[0] = FORMAT_VERSION;
+        prelude[1..5].copy_from_slice(&length_u32(head.len()).to_le_bytes());
+        prelude[5..].copy_from_slice(&(self.body.len() as u64).to_le_bytes());
+        let mut hasher = blake3::Hasher::new();
+        for part in [&prelude[..], &head, &self.body] {
+            hasher.update(part);
+            writer.write_all(part)?;
+        }
+        writer.write_all(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES])
+    }
+
+    /// Reads one binary form, of a body of at most `body_bytes_max`.
+    ///
+    /// # Errors
+    /// `InvalidData` for an unknown version, sizes out of bounds, a wrong checksum or a
+    /// malformed head; `UnexpectedEof` for one that is cut.
+    pub fn read_from(reader: &mut impl Read, body_bytes_max: u64) -> io::Result<Entry> {
+        let mut prelude = [0; PRELUDE_BYTES];
+        reader.read_exact(&mut prelude)?;
+        if prelude[0] != FORMAT_VERSION {
+            return Err(damaged("unknown entry version"));
+        }
+        let head_bytes = u32::from_le_bytes(array(&prelude[1..5])?) as usize;
+        let body_bytes = u64::from_le_bytes(array(&prelude[5..])?);
+        if head_bytes > HEAD_BYTES_MAX || body_bytes > body_bytes_max {
+            return Err(damaged("entry sizes out of bounds"));
+        }
+        let head = read_bytes(reader, head_bytes)?;
+        let body = read_bytes(reader, usize::try_from(body_bytes).map_err(io::Error::other)?)?;
+        let mut checksum = [0; CHECKSUM_BYTES];
+        reader.read_exact(&mut checksum)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&prelude).update(&head).update(&body);
+        if hasher.finalize().as_bytes()[..CHECKSUM_BYTES] != checksum {
+            return Err(damaged("entry checksum does not match"));
+        }
+        Entry::decode_head(&head, Bytes::from(body))
+    }
+
+    fn encode_head(&self) -> Vec<u8> {
+        let mut out = Vec::with_capacity(160 + self.head_bytes());
+        out.extend_from_slice(self.key.as_bytes());
+        put_bytes(&mut out, self.tenant.as_bytes());
+        put_bytes(&mut out, self.route.as_bytes());
+        put_optional(&mut out, self.model.as_deref());
+        out.extend_from_slice(&self.status.as_u16().to_le_bytes());
+        for time in [
+            self.stored,
+            self.generated,
+            self.ends.fresh,
+            self.ends.stale_while_revalidate,
+            self.ends.stale_if_error,
+        ] {
+            out.extend_from_slice(&time.0.to_le_bytes());
+        }
+        out.extend_from_slice(&self.initial_age_s.to_le_bytes());
+        out.extend_from_slice(&self.purge_sequence.to_le_bytes());
+        put_optional(&mut out, self.upstream_request_id.as_deref());
+        out.extend_from_slice(&self.upstream_time_ms.to_le_bytes());
+        out.extend_from_slice(&self.usage.input_tokens.to_le_bytes());
+        out.extend_from_slice(&self.usage.output_tokens.to_le_bytes());
+        out.push(self.encoding);
+        out.extend_from_slice(&self.key_id.to_le_bytes());
+        out.extend_from_slice(&length_u32(self.selectors.len()).to_le_bytes());
+        for selector in &self.selectors {
+            out.extend_from_slice(&selector.0);
+        }
+        out.extend_from_slice(&length_u32(self.headers.len()).to_le_bytes());
+        for (name, value) in &self.headers {
+            put_bytes(&mut out, name.as_str().as_bytes());
+            put_bytes(&mut out, value.as_bytes());
+        }
+        out
+    }
+
+    fn decode_head(head: &[u8], body: Bytes) -> io::Result<Entry> {
+        let mut from = Cursor(head);
+        let entry = Entry {
+            key: Key::from_bytes(from.array()?),
+            tenant: from.text()?,
+            route: from.text()?,
+            model: from.optional_text()?,
+            status: StatusCode::from_u16(u16::from_le_bytes(from.array()?))
+                .map_err(|_| damaged("status out of range"))?,
+            stored: from.timestamp()?,
+            generated: from.timestamp()?,
+            ends: Ends {
+                fresh: from.timestamp()?,
+                stale_while_revalidate: from.timestamp()?,
+                stale_if_error: from.timestamp()?,
+            },
+            initial_age_s: from.u32()?,
+            purge_sequence: from.u64()?,
+            upstream_request_id: from.optional_text()?,
+            upstream_time_ms: from.u32()?,
+            usage: Usage { input_tokens: from.u64()?, output_tokens: from.u64()? },
+            encoding: from.array::<1>()?[0],
+            key_id: from.u32()?,
+            selectors: from.selectors()?,
+            headers: from.headers()?,
+            body,
+        };
+        if from.0.is_empty() { Ok(entry) } else { Err(damaged("bytes after the entry's head")) }
+    }
+}
+
+/// Reads the head's fields in order, each bounded by what is left.
+struct Cursor<'a>(&'a [u8]);
+
+impl<'a> Cursor<'a> {
+    fn take(&mut self, count: usize) -> io::Result<&'a [u8]> {
+        let (taken, rest) =
+            self.0.split_at_checked(count).ok_or_else(|| damaged("entry head is cut"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> io::Result<[u8; N]> {
+        array(self.take(N)?)
+    }
+
+    fn u32(&mut self) -> io::Result<u32> {
+        Ok(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> io::Result<u64> {
+        Ok(u64::from_le_bytes(self.array()?))
+    }
+
+    fn timestamp(&mut self) -> io::Result<Timestamp> {
+        Ok(Timestamp(self.u64()?))
+    }
+
+    fn bytes(&mut self) -> io::Result<&'a [u8]> {
+        let count = self.u32()? as usize;
+        self.take(count)
+    }
+
+    fn text(&mut self) -> io::Result<Box<str>> {
+        let text = std::str::from_utf8(self.bytes()?).map_err(|_| damaged("text is not UTF-8"))?;
+        Ok(text.into())
+    }
+
+    fn optional_text(&mut self) -> io::Result<Option<Box<str>>> {
+        match self.array::<1>()?[0] {
+            0 => Ok(None),
+            _ => self.text().map(Some),
+        }
+    }
+
+    fn selectors(&mut self) -> io::Result<Box<[Selector]>> {
+        let count = self.u32()? as usize;
+        let bytes = self.take(count.checked_mul(16).ok_or_else(|| damaged("selector count"))?)?;
+        bytes.chunks_exact(16).map(|chunk| Ok(Selector(array(chunk)?))).collect()
+    }
+
+    fn headers(&mut self) -> io::Result<HeaderMap> {
+        let count = self.u32()?;
+        let mut headers = HeaderMap::new();
+        for _ in 0..count {
+            let name = HeaderName::from_bytes(self.bytes()?).map_err(|_| damaged("field name"))?;
+            let value =
+                HeaderValue::from_bytes(self.bytes()?).map_err(|_| damaged("field value"))?;
+            headers.try_append(name, value).map_err(|_| damaged("too many fields"))?;
+        }
+        Ok(headers)
+    }
+}
+
+fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    out.extend_from_slice(&length_u32(bytes.len()).to_le_bytes());
+    out.extend_from_slice(bytes);
+}
+
+fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
+    out.push(u8::from(text.is_some()));
+    if let Some(text) = text {
+        put_bytes(out, text.as_bytes());
+    }
+}
+
+/// Lengths in a head are small; one that is not makes the head too large to be written at all.
+fn length_u32(length: usize) -> u32 {
+    u32::try_from(length).unwrap_or(u32::MAX)
+}
+
+fn array<const N: usize>(bytes: &[u8]) -> io::Result<[u8; N]> {
+    bytes.try_into().map_err(|_| damaged("entry head is cut"))
+}
+
+/// Reads exactly `count` bytes without trusting `count` for the allocation: a damaged length
+/// must not reserve more than what there is to read.
+fn read_bytes(reader: &mut impl Read, count: usize) -> io::Result<Vec<u8>> {
+    const TRUSTED: usize = 1 << 20;
+    let mut bytes = Vec::with_capacity(count.min(TRUSTED));
+    reader.take(count as u64).read_to_end(&mut bytes)?;
+    if bytes.len() != count {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    bytes.shrink_to_fit();
+    Ok(bytes)
+}
+
+fn damaged(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, why)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// An entry with every field set to something of its own.
+    pub(crate) fn sample(key: [u8; 32], body: &'static [u8]) -> Entry {
+        let mut headers = HeaderMap::new();
+        headers.append("content-type", HeaderValue::from_static("application/json"));
+        headers.append("x-many", HeaderValue::from_static("one"));
+        headers.append("x-many", HeaderValue::from_static("two"));
+        Entry {
+            key: Key::from_bytes(key),
+            tenant: "team-a".into(),
+            route: "openai.embeddings".into(),
+            model: Some("text-embedding-3-small".into()),
+            status: StatusCode::OK,
+            headers,
+            body: Bytes::from_static(body),
+            stored: Timestamp(1_000_000),
+            generated: Timestamp(990_000),
+            initial_age_s: 10,
+            ends: Ends {
+                fresh: Timestamp(2_000_000),
+                stale_while_revalidate: Timestamp(3_000_000),
+                stale_if_error: Timestamp(4_000_000),
+            },
+            selectors: Box::new([Selector::url("http://u/x"), Selector::route("r")]),
+            purge_sequence: 7,
+            upstream_request_id: Some("req_1".into()),
+            upstream_time_ms: 812,
+            usage: Usage { input_tokens: 11, output_tokens: 22 },
+            encoding: 0,
+            key_id: 0,
+        }
+    }
+
+    fn encoded(entry: &Entry) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        entry.write_to(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn decoded(bytes: &[u8]) -> io::Result<Entry> {
+        Entry::read_from(&mut &bytes[..], 1 << 20)
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_whole() {
+        let entry = sample([3; 32], b"{\"answer\":42}");
+        assert_eq!(decoded(&encoded(&entry)).unwrap(), entry);
+    }
+
+    #[test]
+    fn an_unknown_version_is_refused() {
+        let mut bytes = encoded(&sample([3; 32], b"x"));
+        bytes[0] = FORMAT_VERSION + 1;
+        assert_eq!(decoded(&bytes).unwrap_err().to_string(), "unknown entry version");
+    }
+
+    #[test]
+    fn every_cut_and_every_flipped_bit_is_refused() {
+        let bytes = encoded(&sample([3; 32], b"the body"));
+        for cut in 0..bytes.len() {
+            assert!(decoded(&bytes[..cut]).is_err(), "cut at {cut}");
+        }
+        for bit in 0..bytes.len() * 8 {
+            let mut flipped = bytes.clone();
+            flipped[bit / 8] ^= 1 << (bit % 8);
+            assert!(decoded(&flipped).is_err(), "bit {bit}");
+        }
+    }
+
+    #[test]
+    fn a_body_over_the_bound_is_refused_before_it_is_read() {
+        let bytes = encoded(&sample([3; 32], b"the body"));
+        assert!(Entry::read_from(&mut &bytes[..], 7).is_err());
+    }
+
+    #[test]
+    fn selectors_of_different_kinds_never_meet() {
+        assert_ne!(Selector::url("a"), Selector::route("a"));
+        assert_ne!(Selector::tenant("a"), Selector::model("a"));
+    }
+
+    #[test]
+    fn age_grows_from_the_age_that_it_came_with() {
+        let entry = sample([3; 32], b"x");
+        assert_eq!(entry.age_s(Timestamp(1_000_000)), 10);
+        assert_eq!(entry.age_s(Timestamp(1_005_999)), 15);
+        assert_eq!(entry.age_s(Timestamp(1)), 10, "a clock that stepped back adds nothing");
+    }
+
+    proptest! {
+        #[test]
+        fn hostile_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = decoded(&bytes);
+            let mut known_version = bytes;
+            if let Some(first) = known_version.first_mut() {
+                *first = FORMAT_VERSION;
+            }
+            let _ = decoded(&known_version);
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! The local tier: memory in front of disk, on foyer, used as a plain byte store.
+//!
+//! Every entry is written to disk when it is put, so that a killed process loses only what was
+//! still queued. foyer may bring an older entry back (a dropped write leaves the one before it
+//! readable, a removal does not clear its write queue), so every entry read is checked against
+//! its embedded key and its ends; `remove` is only garbage collection. foyer takes no lock on
+//! its folder: the lock here is ours.
+
+use std::fs::{DirBuilder, File, TryLockError};
+use std::hash::{Hash, Hasher};
+use std::io::{Read, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use foyer::{
+    BlockEngineConfig, Code, DeviceBuilder, Event, EventListener, FsDeviceBuilder, HybridCache,
+    HybridCacheBuilder, HybridCachePolicy, Load, PsyncIoEngineConfig, RecoverMode, S3FifoConfig,
+};
+use keyspec::Key;
+use mixtrics::metrics::BoxedRegistry;
+
+use super::{OpenError, TierError};
+use crate::cache::entry::Entry;
+use crate::clock::{Clock, Timestamp};
+
+/// foyer's unit of eviction on disk; no entry on disk can be larger.
+const BLOCK_BYTES: usize = 16 << 20;
+/// The largest entry that fits a block beside foyer's own headers.
+pub const ENTRY_BYTES_LIMIT: usize = BLOCK_BYTES - (1 << 20);
+/// Shards of the memory tier: each has its own lock and its own part of the capacity.
+const MEMORY_SHARDS: usize = 8;
+/// How long the disk is left alone after it missed its deadline.
+const REST: Duration = Duration::from_secs(1);
+
+/// Sizes and places of the local tier.
+#[derive(Clone, Debug)]
+pub struct LocalSettings {
+    /// The data folder; made with mode 0700 where it is missing.
+    pub data_dir: PathBuf,
+    /// Bytes of entries kept in memory.
+    pub memory_bytes_max: usize,
+    /// Bytes of disk used; 0 keeps entries in memory only.
+    pub disk_bytes_max: usize,
+    /// The largest entry kept.
+    pub entry_bytes_max: usize,
+    /// How long a read from disk may take before it counts as a miss.
+    pub disk_deadline: Duration,
+}
+
+/// Memory in front of disk.
+#[derive(Debug)]
+pub struct LocalTier {
+    cache: HybridCache<StoredKey, Stored>,
+    clock: Clock,
+    settings: LocalSettings,
+    /// Until when the disk is left alone, in milliseconds of wall time.
+    resting_until: AtomicU64,
+    /// Held for as long as the tier is open; the lock goes with the process, however it ends.
+    _lock: Option<File>,
+}
+
+impl LocalTier {
+    /// Opens the tier and recovers what the disk holds. `on_evict` is told of every entry that
+    /// leaves memory for want of space.
+    ///
+    /// # Errors
+    /// When the folder is in use, cannot be made or written, or the engine does not start.
+    pub async fn open(
+        settings: LocalSettings,
+        clock: Clock,
+        registry: BoxedRegistry,
+        on_evict: impl Fn() + Send + Sync + 'static,
+    ) -> Result<LocalTier, OpenError> {
+        let with_disk = settings.disk_bytes_max > 0;
+        let lock = if with_disk { Some(lock_folder(&settings.data_dir)?) } else { None };
+        let cache = build(&settings, registry, on_evict).await?;
+        Ok(LocalTier { cache, clock, settings, resting_until: AtomicU64::new(0), _lock: lock })
+    }
+
+    /// Asks memory; never waits.
+    pub fn get_memory(&self, key: &Key) -> Option<Arc<Entry>> {
+        let found = self.cache.memory().get(&StoredKey(*key))?;
+        let entry = Arc::clone(&found.value().0);
+        drop(found);
+        self.checked(key, entry)
+    }
+
+    /// Asks the disk, within its deadline, and keeps what it finds in memory.
+    ///
+    /// # Errors
+    /// When the disk is slow, resting after having been slow, or unreadable.
+    pub async fn get_disk(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
+        if self.settings.disk_bytes_max == 0 {
+            return Ok(None);
+        }
+        if self.clock.now() < Timestamp(self.resting_until.load(Ordering::Relaxed)) {
+            return Err(TierError::Resting);
+        }
+        let stored_key = StoredKey(*key);
+        let load = self.cache.storage().load(&stored_key);
+        let entry = match tokio::time::timeout(self.settings.disk_deadline, load).await {
+            Err(_elapsed) => {
+                let until = self.clock.now().plus(REST);
+                self.resting_until.store(until.0, Ordering::Relaxed);
+                return Err(TierError::Deadline);
+            }
+            Ok(Err(error)) => return Err(TierError::Read(error.to_string())),
+            Ok(Ok(Load::Miss | Load::Throttled)) => return Ok(None),
+            Ok(Ok(Load::Entry { value, .. })) => value.0,
+            Ok(Ok(Load::Piece { piece, .. })) => Arc::clone(&piece.value().0),
+        };
+        let Some(entry) = self.checked(key, entry) else { return Ok(None) };
+        // A put that came while the disk was read is newer: leave it.
+        if !self.cache.memory().contains(&stored_key) {
+            self.cache.memory().insert(stored_key, Stored(Arc::clone(&entry)));
+        }
+        Ok(Some(entry))
+    }
+
+    /// Stores an entry in memory and queues it for the disk. One over `entry_bytes_max` is not
+    /// stored, and that is said.
+    #[must_use]
+    pub fn put(&self, entry: Arc<Entry>) -> bool {
+        if entry.encoded_size() > self.settings.entry_bytes_max {
+            return false;
+        }
+        self.cache.insert(StoredKey(entry.key), Stored(entry));
+        true
+    }
+
+    /// Bytes of entries in memory.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        self.cache.memory().usage()
+    }
+
+    /// Entries in memory.
+    #[must_use]
+    pub fn memory_entries(&self) -> usize {
+        self.cache.memory().entries()
+    }
+
+    /// Writes what is queued and closes the disk. Entries are on disk already or in the queue.
+    pub async fn close(&self) {
+        if let Err(error) = self.cache.close().await {
+            tracing::warn!(%error, "the disk tier did not close cleanly");
+        }
+    }
+
+    /// The entry, if it answers this key and is of use to anybody.
+    fn checked(&self, key: &Key, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+        if entry.key != *key {
+            return None;
+        }
+        if self.clock.now() >= entry.ends.last() {
+            self.cache.remove(&StoredKey(*key));
+            return None;
+        }
+        Some(entry)
+    }
+}
+
+/// Takes the lock on the data folder, making the folder where it is missing.
+fn lock_folder(folder: &Path) -> Result<File, OpenError> {
+    let named = || folder.display().to_string();
+    let unusable = |source| OpenError::Folder { folder: named(), source };
+    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+    let lock = File::create(folder.join("lock")).map_err(unusable)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder: named() }),
+        Err(TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+async fn build(
+    settings: &LocalSettings,
+    registry: BoxedRegistry,
+    on_evict: impl Fn() + Send + Sync + 'static,
+) -> Result<HybridCache<StoredKey, Stored>, OpenError> {
+    // A larger entry would empty its whole shard; it lives on disk alone.
+    let memory_entry_bytes_max = settings.memory_bytes_max / MEMORY_SHARDS / 8;
+    let memory = HybridCacheBuilder::new()
+        .with_name("cache-server")
+        .with_policy(HybridCachePolicy::WriteOnInsertion)
+        .with_flush_on_close(false)
+        .with_event_listener(Arc::new(Evictions(on_evict)))
+        .with_metrics_registry(registry)
+        .memory(settings.memory_bytes_max)
+        .with_shards(MEMORY_SHARDS)
+        .with_eviction_config(S3FifoConfig::default())
+        .with_weighter(|_, stored: &Stored| stored.0.weight())
+        .with_filter(move |_, stored: &Stored| stored.0.weight() <= memory_entry_bytes_max)
+        .storage();
+    if settings.disk_bytes_max == 0 {
+        return memory.build().await.map_err(|error| engine_error(settings, &error));
+    }
+    let device = FsDeviceBuilder::new(settings.data_dir.join("entries"))
+        .with_capacity(settings.disk_bytes_max)
+        .build()
+        .map_err(|error| engine_error(settings, &error))?;
+    let engine = BlockEngineConfig::new(device)
+        .with_block_size(BLOCK_BYTES)
+        .with_buffer_pool_size(2 * BLOCK_BYTES)
+        .with_submit_queue_size_threshold(4 * BLOCK_BYTES)
+        .with_tombstone_log(false);
+    memory
+        .with_io_engine_config(PsyncIoEngineConfig::new())
+        .with_engine_config(engine)
+        .with_recover_mode(RecoverMode::Quiet)
+        .build()
+        .await
+        .map_err(|error| engine_error(settings, &error))
+}
+
+fn engine_error(settings: &LocalSettings, error: &foyer::Error) -> OpenError {
+    OpenError::Engine { folder: settings.data_dir.display().to_string(), why: error.to_string() }
+}
+
+/// Counts what leaves memory for want of space.
+struct Evictions<F>(F);
+
+impl<F: Fn() + Send + Sync + 'static> EventListener for Evictions<F> {
+    type Key = StoredKey;
+    type Value = Stored;
+
+    fn on_leave(&self, reason: Event, _: &StoredKey, _: &Stored) {
+        if reason == Event::Evict {
+            (self.0)();
+        }
+    }
+}
+
+/// A key as foyer's key: its 32 bytes as they are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct StoredKey(Key);
+
+impl Hash for StoredKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // The key is a uniform hash: eight of its bytes spread as well as all of them. foyer
+        // compares the whole key on a read.
+        let [a, b, c, d, e, f, g, h, ..] = *self.0.as_bytes();
+        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+    }
+}
+
+impl Code for StoredKey {
+    fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
+        writer.write_all(self.0.as_bytes()).map_err(foyer::Error::io_error)
+    }
+
+    fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
+        let mut bytes = [0; 32];
+        reader.read_exact(&mut bytes).map_err(foyer::Error::io_error)?;
+        Ok(StoredKey(Key::from_bytes(bytes)))
+    }
+
+    fn estimated_size(&self) -> usize {
+        32
+    }
+}
+
+/// An entry as foyer's value: shared, so that a hit copies nothing.
+#[derive(Clone, Debug)]
+struct Stored(Arc<Entry>);
+
+impl Code for Stored {
+    fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
+        self.0.write_to(writer).map_err(foyer::Error::io_error)
+    }
+
+    fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
+        Entry::read_from(reader, ENTRY_BYTES_LIMIT as u64)
+            .map(|entry| Stored(Arc::new(entry)))
+            .map_err(foyer::Error::io_error)
+    }
+
+    fn estimated_size(&self) -> usize {
+        self.0.encoded_size()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::tests::sample;
+    use mixtrics::registry::noop::NoopMetricsRegistry;
+    use tempfile::TempDir;
+
+    fn settings(folder: &TempDir) -> LocalSettings {
+        LocalSettings {
+            data_dir: folder.path().join("data"),
+            memory_bytes_max: 8 << 20,
+            disk_bytes_max: 64 << 20,
+            entry_bytes_max: 1 << 20,
+            disk_deadline: Duration::from_secs(5),
+        }
+    }
+
+    async fn open(settings: LocalSettings, clock: Clock) -> Result<LocalTier, OpenError> {
+        LocalTier::open(settings, clock, Box::new(NoopMetricsRegistry), || {}).await
+    }
+
+    fn key(byte: u8) -> Key {
+        Key::from_bytes([byte; 32])
+    }
+
+    fn before_expiry() -> Clock {
+        Clock::standing_at(Timestamp(1_500_000))
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entries_survive_a_restart() {
+        let folder = TempDir::new().unwrap();
+        let entry = Arc::new(sample([1; 32], b"kept"));
+        let tier = open(settings(&folder), before_expiry()).await.unwrap();
+        assert!(tier.put(Arc::clone(&entry)));
+        assert_eq!(tier.get_memory(&key(1)).as_deref(), Some(&*entry));
+        tier.close().await;
+        drop(tier);
+
+        let tier = open(settings(&folder), before_expiry()).await.unwrap();
+        assert_eq!(tier.get_memory(&key(1)), None);
+        assert_eq!(tier.get_disk(&key(1)).await.unwrap().as_deref(), Some(&*entry));
+        assert_eq!(tier.get_memory(&key(1)).as_deref(), Some(&*entry), "a disk hit fills memory");
+        assert_eq!(tier.get_disk(&key(2)).await.unwrap(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_data_folder_in_use_is_refused_by_name() {
+        let folder = TempDir::new().unwrap();
+        let _first = open(settings(&folder), before_expiry()).await.unwrap();
+        let second = open(settings(&folder), before_expiry()).await.unwrap_err();
+        assert!(matches!(&second, OpenError::InUse { folder } if folder.ends_with("data")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_expired_entry_is_a_miss_in_both_tiers() {
+        let folder = TempDir::new().unwrap();
+        let clock = before_expiry();
+        let tier = open(settings(&folder), clock.clone()).await.unwrap();
+        assert!(tier.put(Arc::new(sample([1; 32], b"old"))));
+        clock.advance(Duration::from_secs(100_000));
+        assert_eq!(tier.get_memory(&key(1)), None);
+        assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_entry_under_another_key_is_never_an_answer() {
+        let folder = TempDir::new().unwrap();
+        let tier = open(settings(&folder), before_expiry()).await.unwrap();
+        let misplaced = Stored(Arc::new(sample([2; 32], b"not yours")));
+        tier.cache.insert(StoredKey(key(1)), misplaced);
+        assert_eq!(tier.get_memory(&key(1)), None);
+        assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_entry_over_the_bound_is_not_stored() {
+        let folder = TempDir::new().unwrap();
+        let bounds = LocalSettings { entry_bytes_max: 64, ..settings(&folder) };
+        let tier = open(bounds, before_expiry()).await.unwrap();
+        assert!(!tier.put(Arc::new(sample([1; 32], b"too large for sixty-four bytes"))));
+        assert_eq!(tier.get_memory(&key(1)), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_a_disk_nothing_is_written() {
+        let folder = TempDir::new().unwrap();
+        let bounds = LocalSettings { disk_bytes_max: 0, ..settings(&folder) };
+        let tier = open(bounds.clone(), before_expiry()).await.unwrap();
+        assert!(tier.put(Arc::new(sample([1; 32], b"in memory"))));
+        assert!(tier.get_memory(&key(1)).is_some());
+        assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
+        assert!(!bounds.data_dir.exists());
+    }
+}

@@ -1,0 +1,89 @@
+//! `cache-server serve`
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use anyhow::Context;
+use cache_server::app::App;
+use cache_server::config::{Config, Overrides};
+use cache_server::server::{self, Listeners};
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{Failure, ServeOptions, load_config};
+
+pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
+    let overrides = Overrides { upstreams: options.upstream.clone(), ..options.common.overrides() };
+    let config = load_config(options.config.as_deref(), &overrides)?;
+    runtime()?.block_on(async {
+        let (app, listeners) = start(config).await.map_err(Failure::start)?;
+        introduce(&app, &listeners).map_err(Failure::start)?;
+        server::serve(app, listeners, stop_signal().map_err(Failure::start)?).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")
+        .map_err(Failure::start)
+}
+
+/// Opens the tiers and binds the listeners.
+pub(crate) async fn start(config: Config) -> anyhow::Result<(Arc<App>, Listeners)> {
+    let (data, admin) = (config.server.listen, config.server.admin_listen);
+    let app = App::build(config).await?;
+    let listeners = Listeners::bind(data, admin).await?;
+    Ok((app, listeners))
+}
+
+/// Resolves at SIGTERM or SIGINT.
+pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("draining");
+    })
+}
+
+/// Prints where it listens and which base URLs to paste.
+fn introduce(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
+    let data = listeners.data_address()?;
+    eprintln!("cache-server {}", env!("CARGO_PKG_VERSION"));
+    eprintln!("  listening on http://{data}");
+    eprintln!("  health, metrics and stats on http://{}", listeners.admin_address()?);
+    for upstream in &app.upstreams {
+        let mount = format!("http://{data}{}", upstream.prefix());
+        eprintln!("  {mount}  →  {}", upstream.identity());
+    }
+    print_base_urls(app, data);
+    Ok(())
+}
+
+/// The lines to paste for clients that read a base URL from their environment.
+pub(crate) fn print_base_urls(app: &App, data: SocketAddr) {
+    let mount = |provider: &str| {
+        let named = |name: &str| {
+            app.upstreams.iter().find(|upstream| upstream.name() == name).map(|u| u.prefix())
+        };
+        let all = app.upstreams.iter().find(|upstream| upstream.prefix().is_empty());
+        named(provider).or(all.map(|upstream| upstream.prefix()))
+    };
+    eprintln!("Point a client here:");
+    for (variable, provider, version) in [
+        ("OPENAI_BASE_URL", "openai", "/v1"),
+        ("ANTHROPIC_BASE_URL", "anthropic", ""),
+        ("GOOGLE_GEMINI_BASE_URL", "gemini", ""),
+    ] {
+        let Some(prefix) = mount(provider) else { continue };
+        // A base URL with a path of its own brings the version along.
+        eprintln!("  export {variable}=http://{data}{prefix}{version}");
+    }
+}

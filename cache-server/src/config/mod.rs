@@ -1,0 +1,510 @@
+//! The config: as written ([`written`]), then as used (here and in [`policy`]). Everything is
+//! checked before anything starts, and a mistake names the field, the value and what is allowed.
+
+pub mod policy;
+pub mod written;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyspec::{CredentialDigest, ReusePolicy};
+use url::Url;
+
+use crate::cache::flight;
+use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
+use crate::upstream::client::UpstreamSettings;
+use policy::Policies;
+use written::Span;
+
+/// A mistake in the config.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {value} — {allowed}")]
+pub struct ConfigError {
+    /// The field's path, such as `upstream[0].url`.
+    pub field: String,
+    /// What it says.
+    pub value: String,
+    /// What it may say.
+    pub allowed: String,
+}
+
+impl ConfigError {
+    fn new(field: impl Into<String>, value: impl fmt::Display, allowed: &str) -> ConfigError {
+        ConfigError { field: field.into(), value: value.to_string(), allowed: allowed.to_owned() }
+    }
+}
+
+/// What flags and environment say; each goes before the file.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// `--listen`
+    pub listen: Option<String>,
+    /// `--admin-listen`
+    pub admin_listen: Option<String>,
+    /// `--upstream`, each `URL` or `NAME=URL`.
+    pub upstreams: Vec<String>,
+    /// `--data-dir`
+    pub data_dir: Option<PathBuf>,
+    /// `--reuse`
+    pub reuse: Option<String>,
+}
+
+/// The config as used.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Listeners and their limits.
+    pub server: ServerSettings,
+    /// The local tier.
+    pub local: LocalSettings,
+    /// Bounds of flights.
+    pub flights: flight::Limits,
+    /// How long one fill may take altogether.
+    pub fill_timeout: Duration,
+    /// Whom we stand in front of, longest prefix first.
+    pub upstreams: Vec<UpstreamSettings>,
+    /// What is reused, and for how long.
+    pub policies: Policies,
+    /// Which credential belongs to which tenant.
+    pub tenants: HashMap<CredentialDigest, Arc<str>>,
+}
+
+/// Listeners and their limits.
+#[derive(Clone, Debug)]
+pub struct ServerSettings {
+    /// Where callers connect.
+    pub listen: SocketAddr,
+    /// Where health, metrics and stats are.
+    pub admin_listen: SocketAddr,
+    /// Connections at once.
+    pub connections_max: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Duration,
+    /// Between requests on a connection.
+    pub idle_timeout: Duration,
+    /// Between two reads of a request's body.
+    pub body_timeout: Duration,
+    /// How long answers and fills may take to finish after SIGTERM.
+    pub drain_timeout: Duration,
+    /// Fields in a request's header.
+    pub headers_max: usize,
+    /// Bytes of a request's header.
+    pub header_bytes_max: usize,
+    /// Bytes of a request's body that are passed on at all.
+    pub body_bytes_max: u64,
+    /// Bytes of a request's body that are read for a key.
+    pub key_body_bytes_max: usize,
+    /// Bytes of request bodies and fills held at once.
+    pub buffered_bytes_max: usize,
+}
+
+/// Why no config could be made.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The file cannot be read.
+    #[error("the config file {path} cannot be read: {source}")]
+    Read {
+        /// The file.
+        path: String,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not a config.
+    #[error("the config file {path} is not valid:\n{source}")]
+    Parse {
+        /// The file.
+        path: String,
+        /// Where and why, with the fields that are allowed.
+        source: Box<toml::de::Error>,
+    },
+    /// A value is not allowed.
+    #[error("the config is not valid: {0}")]
+    Invalid(#[from] ConfigError),
+}
+
+/// Reads the file, if there is one, lays the overrides over it and checks the whole.
+///
+/// # Errors
+/// When the file cannot be read or parsed, or a value is not allowed.
+pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, LoadError> {
+    let file = match path {
+        None => written::File::default(),
+        Some(path) => {
+            let shown = path.display().to_string();
+            let text = std::fs::read_to_string(path)
+                .map_err(|source| LoadError::Read { path: shown.clone(), source })?;
+            toml::from_str(&text)
+                .map_err(|source| LoadError::Parse { path: shown, source: Box::new(source) })?
+        }
+    };
+    Ok(validate(file, overrides)?)
+}
+
+/// Checks a config as written and makes it one as used.
+///
+/// # Errors
+/// The first mistake found.
+pub fn validate(mut file: written::File, overrides: &Overrides) -> Result<Config, ConfigError> {
+    if file.version != 1 {
+        return Err(ConfigError::new("version", file.version, "the only version is 1"));
+    }
+    apply(&mut file, overrides)?;
+    if file.upstream.is_empty() {
+        file.upstream = well_known();
+    }
+    let upstreams = check_upstreams(&file.upstream)?;
+    let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let tenants = check_tenants(&file.tenant)?;
+    let policies = Policies::check(&file, &names)?;
+    Ok(Config {
+        server: check_server(&file.server)?,
+        local: check_local(&file.cache)?,
+        flights: flight::Limits {
+            flights_max: at_least_one("cache.flights_max", file.cache.flights_max)?,
+            recorded_bytes_max: bytes("cache.entry_bytes_max", file.cache.entry_bytes_max)?,
+            window_bytes: 1 << 20,
+            slow_reader_timeout: positive(
+                "cache.slow_reader_timeout",
+                file.cache.slow_reader_timeout,
+            )?,
+        },
+        fill_timeout: positive("cache.fill_timeout", file.cache.fill_timeout)?,
+        upstreams,
+        policies,
+        tenants,
+    })
+}
+
+fn apply(file: &mut written::File, overrides: &Overrides) -> Result<(), ConfigError> {
+    if let Some(listen) = &overrides.listen {
+        file.server.listen.clone_from(listen);
+    }
+    if let Some(admin_listen) = &overrides.admin_listen {
+        file.server.admin_listen.clone_from(admin_listen);
+    }
+    if let Some(data_dir) = &overrides.data_dir {
+        file.cache.data_dir = Some(data_dir.clone());
+    }
+    if let Some(reuse) = &overrides.reuse {
+        file.cache.reuse.clone_from(reuse);
+    }
+    if !overrides.upstreams.is_empty() {
+        file.upstream = overrides
+            .upstreams
+            .iter()
+            .map(|argument| upstream_argument(argument))
+            .collect::<Result<_, _>>()?;
+    }
+    Ok(())
+}
+
+/// `URL` takes everything; `NAME=URL` is mounted under `/NAME`.
+fn upstream_argument(argument: &str) -> Result<written::Upstream, ConfigError> {
+    let named = argument.split_once('=').filter(|(name, _)| is_name(name));
+    match named {
+        Some((name, url)) => Ok(written::Upstream::named(name, url, None)),
+        None if argument.contains("://") => {
+            Ok(written::Upstream::named("upstream", argument, Some("/")))
+        }
+        None => Err(ConfigError::new(
+            "--upstream",
+            argument,
+            "write URL, or NAME=URL with a name of letters, digits, - and _",
+        )),
+    }
+}
+
+/// The providers that are mounted when no upstream is configured.
+fn well_known() -> Vec<written::Upstream> {
+    vec![
+        written::Upstream::named("openai", "https://api.openai.com", None),
+        written::Upstream::named("anthropic", "https://api.anthropic.com", None),
+        written::Upstream::named("gemini", "https://generativelanguage.googleapis.com", None),
+    ]
+}
+
+fn is_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+}
+
+fn check_upstreams(written: &[written::Upstream]) -> Result<Vec<UpstreamSettings>, ConfigError> {
+    let mut upstreams: Vec<UpstreamSettings> = Vec::new();
+    for (index, upstream) in written.iter().enumerate() {
+        let field = |name: &str| format!("upstream[{index}].{name}");
+        let checked = check_upstream(upstream, &field)?;
+        for (name, taken) in [
+            ("name", upstreams.iter().any(|other| other.name == checked.name)),
+            ("prefix", upstreams.iter().any(|other| other.prefix == checked.prefix)),
+        ] {
+            if taken {
+                let value = if name == "name" { &checked.name } else { &checked.prefix };
+                return Err(ConfigError::new(field(name), value, "another upstream has it"));
+            }
+        }
+        upstreams.push(checked);
+    }
+    upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.prefix.len()));
+    Ok(upstreams)
+}
+
+fn check_upstream(
+    upstream: &written::Upstream,
+    field: &dyn Fn(&str) -> String,
+) -> Result<UpstreamSettings, ConfigError> {
+    if !is_name(&upstream.name) {
+        let allowed = "1 to 64 letters, digits, - and _";
+        return Err(ConfigError::new(field("name"), &upstream.name, allowed));
+    }
+    let ca_pem = upstream.ca_file.as_ref().map(std::fs::read).transpose().map_err(|error| {
+        let path = upstream.ca_file.as_deref().unwrap_or(Path::new("")).display();
+        ConfigError::new(field("ca_file"), path, &format!("cannot be read: {error}"))
+    })?;
+    Ok(UpstreamSettings {
+        name: upstream.name.clone(),
+        base: check_url(&upstream.url, field)?,
+        prefix: check_prefix(upstream, field)?,
+        protocol: upstream.protocol,
+        connect_timeout: positive(&field("connect_timeout"), upstream.connect_timeout)?,
+        read_timeout: positive(&field("read_timeout"), upstream.read_timeout)?,
+        ca_pem,
+    })
+}
+
+fn check_url(text: &str, field: &dyn Fn(&str) -> String) -> Result<Url, ConfigError> {
+    let allowed = "an http:// or https:// URL with a host, without query, fragment or credentials";
+    let url = Url::parse(text).ok().filter(|url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.query().is_none()
+            && url.fragment().is_none()
+            && url.username().is_empty()
+            && url.password().is_none()
+    });
+    // The value is not repeated where it may hold a password.
+    let shown = if text.contains('@') { "(hidden: it holds an @)" } else { text };
+    url.ok_or_else(|| ConfigError::new(field("url"), shown, allowed))
+}
+
+fn check_prefix(
+    upstream: &written::Upstream,
+    field: &dyn Fn(&str) -> String,
+) -> Result<String, ConfigError> {
+    let prefix = match &upstream.prefix {
+        None => format!("/{}", upstream.name),
+        Some(prefix) => prefix.trim_end_matches('/').to_owned(),
+    };
+    let segments_are_plain = prefix
+        .split('/')
+        .skip(1)
+        .all(|segment| is_name(&segment.replace('.', "_")) && segment != "." && segment != "..");
+    let plain = prefix.is_empty() || (prefix.starts_with('/') && segments_are_plain);
+    let reserved = prefix == "/_cache" || prefix.starts_with("/_cache/");
+    if plain && !reserved {
+        return Ok(prefix);
+    }
+    let allowed = "a path of plain segments such as /name, or / ; /_cache is ours";
+    Err(ConfigError::new(field("prefix"), prefix, allowed))
+}
+
+fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError> {
+    let header_bytes_max = bytes("server.header_bytes_max", server.header_bytes_max)?;
+    if header_bytes_max < 8192 {
+        let allowed = "at least 8 KiB";
+        return Err(ConfigError::new("server.header_bytes_max", header_bytes_max, allowed));
+    }
+    Ok(ServerSettings {
+        listen: address("server.listen", &server.listen)?,
+        admin_listen: address("server.admin_listen", &server.admin_listen)?,
+        connections_max: at_least_one("server.connections_max", server.connections_max)?,
+        header_timeout: positive("server.header_timeout", server.header_timeout)?,
+        idle_timeout: positive("server.idle_timeout", server.idle_timeout)?,
+        body_timeout: positive("server.body_timeout", server.body_timeout)?,
+        drain_timeout: server.drain_timeout.0,
+        headers_max: at_least_one("server.headers_max", server.headers_max)?,
+        header_bytes_max,
+        body_bytes_max: server.body_bytes_max.as_u64(),
+        key_body_bytes_max: bytes("server.key_body_bytes_max", server.key_body_bytes_max)?,
+        buffered_bytes_max: bytes("server.buffered_bytes_max", server.buffered_bytes_max)?,
+    })
+}
+
+fn check_local(cache: &written::Cache) -> Result<LocalSettings, ConfigError> {
+    let entry_bytes_max = bytes("cache.entry_bytes_max", cache.entry_bytes_max)?;
+    if entry_bytes_max == 0 || entry_bytes_max > ENTRY_BYTES_LIMIT {
+        let allowed = "1 byte to 15 MiB";
+        return Err(ConfigError::new("cache.entry_bytes_max", cache.entry_bytes_max, allowed));
+    }
+    let disk_bytes_max = bytes("cache.disk_bytes_max", cache.disk_bytes_max)?;
+    if disk_bytes_max != 0 && disk_bytes_max < 64 << 20 {
+        let allowed = "0 for no disk, or at least 64 MiB";
+        return Err(ConfigError::new("cache.disk_bytes_max", cache.disk_bytes_max, allowed));
+    }
+    Ok(LocalSettings {
+        data_dir: cache.data_dir.clone().map_or_else(default_data_dir, Ok)?,
+        memory_bytes_max: bytes("cache.memory_bytes_max", cache.memory_bytes_max)?,
+        disk_bytes_max,
+        entry_bytes_max,
+        disk_deadline: positive("cache.disk_deadline", cache.disk_deadline)?,
+    })
+}
+
+/// `cache-server` in the user's cache directory (XDG Base Directory Specification).
+fn default_data_dir() -> Result<PathBuf, ConfigError> {
+    let absolute =
+        |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_CACHE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache")))
+        .map(|caches| caches.join("cache-server"))
+        .ok_or_else(|| {
+            let allowed = "neither XDG_CACHE_HOME nor HOME is set: name a folder";
+            ConfigError::new("cache.data_dir", "(not set)", allowed)
+        })
+}
+
+fn check_tenants(
+    written: &[written::Tenant],
+) -> Result<HashMap<CredentialDigest, Arc<str>>, ConfigError> {
+    let mut tenants = HashMap::new();
+    for (index, tenant) in written.iter().enumerate() {
+        if !is_name(&tenant.name) {
+            let field = format!("tenant[{index}].name");
+            return Err(ConfigError::new(field, &tenant.name, "1 to 64 letters, digits, - and _"));
+        }
+        if written[..index].iter().any(|other| other.name == tenant.name) {
+            let field = format!("tenant[{index}].name");
+            return Err(ConfigError::new(field, &tenant.name, "another tenant has it"));
+        }
+        let name: Arc<str> = tenant.name.as_str().into();
+        for (number, text) in tenant.credential_digests.iter().enumerate() {
+            let field = || format!("tenant[{index}].credential_digests[{number}]");
+            let digest: CredentialDigest = text.parse().map_err(|_| {
+                // A credential pasted by mistake must not end in a log.
+                let allowed = "64 hex digits, as `cache-server credential-digest` prints them";
+                ConfigError::new(field(), "(hidden)", allowed)
+            })?;
+            if tenants.insert(digest, Arc::clone(&name)).is_some() {
+                return Err(ConfigError::new(field(), text, "it is listed twice"));
+            }
+        }
+    }
+    Ok(tenants)
+}
+
+fn parse_reuse(field: impl Into<String>, text: &str) -> Result<ReusePolicy, ConfigError> {
+    text.parse().map_err(|_| ConfigError::new(field, text, "deterministic, declared or any"))
+}
+
+fn address(field: &str, text: &str) -> Result<SocketAddr, ConfigError> {
+    text.parse()
+        .map_err(|_| ConfigError::new(field, text, "an address and port such as 127.0.0.1:8080"))
+}
+
+fn bytes(field: &str, size: bytesize::ByteSize) -> Result<usize, ConfigError> {
+    usize::try_from(size.as_u64())
+        .map_err(|_| ConfigError::new(field, size, "a size that this machine can address"))
+}
+
+fn positive(field: &str, span: Span) -> Result<Duration, ConfigError> {
+    if span.0.is_zero() {
+        return Err(ConfigError::new(field, "0s", "a duration above zero"));
+    }
+    Ok(span.0)
+}
+
+fn at_least_one(field: &str, count: usize) -> Result<usize, ConfigError> {
+    if count == 0 {
+        return Err(ConfigError::new(field, count, "at least 1"));
+    }
+    Ok(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(toml: &str) -> Result<Config, String> {
+        let file: written::File = toml::from_str(toml).map_err(|error| error.to_string())?;
+        let overrides = Overrides { data_dir: Some("/data".into()), ..Overrides::default() };
+        validate(file, &overrides).map_err(|error| error.to_string())
+    }
+
+    fn with_upstreams(arguments: &[&str]) -> Result<Config, ConfigError> {
+        let overrides = Overrides {
+            data_dir: Some("/data".into()),
+            upstreams: arguments.iter().map(ToString::to_string).collect(),
+            ..Overrides::default()
+        };
+        validate(written::File::default(), &overrides)
+    }
+
+    #[test]
+    fn without_upstreams_the_well_known_providers_are_mounted() {
+        let config = check("version = 1").unwrap();
+        let mut prefixes: Vec<_> = config.upstreams.iter().map(|u| u.prefix.clone()).collect();
+        prefixes.sort();
+        assert_eq!(prefixes, ["/anthropic", "/gemini", "/openai"]);
+    }
+
+    #[test]
+    fn an_upstream_argument_takes_everything_or_is_mounted_by_name() {
+        let one = with_upstreams(&["http://u:1/base?"]);
+        assert!(one.is_err(), "a query is refused");
+        let one = with_upstreams(&["http://u:1/base"]).unwrap();
+        assert_eq!(one.upstreams[0].prefix, "");
+        let two = with_upstreams(&["a=http://u:1", "bb=http://u:2"]).unwrap();
+        assert_eq!(two.upstreams[0].prefix, "/bb", "the longest prefix is asked first");
+        assert!(with_upstreams(&["nonsense"]).is_err());
+    }
+
+    #[test]
+    fn a_mistake_names_the_field_the_value_and_what_is_allowed() {
+        for (toml, field, allowed) in [
+            ("version = 2", "version: 2", "the only version is 1"),
+            ("version = 1\n[cache]\nreuse = 'sometimes'", "cache.reuse: sometimes", "declared"),
+            ("version = 1\n[server]\nlisten = 'here'", "server.listen: here", "127.0.0.1:8080"),
+            ("version = 1\n[server]\nconnections_max = 0", "server.connections_max: 0", "least 1"),
+            ("version = 1\n[server]\nidle_timeout = '0s'", "server.idle_timeout: 0s", "above zero"),
+            ("version = 1\n[server]\nheader_bytes_max = 1", "server.header_bytes_max: 1", "8 KiB"),
+            ("version = 1\n[cache]\nentry_bytes_max = '1GiB'", "cache.entry_bytes_max", "15 MiB"),
+            ("version = 1\n[cache]\ndisk_bytes_max = '1MiB'", "cache.disk_bytes_max", "64 MiB"),
+            (
+                "version = 1\n[[upstream]]\nname = 'a'\nurl = 'ftp://x'",
+                "upstream[0].url: ftp://x",
+                "http:// or https://",
+            ),
+            (
+                "version = 1\n[[upstream]]\nname = 'a'\nurl = 'http://x'\nprefix = '/_cache/x'",
+                "upstream[0].prefix: /_cache/x",
+                "/_cache is ours",
+            ),
+            (
+                "version = 1\n[[tenant]]\nname = 't'\ncredential_digests = ['sk-secret']",
+                "tenant[0].credential_digests[0]: (hidden)",
+                "64 hex digits",
+            ),
+            ("version = 1\n[cache]\nsize = 1", "unknown field `size`", "memory_bytes_max"),
+            ("version = 1\n[server]\nbody_timeout = 'soon'", "\"soon\" is no duration", "10s"),
+        ] {
+            let error = check(toml).unwrap_err();
+            assert!(error.contains(field) && error.contains(allowed), "{toml}\n→ {error}");
+        }
+    }
+
+    #[test]
+    fn a_url_with_a_password_is_refused_without_repeating_it() {
+        let error = check("version = 1\n[[upstream]]\nname = 'a'\nurl = 'http://u:pw@x'");
+        let error = error.unwrap_err();
+        assert!(error.contains("upstream[0].url") && !error.contains("pw"), "{error}");
+    }
+
+    #[test]
+    fn two_upstreams_may_not_share_a_name_or_a_prefix() {
+        assert!(with_upstreams(&["a=http://x", "a=http://y"]).is_err());
+        assert!(with_upstreams(&["http://x", "http://y"]).is_err());
+    }
+}

@@ -1,0 +1,358 @@
+//! Policies: what is reused and for how long, by tenant, model, endpoint and upstream.
+//!
+//! Every `[[route]]` selects requests and sets fields. Of the routes that match a request the
+//! most specific one that sets a field decides that field: a tenant before a model, a whole
+//! model name before a longer prefix before a shorter one, then the endpoint, then the upstream.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use keyspec::{KeySpec, Kind, ModelRoute, ReusePolicy};
+
+use super::{ConfigError, parse_reuse, written};
+use crate::cache::freshness::Lifetime;
+
+/// All policies of a config.
+#[derive(Clone, Debug)]
+pub struct Policies {
+    /// The most specific first.
+    rules: Vec<Rule>,
+    default_reuse: ReusePolicy,
+    tenant_reuse: HashMap<Box<str>, ReusePolicy>,
+    presets: Vec<Arc<KeySpec>>,
+}
+
+/// What is known of a request when a policy is chosen.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked<'a> {
+    /// The tenant's name, if it has one.
+    pub tenant: Option<&'a str>,
+    /// The model asked for.
+    pub model: Option<&'a str>,
+    /// The model route.
+    pub endpoint: ModelRoute,
+    /// The upstream's name.
+    pub upstream: &'a str,
+}
+
+/// The policy for one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Which answers are reused.
+    pub reuse: ReusePolicy,
+    /// For how long, by our own rules.
+    pub lifetime: Lifetime,
+    /// Whether the upstream's `Cache-Control` decides instead.
+    pub obey_upstream: bool,
+}
+
+#[derive(Clone, Debug)]
+struct Rule {
+    selects: Selects,
+    reuse: Option<ReusePolicy>,
+    fresh_for: Option<Duration>,
+    stale_while_revalidate: Option<Duration>,
+    stale_if_error: Option<Duration>,
+    obey_upstream: Option<bool>,
+    /// For each model route, its spec with this rule's members.
+    specs: Option<Vec<Arc<KeySpec>>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Selects {
+    tenant: Option<String>,
+    model: Option<ModelPattern>,
+    endpoint: Option<ModelRoute>,
+    upstream: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum ModelPattern {
+    Exactly(String),
+    StartsWith(String),
+}
+
+impl ModelPattern {
+    fn parse(field: String, text: &str) -> Result<ModelPattern, ConfigError> {
+        let (stem, pattern): (&str, fn(String) -> ModelPattern) = match text.strip_suffix('*') {
+            Some(stem) => (stem, ModelPattern::StartsWith),
+            None => (text, ModelPattern::Exactly),
+        };
+        if stem.contains('*') || text.is_empty() {
+            return Err(ConfigError::new(field, text, "a name, with at most one * at its end"));
+        }
+        Ok(pattern(stem.to_owned()))
+    }
+
+    fn matches(&self, model: &str) -> bool {
+        match self {
+            ModelPattern::Exactly(name) => name == model,
+            ModelPattern::StartsWith(stem) => model.starts_with(stem.as_str()),
+        }
+    }
+
+    fn specificity(&self) -> usize {
+        match self {
+            ModelPattern::Exactly(_) => usize::MAX,
+            ModelPattern::StartsWith(stem) => 1 + stem.len(),
+        }
+    }
+}
+
+impl Selects {
+    fn matches(&self, asked: &Asked<'_>) -> bool {
+        self.tenant.as_deref().is_none_or(|tenant| asked.tenant == Some(tenant))
+            && self
+                .model
+                .as_ref()
+                .is_none_or(|pattern| asked.model.is_some_and(|model| pattern.matches(model)))
+            && self.endpoint.is_none_or(|endpoint| asked.endpoint == endpoint)
+            && self.upstream.as_deref().is_none_or(|upstream| asked.upstream == upstream)
+    }
+
+    fn specificity(&self) -> (bool, usize, bool, bool) {
+        let model = self.model.as_ref().map_or(0, ModelPattern::specificity);
+        (self.tenant.is_some(), model, self.endpoint.is_some(), self.upstream.is_some())
+    }
+}
+
+impl Policies {
+    /// Checks the routes and tenants of a config against the upstreams' names.
+    pub(super) fn check(file: &written::File, upstreams: &[&str]) -> Result<Policies, ConfigError> {
+        let mut rules: Vec<Rule> = Vec::new();
+        for (index, route) in file.route.iter().enumerate() {
+            let rule = check_route(index, route, file, upstreams)?;
+            if let Some(twin) = rules.iter().position(|other| other.selects == rule.selects) {
+                let allowed = format!("route[{twin}] selects the same requests: join the two");
+                return Err(ConfigError::new(format!("route[{index}]"), "a twin", &allowed));
+            }
+            rules.push(rule);
+        }
+        rules.sort_by_key(|rule| std::cmp::Reverse(rule.selects.specificity()));
+        let mut tenant_reuse = HashMap::new();
+        for (index, tenant) in file.tenant.iter().enumerate() {
+            if let Some(reuse) = &tenant.reuse {
+                let reuse = parse_reuse(format!("tenant[{index}].reuse"), reuse)?;
+                tenant_reuse.insert(tenant.name.as_str().into(), reuse);
+            }
+        }
+        Ok(Policies {
+            rules,
+            default_reuse: parse_reuse("cache.reuse", &file.cache.reuse)?,
+            tenant_reuse,
+            presets: ModelRoute::ALL.map(|route| Arc::new(KeySpec::preset(route))).to_vec(),
+        })
+    }
+
+    /// The key spec for a request whose model is not yet known.
+    #[must_use]
+    pub fn spec(&self, asked: &Asked<'_>) -> &Arc<KeySpec> {
+        let ours = |rule: &&Rule| rule.specs.is_some() && rule.selects.matches(asked);
+        let ours = self.rules.iter().find(ours).and_then(|rule| rule.specs.as_ref());
+        let specs = ours.unwrap_or(&self.presets);
+        specs
+            .iter()
+            .find(|spec| spec.route() == asked.endpoint)
+            .expect("a spec is made for every model route")
+    }
+
+    /// The policy for a request.
+    #[must_use]
+    pub fn policy(&self, asked: &Asked<'_>) -> Policy {
+        let tenant_reuse =
+            || asked.tenant.and_then(|tenant| self.tenant_reuse.get(tenant)).copied();
+        let reuse = self.matching(asked).find_map(|rule| rule.reuse);
+        let reuse = reuse.or_else(tenant_reuse).unwrap_or(self.default_reuse);
+        let default = default_lifetime(asked.endpoint.kind(), reuse);
+        let first = |field: fn(&Rule) -> Option<Duration>| self.matching(asked).find_map(field);
+        Policy {
+            reuse,
+            lifetime: Lifetime {
+                fresh: first(|rule| rule.fresh_for).unwrap_or(default.fresh),
+                stale_while_revalidate: first(|rule| rule.stale_while_revalidate)
+                    .unwrap_or(default.stale_while_revalidate),
+                stale_if_error: first(|rule| rule.stale_if_error).unwrap_or(default.stale_if_error),
+            },
+            obey_upstream: self
+                .matching(asked)
+                .find_map(|rule| rule.obey_upstream)
+                .unwrap_or(false),
+        }
+    }
+
+    fn matching<'a>(&'a self, asked: &'a Asked<'_>) -> impl Iterator<Item = &'a Rule> {
+        self.rules.iter().filter(|rule| rule.selects.matches(asked))
+    }
+}
+
+/// The lifetimes that hold where no route says otherwise. What is reused only because `any` was
+/// asked for is the least certain, and lives an hour.
+#[must_use]
+pub fn default_lifetime(kind: Kind, reuse: ReusePolicy) -> Lifetime {
+    const HOUR: Duration = Duration::from_secs(3600);
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let fresh = match (kind, reuse) {
+        (Kind::Embedding | Kind::TokenCount, _) => 7 * DAY,
+        (Kind::Moderation, _) | (Kind::Generation, ReusePolicy::Any) => HOUR,
+        (Kind::Generation, ReusePolicy::Deterministic | ReusePolicy::Declared) => DAY,
+    };
+    Lifetime { fresh, stale_while_revalidate: HOUR, stale_if_error: 7 * DAY }
+}
+
+fn check_route(
+    index: usize,
+    route: &written::Route,
+    file: &written::File,
+    upstreams: &[&str],
+) -> Result<Rule, ConfigError> {
+    let field = |name: &str| format!("route[{index}].{name}");
+    let selects = check_selects(route, file, upstreams, &field)?;
+    let specs = check_members(route, &selects, &field)?;
+    Ok(Rule {
+        selects,
+        reuse: route.reuse.as_ref().map(|text| parse_reuse(field("reuse"), text)).transpose()?,
+        fresh_for: route.fresh_for.map(|span| span.0),
+        stale_while_revalidate: route.stale_while_revalidate.map(|span| span.0),
+        stale_if_error: route.stale_if_error.map(|span| span.0),
+        obey_upstream: route.obey_upstream,
+        specs,
+    })
+}
+
+fn check_selects(
+    route: &written::Route,
+    file: &written::File,
+    upstreams: &[&str],
+    field: &dyn Fn(&str) -> String,
+) -> Result<Selects, ConfigError> {
+    if let Some(tenant) = &route.tenant
+        && !file.tenant.iter().any(|known| known.name == *tenant)
+    {
+        return Err(ConfigError::new(field("tenant"), tenant, "the name of a [[tenant]]"));
+    }
+    if let Some(upstream) = &route.upstream
+        && !upstreams.contains(&upstream.as_str())
+    {
+        let allowed = format!("one of {}", upstreams.join(", "));
+        return Err(ConfigError::new(field("upstream"), upstream, &allowed));
+    }
+    let endpoint = |text: &String| {
+        ModelRoute::from_name(text).ok_or_else(|| {
+            let names: Vec<&str> = ModelRoute::ALL.iter().map(|route| route.name()).collect();
+            let allowed = format!("one of {}", names.join(", "));
+            ConfigError::new(field("endpoint"), text, &allowed)
+        })
+    };
+    Ok(Selects {
+        tenant: route.tenant.clone(),
+        model: route
+            .model
+            .as_ref()
+            .map(|text| ModelPattern::parse(field("model"), text))
+            .transpose()?,
+        endpoint: route.endpoint.as_ref().map(endpoint).transpose()?,
+        upstream: route.upstream.clone(),
+    })
+}
+
+fn check_members(
+    route: &written::Route,
+    selects: &Selects,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Option<Vec<Arc<KeySpec>>>, ConfigError> {
+    let ignored = route.ignore_members.as_deref().unwrap_or_default();
+    let kept = route.keep_members.as_deref().unwrap_or_default();
+    if ignored.is_empty() && kept.is_empty() {
+        return Ok(None);
+    }
+    if selects.model.is_some() {
+        // The model is known only once the body has been read, by these very members.
+        let allowed = "not together with ignore_members or keep_members: select by endpoint";
+        return Err(ConfigError::new(field("model"), "set", allowed));
+    }
+    if let Some(both) = ignored.iter().find(|name| kept.contains(name)) {
+        return Err(ConfigError::new(field("keep_members"), both, "it is in ignore_members too"));
+    }
+    let spec = |route| Arc::new(KeySpec::preset(route).ignoring(ignored).keeping(kept));
+    Ok(Some(ModelRoute::ALL.map(spec).to_vec()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Overrides, validate};
+
+    fn config(routes: &str) -> Result<Config, String> {
+        let toml = format!(
+            "version = 1\n[[tenant]]\nname = 't'\ncredential_digests = []\nreuse = 'declared'\n{routes}"
+        );
+        let file = toml::from_str(&toml).map_err(|error| error.to_string())?;
+        let overrides = Overrides { data_dir: Some("/data".into()), ..Overrides::default() };
+        validate(file, &overrides).map_err(|error| error.to_string())
+    }
+
+    fn chat<'a>(tenant: Option<&'a str>, model: &'a str) -> Asked<'a> {
+        Asked {
+            tenant,
+            model: Some(model),
+            endpoint: ModelRoute::OpenAiChatCompletions,
+            upstream: "openai",
+        }
+    }
+
+    #[test]
+    fn the_most_specific_route_decides_each_field() {
+        let config = config(
+            "[[route]]\nupstream = 'openai'\nfresh_for = '1h'\nreuse = 'any'\n\
+             [[route]]\nmodel = 'gpt-4*'\nfresh_for = '2h'\n\
+             [[route]]\nmodel = 'gpt-4o*'\nfresh_for = '3h'\n\
+             [[route]]\nmodel = 'gpt-4o'\nstale_if_error = '4h'\n\
+             [[route]]\ntenant = 't'\nfresh_for = '5h'\n",
+        )
+        .unwrap();
+        let policy = |tenant, model| config.policies.policy(&chat(tenant, model));
+        let hours = |count: u64| Duration::from_secs(count * 3600);
+        assert_eq!(policy(None, "o3").lifetime.fresh, hours(1));
+        assert_eq!(policy(None, "gpt-4-turbo").lifetime.fresh, hours(2));
+        assert_eq!(policy(None, "gpt-4o-mini").lifetime.fresh, hours(3));
+        let exact = policy(None, "gpt-4o");
+        assert_eq!((exact.lifetime.fresh, exact.lifetime.stale_if_error), (hours(3), hours(4)));
+        assert_eq!(exact.reuse, ReusePolicy::Any, "an unset field falls to a wider route");
+        assert_eq!(policy(Some("t"), "gpt-4o").lifetime.fresh, hours(5));
+    }
+
+    #[test]
+    fn a_tenants_reuse_holds_where_no_route_says() {
+        let config = config("").unwrap();
+        assert_eq!(config.policies.policy(&chat(Some("t"), "m")).reuse, ReusePolicy::Declared);
+        assert_eq!(config.policies.policy(&chat(None, "m")).reuse, ReusePolicy::Deterministic);
+    }
+
+    #[test]
+    fn default_lifetimes_follow_the_kind_of_answer() {
+        let fresh = |kind, reuse| default_lifetime(kind, reuse).fresh.as_secs() / 3600;
+        assert_eq!(fresh(Kind::Embedding, ReusePolicy::Any), 7 * 24);
+        assert_eq!(fresh(Kind::TokenCount, ReusePolicy::Deterministic), 7 * 24);
+        assert_eq!(fresh(Kind::Generation, ReusePolicy::Deterministic), 24);
+        assert_eq!(fresh(Kind::Generation, ReusePolicy::Any), 1);
+        assert_eq!(fresh(Kind::Moderation, ReusePolicy::Deterministic), 1);
+    }
+
+    #[test]
+    fn a_route_that_cannot_be_meant_is_refused_by_field() {
+        for (routes, expected) in [
+            ("[[route]]\ntenant = 'nobody'", "route[0].tenant: nobody"),
+            ("[[route]]\nupstream = 'mars'", "route[0].upstream: mars — one of"),
+            ("[[route]]\nendpoint = 'chat'", "route[0].endpoint: chat — one of openai."),
+            ("[[route]]\nmodel = 'a*b'", "route[0].model: a*b"),
+            ("[[route]]\nreuse = 'x'", "route[0].reuse: x — deterministic"),
+            ("[[route]]\nmodel = 'a'\nignore_members = ['x']", "route[0].model: set"),
+            ("[[route]]\nmodel = 'a'\n[[route]]\nmodel = 'a'", "route[1]: a twin — route[0]"),
+            ("[[route]]\nignore_members = ['x']\nkeep_members = ['x']", "route[0].keep_members: x"),
+        ] {
+            let error = config(routes).unwrap_err();
+            assert!(error.contains(expected), "{routes}\n→ {error}");
+        }
+    }
+}

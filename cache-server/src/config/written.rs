@@ -1,0 +1,244 @@
+//! The config as written: one TOML file, unknown fields refused, every field optional but
+//! `version`. The defaults are here and nowhere else.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use serde::Deserialize;
+use serde::de::{Deserializer, Error as _};
+
+use crate::upstream::client::Protocol;
+
+/// A duration written as `"250ms"`, `"10s"`, `"1h 30m"` or `"7d"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span(pub Duration);
+
+impl<'de> Deserialize<'de> for Span {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Span, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        humantime::parse_duration(&text).map(Span).map_err(|error| {
+            D::Error::custom(format!(
+                "{text:?} is no duration ({error}); write one as \"250ms\", \"10s\" or \"7d\""
+            ))
+        })
+    }
+}
+
+const fn seconds(count: u64) -> Span {
+    Span(Duration::from_secs(count))
+}
+
+/// The whole file.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct File {
+    /// The version of this format; 1.
+    pub version: u32,
+    /// Listeners and their limits.
+    #[serde(default)]
+    pub server: Server,
+    /// The tiers and what is reused.
+    #[serde(default)]
+    pub cache: Cache,
+    /// Whom we stand in front of.
+    #[serde(default)]
+    pub upstream: Vec<Upstream>,
+    /// What differs for some requests; the most specific wins, field by field.
+    #[serde(default)]
+    pub route: Vec<Route>,
+    /// Names for callers.
+    #[serde(default)]
+    pub tenant: Vec<Tenant>,
+}
+
+impl Default for File {
+    fn default() -> File {
+        File {
+            version: 1,
+            server: Server::default(),
+            cache: Cache::default(),
+            upstream: Vec::new(),
+            route: Vec::new(),
+            tenant: Vec::new(),
+        }
+    }
+}
+
+/// `[server]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Server {
+    /// Where callers connect.
+    pub listen: String,
+    /// Where health, metrics and stats are.
+    pub admin_listen: String,
+    /// Connections at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// From the first byte of a request to the end of its headers.
+    pub header_timeout: Span,
+    /// Between requests on a connection.
+    pub idle_timeout: Span,
+    /// Between two reads of a request's body.
+    pub body_timeout: Span,
+    /// How long answers and fills may take to finish after SIGTERM.
+    pub drain_timeout: Span,
+    /// Fields in a request's header.
+    pub headers_max: usize,
+    /// Bytes of a request's header; at least 8 KiB.
+    pub header_bytes_max: ByteSize,
+    /// Bytes of a request's body that are passed on at all.
+    pub body_bytes_max: ByteSize,
+    /// Bytes of a request's body that are read for a key; larger ones pass through uncached.
+    pub key_body_bytes_max: ByteSize,
+    /// Bytes of request bodies and fills held in memory at once; beyond, 503.
+    pub buffered_bytes_max: ByteSize,
+}
+
+impl Default for Server {
+    fn default() -> Server {
+        Server {
+            listen: "127.0.0.1:8080".into(),
+            admin_listen: "127.0.0.1:8081".into(),
+            connections_max: 10_000,
+            header_timeout: seconds(10),
+            idle_timeout: seconds(75),
+            body_timeout: seconds(30),
+            drain_timeout: seconds(30),
+            headers_max: 128,
+            header_bytes_max: ByteSize::kib(64),
+            body_bytes_max: ByteSize::gib(1),
+            key_body_bytes_max: ByteSize::mib(32),
+            buffered_bytes_max: ByteSize::gib(1),
+        }
+    }
+}
+
+/// `[cache]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cache {
+    /// The data folder; without it, one in the user's cache directory.
+    pub data_dir: Option<PathBuf>,
+    /// Bytes of entries in memory.
+    pub memory_bytes_max: ByteSize,
+    /// Bytes of disk; 0 keeps entries in memory only.
+    pub disk_bytes_max: ByteSize,
+    /// The largest entry; larger answers pass through.
+    pub entry_bytes_max: ByteSize,
+    /// How long a read from disk may take before it counts as a miss.
+    pub disk_deadline: Span,
+    /// Which answers are reused: `deterministic`, `declared` or `any`.
+    pub reuse: String,
+    /// Fills under way at once; further misses go alone.
+    pub flights_max: usize,
+    /// How long one fill may take altogether.
+    pub fill_timeout: Span,
+    /// How long a caller may hold up an answer that is too large to be recorded.
+    pub slow_reader_timeout: Span,
+}
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache {
+            data_dir: None,
+            memory_bytes_max: ByteSize::mib(256),
+            disk_bytes_max: ByteSize::gib(4),
+            entry_bytes_max: ByteSize::mib(8),
+            disk_deadline: Span(Duration::from_millis(250)),
+            reuse: "deterministic".into(),
+            flights_max: 10_000,
+            fill_timeout: seconds(30 * 60),
+            slow_reader_timeout: seconds(30),
+        }
+    }
+}
+
+/// `[[upstream]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Upstream {
+    /// Its name: letters, digits, `-` and `_`.
+    pub name: String,
+    /// Its base URL.
+    pub url: String,
+    /// The path under which callers reach it; `/name` by default, `/` for everything else.
+    pub prefix: Option<String>,
+    /// `auto`, `http1` or `http2`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Until a connection stands.
+    #[serde(default = "default_connect_timeout")]
+    pub connect_timeout: Span,
+    /// The longest silence, before the headers and between reads.
+    #[serde(default = "default_read_timeout")]
+    pub read_timeout: Span,
+    /// A PEM file with more certificate authorities to trust.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Upstream {
+    /// An upstream with nothing but a name and a URL.
+    #[must_use]
+    pub fn named(name: &str, url: &str, prefix: Option<&str>) -> Upstream {
+        Upstream {
+            name: name.into(),
+            url: url.into(),
+            prefix: prefix.map(Into::into),
+            protocol: Protocol::default(),
+            connect_timeout: default_connect_timeout(),
+            read_timeout: default_read_timeout(),
+            ca_file: None,
+        }
+    }
+}
+
+fn default_connect_timeout() -> Span {
+    seconds(5)
+}
+
+/// Models think for minutes before the first byte.
+fn default_read_timeout() -> Span {
+    seconds(600)
+}
+
+/// `[[route]]`: what it selects, and what it sets. A field that is not set falls to the next
+/// less specific route, and at last to the defaults.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Route {
+    /// Selects: the tenant's name.
+    pub tenant: Option<String>,
+    /// Selects: the model asked for, exactly, or with a `*` at the end.
+    pub model: Option<String>,
+    /// Selects: a model route, such as `openai.chat_completions`.
+    pub endpoint: Option<String>,
+    /// Selects: the upstream's name.
+    pub upstream: Option<String>,
+    /// Sets: `deterministic`, `declared` or `any`.
+    pub reuse: Option<String>,
+    /// Sets: how long an answer is fresh.
+    pub fresh_for: Option<Span>,
+    /// Sets: how long after that it answers while it is refreshed.
+    pub stale_while_revalidate: Option<Span>,
+    /// Sets: how long after its fresh end it answers when the upstream fails.
+    pub stale_if_error: Option<Span>,
+    /// Sets: whether the upstream's `Cache-Control` decides instead.
+    pub obey_upstream: Option<bool>,
+    /// Sets: more members of the body that the key leaves out.
+    pub ignore_members: Option<Vec<String>>,
+    /// Sets: members that the key keeps although it leaves them out by default.
+    pub keep_members: Option<Vec<String>>,
+}
+
+/// `[[tenant]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tenant {
+    /// Its name.
+    pub name: String,
+    /// Digests of its credentials, as `cache-server credential-digest` prints them.
+    pub credential_digests: Vec<String>,
+    /// Which answers are reused for it, where no route says.
+    pub reuse: Option<String>,
+}

@@ -1,0 +1,32 @@
+//! Arguments → config → app → serve → exit code.
+//!
+//! Exit codes: 0 after a clean end, 1 when the server cannot start, 2 for wrong usage or an
+//! invalid config.
+
+mod command;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use command::{Arguments, Command};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    command::log_to_stderr();
+    let ended = match arguments.command {
+        Command::Serve(options) => command::serve::run(&options),
+        Command::Demo(_options) => Ok(()),
+        Command::Check(options) => command::check::run(&options),
+        Command::CredentialDigest => command::digest::run(),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("cache-server: {:#}", failure.why);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! Bodies under way: a request's towards the upstream, and an answer's towards the caller.
+
+use std::collections::VecDeque;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::Stream;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+use crate::cache::budget::Reservation;
+use crate::telemetry::Telemetry;
+use crate::upstream::answer::EventFrames;
+
+/// Any error that cuts a body off.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// A request's body on its way to the upstream, unchanged: what was read of it already, then
+/// the rest as it comes, within a deadline between reads and a bound on the whole.
+#[derive(Debug)]
+pub struct PassingBody {
+    begun: Option<Bytes>,
+    rest: Option<Incoming>,
+    read_timeout: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    left: u64,
+    fault: Fault,
+    _reservation: Option<Reservation>,
+}
+
+/// What went wrong on the caller's side, told to whoever sees the exchange fail.
+#[derive(Clone, Debug, Default)]
+pub struct Fault(Arc<OnceLock<BodyFault>>);
+
+impl Fault {
+    /// What went wrong, if anything did.
+    #[must_use]
+    pub fn get(&self) -> Option<BodyFault> {
+        self.0.get().copied()
+    }
+}
+
+/// Why a request's body did not come whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyFault {
+    /// Nothing came for too long.
+    #[error("the request's body stopped coming")]
+    TimedOut,
+    /// It went on over the bound.
+    #[error("the request's body is too large")]
+    TooLarge,
+    /// The caller broke off.
+    #[error("the request's body broke off")]
+    Broken,
+}
+
+impl PassingBody {
+    /// One that was read whole.
+    #[must_use]
+    pub fn buffered(body: Bytes, reservation: Reservation) -> PassingBody {
+        PassingBody {
+            begun: Some(body),
+            rest: None,
+            read_timeout: Duration::ZERO,
+            timer: None,
+            left: u64::MAX,
+            fault: Fault::default(),
+            _reservation: Some(reservation),
+        }
+    }
+
+    /// One that nobody has read from.
+    #[must_use]
+    pub fn streamed(body: Incoming, read_timeout: Duration, bytes_max: u64) -> PassingBody {
+        PassingBody {
+            begun: None,
+            rest: Some(body),
+            read_timeout,
+            timer: None,
+            left: bytes_max,
+            fault: Fault::default(),
+            _reservation: None,
+        }
+    }
+
+    /// One that was begun to be read.
+    #[must_use]
+    pub fn begun(
+        begun: Bytes,
+        reservation: Reservation,
+        rest: Incoming,
+        read_timeout: Duration,
+        bytes_max: u64,
+    ) -> PassingBody {
+        PassingBody {
+            left: bytes_max.saturating_sub(begun.len() as u64),
+            begun: Some(begun),
+            _reservation: Some(reservation),
+            ..PassingBody::streamed(rest, read_timeout, bytes_max)
+        }
+    }
+
+    /// Where to look for what went wrong, after the body was handed away.
+    #[must_use]
+    pub fn fault(&self) -> Fault {
+        self.fault.clone()
+    }
+
+    fn fail(&self, fault: BodyFault) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let _ = self.fault.0.set(fault);
+        Poll::Ready(Some(Err(fault)))
+    }
+}
+
+impl Body for PassingBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if let Some(begun) = self.begun.take().filter(|begun| !begun.is_empty()) {
+            return Poll::Ready(Some(Ok(Frame::data(begun))));
+        }
+        let Some(rest) = self.rest.as_mut() else { return Poll::Ready(None) };
+        let frame = match Pin::new(rest).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                let read_timeout = self.read_timeout;
+                let timer =
+                    self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(read_timeout)));
+                ready!(timer.as_mut().poll(context));
+                return self.fail(BodyFault::TimedOut);
+            }
+        };
+        self.timer = None;
+        match frame {
+            None => Poll::Ready(None),
+            Some(Err(_)) => self.fail(BodyFault::Broken),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match self.left.checked_sub(bytes) {
+                    None => self.fail(BodyFault::TooLarge),
+                    Some(left) => {
+                        self.left = left;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.begun.as_ref().is_none_or(Bytes::is_empty)
+            && self.rest.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let begun = self.begun.as_ref().map_or(0, Bytes::len) as u64;
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower() + begun);
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper + begun);
+        }
+        hint
+    }
+}
+
+/// An answer's body on its way to the caller.
+pub enum AnswerBody {
+    /// All of it at once.
+    Whole(Option<Bytes>),
+    /// A stored event stream, cut at its event boundaries, unpaced.
+    Events {
+        /// The events to come.
+        events: VecDeque<Bytes>,
+        /// Their bytes.
+        bytes: u64,
+    },
+    /// From the upstream straight through.
+    Passing(PassingAnswer),
+    /// From a flight.
+    Flight(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>),
+}
+
+/// An upstream's answer that no cache looks at.
+pub struct PassingAnswer {
+    body: reqwest::Body,
+    telemetry: Arc<Telemetry>,
+}
+
+impl PassingAnswer {
+    /// Passes `body` on and counts its bytes.
+    #[must_use]
+    pub fn new(body: reqwest::Body, telemetry: Arc<Telemetry>) -> PassingAnswer {
+        PassingAnswer { body, telemetry }
+    }
+}
+
+impl AnswerBody {
+    /// A body of these bytes.
+    #[must_use]
+    pub fn whole(bytes: Bytes) -> AnswerBody {
+        AnswerBody::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
+    }
+
+    /// A stored event stream.
+    #[must_use]
+    pub fn events(stream: Bytes) -> AnswerBody {
+        let bytes = stream.len() as u64;
+        AnswerBody::Events { events: EventFrames::new(stream).collect(), bytes }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match &mut *self {
+            AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|data| Ok(Frame::data(data)))),
+            AnswerBody::Events { events, bytes } => {
+                let event = events.pop_front();
+                *bytes -= event.as_ref().map_or(0, Bytes::len) as u64;
+                Poll::Ready(event.map(|data| Ok(Frame::data(data))))
+            }
+            AnswerBody::Passing(answer) => {
+                let frame = ready!(Pin::new(&mut answer.body).poll_frame(context));
+                if let Some(Ok(frame)) = &frame {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    answer.telemetry.served_from_upstream(bytes);
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            AnswerBody::Flight(stream) => stream.as_mut().poll_next(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            AnswerBody::Whole(bytes) => bytes.is_none(),
+            AnswerBody::Events { events, .. } => events.is_empty(),
+            AnswerBody::Passing(answer) => answer.body.is_end_stream(),
+            AnswerBody::Flight(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            AnswerBody::Whole(bytes) => {
+                SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
+            }
+            AnswerBody::Events { bytes, .. } => SizeHint::with_exact(*bytes),
+            AnswerBody::Passing(answer) => answer.body.size_hint(),
+            AnswerBody::Flight(_) => SizeHint::default(),
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Coalesce: one fetch for any number of callers who ask the same.
+
+use std::sync::Arc;
+
+use keyspec::{Key, ModelRoute};
+
+use super::fetch;
+use super::key::{Cause, Keyed, Unkeyed};
+use super::lookup::{self, Hit};
+use crate::app::App;
+use crate::cache::flight::{Joined, Reader};
+use crate::upstream::UpstreamError;
+use crate::upstream::head::AnswerHead;
+
+/// The reading end of this server's flights.
+pub type AnswerReader = Reader<AnswerHead, UpstreamError>;
+
+/// A caller's place on a flight.
+#[derive(Debug)]
+pub struct OnBoard {
+    /// Where the answer comes from.
+    pub reader: AnswerReader,
+    /// What is asked.
+    pub key: Key,
+    /// On which route.
+    pub route: ModelRoute,
+    /// Whether the caller would not have what was stored.
+    pub afresh: bool,
+    /// The request, for a follower who may have to go alone.
+    pub keyed: Option<Box<Keyed>>,
+}
+
+/// Where a request finds itself.
+#[derive(Debug)]
+pub enum Place {
+    /// It began the fetch.
+    Leader(OnBoard),
+    /// It reads along.
+    Follower(OnBoard),
+    /// The answer arrived in the meantime.
+    Found(Box<Keyed>, Hit),
+    /// There is no room: it passes through.
+    Alone(Box<Unkeyed>),
+}
+
+/// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
+pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
+    let (key, route, afresh) = (keyed.key, keyed.route, keyed.wants_afresh());
+    let joined = if afresh {
+        app.flights.lead_anew(key)
+    } else {
+        app.flights.join(key, || lookup::recheck(app, &keyed))
+    };
+    let on_board = |reader, keyed| OnBoard { reader, key, route, afresh, keyed };
+    match joined {
+        Joined::Leader(writer, reader) => {
+            app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
+            Place::Leader(on_board(reader, None))
+        }
+        Joined::Follower(reader) => Place::Follower(on_board(reader, Some(Box::new(keyed)))),
+        Joined::Found(hit) => Place::Found(Box::new(keyed), hit),
+        Joined::Full => Place::Alone(Box::new(keyed.unkeyed(Cause::FLIGHTS_FULL))),
+    }
+}

@@ -1,0 +1,269 @@
+//! Fetch: asks the upstream, for the cache or past it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http::header::ACCEPT_ENCODING;
+use http::{HeaderMap, HeaderValue, Response};
+use http_body_util::BodyExt;
+use keyspec::{Key, ModelRoute};
+
+use super::body::AnswerBody;
+use super::identify::Tenant;
+use super::key::{Keyed, Unkeyed};
+use super::{respond, store};
+use crate::app::App;
+use crate::cache::entry::Usage;
+use crate::cache::flight::Writer;
+use crate::clock::Timestamp;
+use crate::config::policy::Policy;
+use crate::upstream::client::Upstream;
+use crate::upstream::head::AnswerHead;
+use crate::upstream::mount::Target;
+use crate::upstream::{UpstreamError, fields};
+
+/// How long the head of an answer that is no stream is held back for its body, so that the head
+/// can say whether it was stored.
+const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
+
+/// The writing end of this server's flights.
+type AnswerWriter = Writer<AnswerHead, UpstreamError>;
+
+/// Passes a request through, past the cache; its end is the caller's end.
+pub async fn pass_through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
+    let Unkeyed { mut asked, cause, body } = unkeyed;
+    let route = asked.route();
+    if asked.directives.only_if_cached {
+        return respond::reject(app, route, respond::Rejection::OnlyIfCached);
+    }
+    let fault = body.fault();
+    let mut headers = std::mem::take(&mut asked.headers);
+    fields::prepare_request(&mut headers);
+    let body = reqwest::Body::wrap(body);
+    let answer = asked.upstream.send(asked.method.clone(), &asked.target, headers, body).await;
+    match (answer, fault.get()) {
+        (_, Some(fault)) => respond::reject(app, route, respond::Rejection::from_fault(fault, app)),
+        (Err(error), None) => respond::upstream_failed(app, route, &error),
+        (Ok(answer), None) => respond::passed(app, &asked, &cause, answer),
+    }
+}
+
+/// What a fill needs to know; it outlives the request that caused it.
+#[derive(Debug)]
+pub struct Order {
+    /// The key to store under.
+    pub key: Key,
+    /// The model route.
+    pub route: ModelRoute,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// For how long to store.
+    pub policy: Policy,
+    /// Whether the request named a limit of tokens.
+    pub names_token_limit: bool,
+    /// Where the answer comes from.
+    pub upstream: Arc<Upstream>,
+    /// The URL that is asked.
+    pub target: Target,
+    /// When the fetch began, by wall time.
+    pub asked_at: Timestamp,
+    /// When the fetch began.
+    pub asked: Instant,
+}
+
+/// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
+pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
+    let (order, request) = prepare(&app, keyed);
+    let filled = tokio::time::timeout(app.fill_timeout, run(&app, &order, request, &mut writer));
+    match filled.await {
+        Ok(Ok(trailers)) => {
+            order.upstream.record_end(order.asked.elapsed());
+            writer.finish(trailers);
+        }
+        Ok(Err(Stopped::Failed(error))) => {
+            tracing::warn!(route = order.route.name(), %error, "a fill failed");
+            writer.fail(error);
+        }
+        // Nobody is left to be told.
+        Ok(Err(Stopped::NobodyListens)) => drop(writer),
+        Err(_elapsed) => {
+            let within = humantime::format_duration(app.fill_timeout);
+            let why = format!("no end within cache.fill_timeout = {within}");
+            writer.fail(UpstreamError::TimedOut { upstream: order.upstream.name().into(), why });
+        }
+    }
+}
+
+/// Why a fill ended early.
+enum Stopped {
+    Failed(UpstreamError),
+    NobodyListens,
+}
+
+fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
+    let Keyed { asked, route, key, meaning, policy, body, reservation } = keyed;
+    let mut headers = asked.headers;
+    fields::prepare_request(&mut headers);
+    // One stored form for everybody, and one that can be checked for completeness.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let body = super::body::PassingBody::buffered(body, reservation);
+    let mut request = http::Request::new(reqwest::Body::wrap(body));
+    *request.method_mut() = asked.method;
+    *request.headers_mut() = headers;
+    let order = Order {
+        key,
+        route,
+        tenant: asked.tenant,
+        policy,
+        names_token_limit: meaning.names_token_limit,
+        upstream: asked.upstream,
+        target: asked.target,
+        asked_at: app.clock.now(),
+        asked: app.clock.instant(),
+    };
+    (order, request)
+}
+
+async fn run(
+    app: &App,
+    order: &Order,
+    request: http::Request<reqwest::Body>,
+    writer: &mut AnswerWriter,
+) -> Result<Option<HeaderMap>, Stopped> {
+    let (parts, body) = request.into_parts();
+    let answer = order
+        .upstream
+        .send(parts.method, &order.target, parts.headers, body)
+        .await
+        .map_err(Stopped::Failed)?;
+    let (parts, body) = answer.into_parts();
+    let head = AnswerHead::of(parts);
+    let mut landing = Landing::new(head, writer);
+    let trailers = landing.take_in(order, body).await?;
+    let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
+    if let Ok(usage) = stored {
+        let followers = writer.joined().saturating_sub(1);
+        app.telemetry.saved(usage.times(followers), Duration::ZERO);
+    }
+    Ok(trailers)
+}
+
+/// Takes an answer in and passes it on. Two things wait for the verdict on storing, so that
+/// whoever has seen the end of an answer finds it in the cache: the end itself, and of an answer
+/// whose length is known its last chunk. The head of one that is no stream waits with them, for
+/// a short while, to tell whether it was stored.
+struct Landing<'w> {
+    head: AnswerHead,
+    writer: &'w mut AnswerWriter,
+    head_is_out: bool,
+    head_due: tokio::time::Instant,
+    received: u64,
+    last_chunk: Option<Bytes>,
+    /// The record, until it is found not to hold the whole answer.
+    recorded: Vec<Bytes>,
+    is_recorded: bool,
+}
+
+impl<'w> Landing<'w> {
+    fn new(head: AnswerHead, writer: &'w mut AnswerWriter) -> Landing<'w> {
+        let mut landing = Landing {
+            head_due: tokio::time::Instant::now() + HEAD_HELD_MAX,
+            head_is_out: false,
+            received: 0,
+            last_chunk: None,
+            recorded: Vec::new(),
+            is_recorded: true,
+            head,
+            writer,
+        };
+        if landing.head.is_event_stream() || !landing.head.is_shareable() {
+            landing.let_head_out();
+        }
+        landing
+    }
+
+    fn let_head_out(&mut self) {
+        if !self.head_is_out {
+            self.head_is_out = true;
+            self.writer.set_head(self.head.clone(), self.head.is_shareable());
+        }
+    }
+
+    /// Reads the body to its end; gives its trailers.
+    async fn take_in(
+        &mut self,
+        order: &Order,
+        mut body: reqwest::Body,
+    ) -> Result<Option<HeaderMap>, Stopped> {
+        let mut trailers = None;
+        loop {
+            let frame = if self.head_is_out {
+                body.frame().await
+            } else {
+                match tokio::time::timeout_at(self.head_due, body.frame()).await {
+                    Ok(frame) => frame,
+                    Err(_elapsed) => {
+                        self.let_head_out();
+                        continue;
+                    }
+                }
+            };
+            let Some(frame) = frame else { return Ok(trailers) };
+            let frame = frame.map_err(|error| Stopped::Failed(order.upstream.error(&error)))?;
+            match frame.into_data() {
+                Ok(chunk) => self.pass_on(chunk).await?,
+                Err(frame) => trailers = frame.into_trailers().ok(),
+            }
+        }
+    }
+
+    async fn pass_on(&mut self, chunk: Bytes) -> Result<(), Stopped> {
+        if chunk.is_empty() {
+            return Ok(());
+        }
+        self.received += chunk.len() as u64;
+        if self.head.content_length() == Some(self.received) {
+            self.last_chunk = Some(chunk);
+            return Ok(());
+        }
+        self.publish(chunk).await
+    }
+
+    async fn publish(&mut self, chunk: Bytes) -> Result<(), Stopped> {
+        if self.is_recorded && self.writer.record(&chunk) {
+            self.recorded.push(chunk);
+            return Ok(());
+        }
+        // Its readers must be on their way before they can make room.
+        self.is_recorded = false;
+        self.recorded.clear();
+        self.let_head_out();
+        self.writer.pass(chunk).await.map_err(|_| Stopped::NobodyListens)
+    }
+
+    /// Has the answer stored, or not, and lets out what waited for that.
+    async fn settle(
+        mut self,
+        store: impl FnOnce(&AnswerHead, Option<Bytes>) -> Result<Usage, &'static str>,
+    ) -> Result<Result<Usage, &'static str>, Stopped> {
+        let body = self.is_recorded.then(|| self.joined());
+        let stored = store(&self.head, body);
+        self.head.stored = Some(stored.map(|_| ()));
+        self.let_head_out();
+        if let Some(chunk) = self.last_chunk.take() {
+            self.publish(chunk).await?;
+        }
+        Ok(stored)
+    }
+
+    /// The whole body in one buffer of its exact size: slices would keep network buffers alive.
+    fn joined(&self) -> Bytes {
+        let chunks = || self.recorded.iter().chain(&self.last_chunk);
+        let mut body = BytesMut::with_capacity(chunks().map(Bytes::len).sum());
+        for chunk in chunks() {
+            body.extend_from_slice(chunk);
+        }
+        body.freeze()
+    }
+}

@@ -1,0 +1,177 @@
+//! Identify: who asks, what of us, and of which upstream.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request};
+use hyper::body::Incoming;
+use keyspec::{Credentials, ModelRoute, TenantScope};
+
+use super::respond::Rejection;
+use crate::app::App;
+use crate::cache::freshness::RequestDirectives;
+use crate::config::policy::Asked as PolicyQuestion;
+use crate::upstream::client::Upstream;
+use crate::upstream::fields::{self, CACHE_SERVER_REUSE};
+use crate::upstream::mount::{self, Target};
+
+/// The part of the path that is ours on the data listener.
+pub const OUR_PREFIX: &str = "/_cache";
+
+/// A request, understood as far as its header goes.
+#[derive(Debug)]
+pub struct Asked {
+    /// The method.
+    pub method: Method,
+    /// Its fields, less those that concern one connection.
+    pub headers: HeaderMap,
+    /// The upstream that it is for.
+    pub upstream: Arc<Upstream>,
+    /// The URL that it is for.
+    pub target: Target,
+    /// The model route, and the model if the path names it.
+    pub model_route: Option<(ModelRoute, Option<Box<str>>)>,
+    /// Whose entries it may see.
+    pub tenant: Tenant,
+    /// What it asks of a cache.
+    pub directives: RequestDirectives,
+    /// What it says about reuse.
+    pub reuse: Reuse,
+    /// Its body, until it is read.
+    pub body: Option<Incoming>,
+    /// When it came.
+    pub received: Instant,
+}
+
+impl Asked {
+    /// The model route, if it is one.
+    #[must_use]
+    pub fn route(&self) -> Option<ModelRoute> {
+        self.model_route.as_ref().map(|(route, _)| *route)
+    }
+
+    /// What a policy is chosen by.
+    #[must_use]
+    pub fn policy_question<'a>(
+        &'a self,
+        endpoint: ModelRoute,
+        model: Option<&'a str>,
+    ) -> PolicyQuestion<'a> {
+        PolicyQuestion {
+            tenant: self.tenant.name.as_deref(),
+            model,
+            endpoint,
+            upstream: self.upstream.name(),
+        }
+    }
+}
+
+/// The tenant of a caller.
+#[derive(Clone, Debug)]
+pub struct Tenant {
+    /// What stands for it in keys.
+    pub scope: TenantScope,
+    /// Its name, if a `[[tenant]]` gives it one.
+    pub name: Option<Arc<str>>,
+}
+
+impl Tenant {
+    /// A label for operators that gives no credential away.
+    #[must_use]
+    pub fn label(&self) -> Box<str> {
+        match (&self.name, &self.scope) {
+            (Some(name), _) => name.as_ref().into(),
+            (None, TenantScope::Anonymous) => "anonymous".into(),
+            (None, _) => "(unmapped)".into(),
+        }
+    }
+}
+
+/// `Cache-Server-Reuse`: what a request says about the reuse of its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// Nothing; the policy decides.
+    #[default]
+    Unsaid,
+    /// Its answer may be reused.
+    Yes,
+    /// Neither reuse nor store.
+    No,
+    /// Fetch afresh, and store for reuse.
+    New,
+}
+
+impl Reuse {
+    /// Whether the request declares that its answer may be reused.
+    #[must_use]
+    pub fn is_declared(self) -> bool {
+        matches!(self, Reuse::Yes | Reuse::New)
+    }
+
+    fn parse(headers: &HeaderMap) -> Result<Reuse, Rejection> {
+        let mut values = headers.get_all(CACHE_SERVER_REUSE).iter();
+        let Some(value) = values.next() else { return Ok(Reuse::Unsaid) };
+        match (value.as_bytes().trim_ascii().to_ascii_lowercase().as_slice(), values.next()) {
+            (b"yes", None) => Ok(Reuse::Yes),
+            (b"no", None) => Ok(Reuse::No),
+            (b"new", None) => Ok(Reuse::New),
+            _ => Err(Rejection::BadReuse),
+        }
+    }
+}
+
+/// Understands the header of a request.
+///
+/// # Errors
+/// When it is for no upstream, its path is bad, or it says what we do not understand.
+pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejection> {
+    let received = app.clock.instant();
+    let (mut parts, body) = request.into_parts();
+    // First of all: what a caller names in Connection must count for nothing below.
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let path = parts.uri.path();
+    if mount::behind(OUR_PREFIX, path).is_some() {
+        return Err(Rejection::NoSuchAddress);
+    }
+    let (upstream, rest) = app
+        .upstreams
+        .iter()
+        .find_map(|upstream| Some((upstream, mount::behind(upstream.prefix(), path)?)))
+        .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(app) })?;
+    let target = mount::target(upstream.base(), rest, parts.uri.query())
+        .map_err(|error| Rejection::BadPath { why: error.to_string() })?;
+    let model_route = ModelRoute::match_request(parts.method.as_str(), target.path())
+        .map(|found| (found.route, found.model_in_path.map(Into::into)));
+    let tenant = tenant(app, &Credentials::from_request(&parts.headers, target.query()));
+    Ok(Asked {
+        directives: RequestDirectives::parse(&parts.headers),
+        reuse: Reuse::parse(&parts.headers)?,
+        upstream: Arc::clone(upstream),
+        method: parts.method,
+        headers: parts.headers,
+        target,
+        model_route,
+        tenant,
+        body: Some(body),
+        received,
+    })
+}
+
+/// A caller is a named tenant only if every credential that it shows belongs to that tenant:
+/// nobody slips into a tenant by adding one credential to another.
+fn tenant(app: &App, credentials: &Credentials<'_>) -> Tenant {
+    if !app.tenants.is_empty() && !credentials.is_empty() {
+        let mut names = credentials.secret_digests().map(|digest| app.tenants.get(&digest));
+        if let Some(Some(first)) = names.next()
+            && names.all(|name| name == Some(first))
+        {
+            let name = Arc::clone(first);
+            return Tenant { scope: TenantScope::Named(Arc::clone(&name)), name: Some(name) };
+        }
+    }
+    Tenant { scope: credentials.own_scope(), name: None }
+}
+
+fn mounts(app: &App) -> Vec<String> {
+    app.upstreams.iter().map(|upstream| format!("{}/", upstream.prefix())).collect()
+}

@@ -1,0 +1,61 @@
+//! The path of a request, one line a step; each step is a file with that name.
+//!
+//! ```text
+//! identify → key → lookup ─ fresh ─────────────────────────→ respond
+//!                    │─ stale, usable ─→ respond, refresh behind it
+//!                    └─ absent → coalesce ─ follower ─→ read along → respond
+//!                                  └ leader → fetch → store → (all readers) respond
+//! ```
+
+pub mod body;
+pub mod coalesce;
+pub mod fetch;
+pub mod identify;
+pub mod key;
+pub mod lookup;
+pub mod refresh;
+pub mod respond;
+pub mod store;
+
+use std::sync::Arc;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+
+use crate::app::App;
+use body::AnswerBody;
+use coalesce::Place;
+use key::Reading;
+use lookup::Found;
+
+/// Answers one request of the data listener.
+pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<AnswerBody> {
+    let asked = match identify::identify(app, request) {
+        Ok(asked) => asked,
+        Err(rejection) => return respond::reject(app, None, rejection),
+    };
+    let route = asked.route();
+    let keyed = match key::read(app, asked).await {
+        Ok(Reading::Keyed(keyed)) => keyed,
+        Ok(Reading::Unkeyed(unkeyed)) => return fetch::pass_through(app, *unkeyed).await,
+        Err(rejection) => return respond::reject(app, route, rejection),
+    };
+    let stale = match lookup::lookup(app, &keyed).await {
+        Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
+        Found::Usable(hit) => {
+            refresh::behind(app, *keyed);
+            return respond::stale(app, &hit);
+        }
+        Found::OnlyOnError(hit) => Some(hit),
+        Found::Absent => None,
+    };
+    if keyed.asked.directives.only_if_cached {
+        return respond::reject(app, route, respond::Rejection::OnlyIfCached);
+    }
+    match coalesce::join(app, *keyed) {
+        Place::Leader(reading) => respond::lead(app, reading, stale).await,
+        Place::Follower(reading) => respond::follow(app, reading, stale).await,
+        Place::Found(keyed, hit) => respond::hit(app, &keyed, &hit),
+        Place::Alone(unkeyed) => fetch::pass_through(app, *unkeyed).await,
+    }
+}

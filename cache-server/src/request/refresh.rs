@@ -1,0 +1,16 @@
+//! Refresh: fetches a stale entry anew behind the answer that it gave (RFC 5861 section 3).
+
+use std::sync::Arc;
+
+use super::fetch;
+use super::key::Keyed;
+use crate::app::App;
+use crate::cache::flight::Joined;
+
+/// Begins a refresh, unless one is under way. Nobody waits for it, and if it fails the entry
+/// stays as it is.
+pub fn behind(app: &Arc<App>, keyed: Keyed) {
+    if let Joined::Leader(writer, _) = app.flights.join(keyed.key, || None::<()>) {
+        app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
+    }
+}

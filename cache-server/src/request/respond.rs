@@ -1,0 +1,438 @@
+//! Respond: every answer leaves through here. HTTP statuses of our own refusals and failures
+//! are chosen in this file and nowhere else, and so is what `Cache-Status` (RFC 9211) says.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http_body::Frame;
+use keyspec::{Key, ModelRoute};
+
+use super::body::{AnswerBody, BodyFault, BoxError, PassingAnswer};
+use super::coalesce::{AnswerReader, OnBoard};
+use super::fetch;
+use super::identify::Asked;
+use super::key::{Cause, Keyed};
+use super::lookup::Hit;
+use crate::app::App;
+use crate::cache::flight::{Failure, Next};
+use crate::telemetry::Outcome;
+use crate::upstream::head::AnswerHead;
+use crate::upstream::{UpstreamError, fields};
+
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// Answers with a fresh entry.
+pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
+    app.telemetry.hit(keyed.route, hit.tier);
+    from_entry(app, hit, &CacheStatus::hit(hit))
+}
+
+/// Answers with a stale entry that is being refreshed.
+pub fn stale(app: &App, hit: &Hit) -> Response<AnswerBody> {
+    let route = ModelRoute::from_name(&hit.entry.route);
+    app.telemetry.request(route, Outcome::Stale, "while-revalidate");
+    from_entry(app, hit, &CacheStatus::hit(hit))
+}
+
+/// Answers with a stale entry because the upstream failed (RFC 5861 section 4).
+fn stale_on_error(
+    app: &App,
+    route: ModelRoute,
+    hit: &Hit,
+    status: Option<StatusCode>,
+) -> Response<AnswerBody> {
+    app.telemetry.request(Some(route), Outcome::Stale, "if-error");
+    let mut cache_status = CacheStatus::forwarded("stale", status);
+    let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
+    cache_status.key(&hit.entry.key);
+    cache_status.detail("stale-if-error");
+    from_entry(app, hit, &cache_status)
+}
+
+fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<AnswerBody> {
+    let entry = &hit.entry;
+    let saved = Duration::from_millis(u64::from(entry.upstream_time_ms));
+    app.telemetry.saved(entry.usage, saved);
+    app.telemetry.served_from_cache(entry.body.len() as u64);
+    let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
+    headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
+    headers.insert(AGE, HeaderValue::from(entry.age_s(app.clock.now())));
+    cache_status.append_to(&mut headers);
+    fields::add_via(&mut headers);
+    let body = if is_event_stream(&headers) {
+        AnswerBody::events(entry.body.clone())
+    } else {
+        AnswerBody::whole(entry.body.clone())
+    };
+    answer(entry.status, headers, body)
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    const EVENT_STREAM: &[u8] = b"text/event-stream";
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
+        .is_some_and(|essence| essence.eq_ignore_ascii_case(EVENT_STREAM))
+}
+
+/// Answers the leader of a flight, who alone sees cookies, ids and rate limits.
+pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Response<AnswerBody> {
+    let OnBoard { mut reader, key, route, afresh, .. } = board;
+    let landed = reader.head().await;
+    let head = match or_stale(app, route, landed, stale.as_ref()) {
+        Ok(head) => head,
+        Err(response) => return *response,
+    };
+    app.telemetry.request(Some(route), Outcome::Miss, stored_reason(&head));
+    let forwarded = match (afresh, &stale) {
+        (true, _) => "request",
+        (false, Some(_)) => "stale",
+        (false, None) => "miss",
+    };
+    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.status));
+    cache_status.stored(&head);
+    cache_status.key(&key);
+    let mut headers = head.all_fields;
+    cache_status.append_to(&mut headers);
+    fields::add_via(&mut headers);
+    answer(head.status, headers, from_flight(app, reader, Side::Upstream))
+}
+
+/// Answers a follower, who gets what anyone may see; or sends it on its own way.
+pub async fn follow(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Response<AnswerBody> {
+    let OnBoard { mut reader, key, route, keyed, .. } = board;
+    let landed = reader.head().await;
+    let head = match or_stale(app, route, landed, stale.as_ref()) {
+        Ok(head) => head,
+        Err(response) => return *response,
+    };
+    if !head.is_shareable()
+        && let Some(keyed) = keyed
+    {
+        drop(reader);
+        return fetch::pass_through(app, keyed.unkeyed(Cause::NOT_SHAREABLE)).await;
+    }
+    app.telemetry.request(Some(route), Outcome::Collapsed, "");
+    app.telemetry.coalesced();
+    let mut cache_status = CacheStatus::forwarded("miss", Some(head.status));
+    cache_status.0.push_str("; collapsed");
+    cache_status.stored(&head);
+    cache_status.key(&key);
+    let length = head.content_length();
+    let mut headers = head.shared_fields;
+    headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
+    cache_status.append_to(&mut headers);
+    fields::add_via(&mut headers);
+    answer(head.status, headers, from_flight(app, reader, Side::Cache))
+}
+
+/// The head of a flight that landed; or, if it failed, the stale entry or the failure.
+fn or_stale(
+    app: &App,
+    route: ModelRoute,
+    landed: Result<AnswerHead, Failure<UpstreamError>>,
+    stale: Option<&Hit>,
+) -> Result<AnswerHead, Box<Response<AnswerBody>>> {
+    match (landed, stale) {
+        (Ok(head), Some(hit)) if is_failure(head.status) => {
+            Err(Box::new(stale_on_error(app, route, hit, Some(head.status))))
+        }
+        (Ok(head), _) => Ok(head),
+        (Err(_), Some(hit)) => Err(Box::new(stale_on_error(app, route, hit, None))),
+        (Err(Failure::Fill(error)), None) => {
+            Err(Box::new(upstream_failed(app, Some(route), &error)))
+        }
+        (Err(Failure::Abandoned | Failure::TooSlow), None) => {
+            app.telemetry.request(Some(route), Outcome::Failed, "fill-abandoned");
+            let problem = Problem {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                code: "fill-abandoned",
+                detail: "the fetch of this answer was broken off inside the server".into(),
+                retry_after_s: None,
+            };
+            Err(Box::new(problem.into_response()))
+        }
+    }
+}
+
+/// An answer instead of which a stale entry may be served.
+fn is_failure(status: StatusCode) -> bool {
+    status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
+}
+
+fn stored_reason(head: &AnswerHead) -> &'static str {
+    match head.stored {
+        Some(Ok(())) => "stored",
+        Some(Err(reason)) => reason,
+        None => "streamed",
+    }
+}
+
+/// On whose account bytes are counted.
+#[derive(Clone, Copy)]
+enum Side {
+    Upstream,
+    Cache,
+}
+
+/// The rest of a flight as a body: one that fails cuts the caller's connection, and never ends
+/// it cleanly.
+fn from_flight(app: &Arc<App>, reader: AnswerReader, side: Side) -> AnswerBody {
+    let begun = Some((reader, Arc::clone(&app.telemetry)));
+    let frames = stream::unfold(begun, move |reading| async move {
+        let (mut reader, telemetry) = reading?;
+        match reader.next().await {
+            Next::Chunk(chunk) => {
+                match side {
+                    Side::Upstream => telemetry.served_from_upstream(chunk.len() as u64),
+                    Side::Cache => telemetry.served_from_cache(chunk.len() as u64),
+                }
+                Some((Ok(Frame::data(chunk)), Some((reader, telemetry))))
+            }
+            Next::Done(trailers) => trailers.map(|trailers| (Ok(Frame::trailers(trailers)), None)),
+            Next::Failed(failure) => Some((Err(cut(failure)), None)),
+        }
+    });
+    AnswerBody::Flight(Box::pin(frames))
+}
+
+fn cut(failure: Failure<UpstreamError>) -> BoxError {
+    match failure {
+        Failure::Fill(error) => error.into(),
+        Failure::Abandoned => "the fetch was broken off".into(),
+        Failure::TooSlow => "this reader was too slow".into(),
+    }
+}
+
+/// Answers with what an upstream said to a request that went past the cache.
+pub fn passed(
+    app: &App,
+    asked: &Asked,
+    cause: &Cause,
+    upstream: Response<reqwest::Body>,
+) -> Response<AnswerBody> {
+    let route = asked.route();
+    app.telemetry.request(route, Outcome::Bypass, cause.code);
+    app.telemetry.note_bypass(route, cause.code, cause.advice);
+    let (mut parts, body) = upstream.into_parts();
+    fields::strip_hop_by_hop(&mut parts.headers);
+    let forwarded = if cause.by_request { "request" } else { "bypass" };
+    let mut cache_status = CacheStatus::forwarded(forwarded, Some(parts.status));
+    cache_status.detail(cause.code);
+    cache_status.append_to(&mut parts.headers);
+    fields::add_via(&mut parts.headers);
+    let body = PassingAnswer::new(body, Arc::clone(&app.telemetry));
+    answer(parts.status, parts.headers, AnswerBody::Passing(body))
+}
+
+/// Answers that the upstream gave no answer.
+pub fn upstream_failed(
+    app: &App,
+    route: Option<ModelRoute>,
+    error: &UpstreamError,
+) -> Response<AnswerBody> {
+    let (status, code) = match error {
+        UpstreamError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
+        UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
+        UpstreamError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream-broken"),
+    };
+    app.telemetry.request(route, Outcome::Failed, code);
+    Problem { status, code, detail: error.to_string(), retry_after_s: None }.into_response()
+}
+
+/// Why we refuse a request: the caller's mistake, or a bound of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// No upstream is mounted there.
+    NoUpstream {
+        /// Where upstreams are mounted.
+        mounts: Vec<String>,
+    },
+    /// The address is in our part of the path, and we have nothing there.
+    NoSuchAddress,
+    /// The path cannot be forwarded.
+    BadPath {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `Cache-Server-Reuse` says what we do not understand.
+    BadReuse,
+    /// The body is larger than is ever passed on.
+    BodyTooLarge {
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// The body stopped coming.
+    BodyTimeout {
+        /// How long nothing came.
+        within: Duration,
+    },
+    /// The body broke off.
+    BodyBroken,
+    /// There is no room to hold the body.
+    BuffersFull,
+    /// The caller wants it from the cache alone, and it is not there.
+    OnlyIfCached,
+}
+
+impl Rejection {
+    /// The rejection for what went wrong with a body that was being passed on.
+    #[must_use]
+    pub fn from_fault(fault: BodyFault, app: &App) -> Rejection {
+        match fault {
+            BodyFault::TimedOut => Rejection::BodyTimeout { within: app.server.body_timeout },
+            BodyFault::TooLarge => Rejection::BodyTooLarge { bytes_max: app.server.body_bytes_max },
+            BodyFault::Broken => Rejection::BodyBroken,
+        }
+    }
+
+    fn problem(self) -> Problem {
+        let plain =
+            |status, code, detail: String| Problem { status, code, detail, retry_after_s: None };
+        match self {
+            Rejection::NoUpstream { mounts } => plain(
+                StatusCode::NOT_FOUND,
+                "no-upstream",
+                format!("no upstream is mounted here; there are: {}", mounts.join(", ")),
+            ),
+            Rejection::NoSuchAddress => plain(
+                StatusCode::NOT_FOUND,
+                "no-such-address",
+                "addresses under /_cache are the cache's own, and this is none of them".into(),
+            ),
+            Rejection::BadPath { why } => plain(StatusCode::BAD_REQUEST, "bad-path", why),
+            Rejection::BadReuse => plain(
+                StatusCode::BAD_REQUEST,
+                "bad-reuse",
+                "Cache-Server-Reuse says one of: yes, no, new".into(),
+            ),
+            Rejection::BodyTooLarge { bytes_max } => plain(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "body-too-large",
+                format!("a request's body may have {bytes_max} bytes (server.body_bytes_max)"),
+            ),
+            Rejection::BodyTimeout { within } => plain(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-timeout",
+                format!(
+                    "nothing came of the request's body for {} (server.body_timeout)",
+                    humantime::format_duration(within)
+                ),
+            ),
+            Rejection::BodyBroken => plain(
+                StatusCode::BAD_REQUEST,
+                "body-broken",
+                "the request's body broke off or is malformed".into(),
+            ),
+            Rejection::BuffersFull => Problem {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "buffers-full",
+                detail: "too many bytes of requests are held (server.buffered_bytes_max)".into(),
+                retry_after_s: Some(1),
+            },
+            Rejection::OnlyIfCached => plain(
+                StatusCode::GATEWAY_TIMEOUT,
+                "only-if-cached",
+                "the request wants a stored answer, and none is usable".into(),
+            ),
+        }
+    }
+}
+
+/// Refuses a request.
+pub fn reject(app: &App, route: Option<ModelRoute>, rejection: Rejection) -> Response<AnswerBody> {
+    let problem = rejection.problem();
+    app.telemetry.request(route, Outcome::Refused, problem.code);
+    problem.into_response()
+}
+
+/// An error of our own, as RFC 9457 has it, with a `code` that stays the same.
+struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    retry_after_s: Option<u64>,
+}
+
+impl Problem {
+    fn into_response(self) -> Response<AnswerBody> {
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or("Error"),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.extend(self.retry_after_s.map(|wait| (RETRY_AFTER, HeaderValue::from(wait))));
+        let mut cache_status = CacheStatus::named();
+        cache_status.detail(self.code);
+        cache_status.append_to(&mut headers);
+        answer(self.status, headers, AnswerBody::whole(Bytes::from(body.to_string())))
+    }
+}
+
+/// Our member of `Cache-Status` (RFC 9211), as it is being written.
+struct CacheStatus(String);
+
+impl CacheStatus {
+    fn named() -> CacheStatus {
+        let mut text = String::with_capacity(160);
+        text.push_str(fields::OUR_NAME);
+        CacheStatus(text)
+    }
+
+    fn hit(hit: &Hit) -> CacheStatus {
+        let mut status = CacheStatus::named();
+        let _ = write!(status.0, "; hit; ttl={}", hit.ttl_s);
+        status.key(&hit.entry.key);
+        status.detail(hit.tier.name());
+        status
+    }
+
+    fn forwarded(why: &'static str, answered: Option<StatusCode>) -> CacheStatus {
+        let mut status = CacheStatus::named();
+        let _ = write!(status.0, "; fwd={why}");
+        if let Some(answered) = answered {
+            let _ = write!(status.0, "; fwd-status={}", answered.as_u16());
+        }
+        status
+    }
+
+    /// A stream's head goes out before anyone can know; then nothing is said.
+    fn stored(&mut self, head: &AnswerHead) {
+        match head.stored {
+            Some(Ok(())) => self.0.push_str("; stored"),
+            Some(Err(reason)) => self.detail(reason),
+            None => {}
+        }
+    }
+
+    fn key(&mut self, key: &Key) {
+        let _ = write!(self.0, "; key=\"{key}\"");
+    }
+
+    /// `word` is one of ours: a token (RFC 9651 section 3.3.4).
+    fn detail(&mut self, word: &'static str) {
+        let _ = write!(self.0, "; detail={word}");
+    }
+
+    /// Appends us after the caches that were nearer to the upstream.
+    fn append_to(&self, headers: &mut HeaderMap) {
+        let value = HeaderValue::from_str(&self.0).expect("made of tokens and hex digits");
+        headers.append(CACHE_STATUS, value);
+    }
+}
+
+fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}

@@ -1,0 +1,119 @@
+//! Store: decides whether a fetched answer becomes an entry, and makes it one.
+//!
+//! Only a complete, verified answer is stored; when in doubt it is not. Every refusal has a
+//! short word that stands in `Cache-Status` and in the metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+
+use super::fetch::Order;
+use crate::app::App;
+use crate::cache::entry::{Entry, Selector, Usage};
+use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
+use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
+use crate::upstream::fields;
+use crate::upstream::head::AnswerHead;
+
+/// Stores the answer and says what it cost, or why it is not stored. `body` is absent where it was too large to be recorded.
+pub fn store(
+    app: &App,
+    order: &Order,
+    head: &AnswerHead,
+    body: Option<Bytes>,
+) -> Result<Usage, &'static str> {
+    let stored = try_store(app, order, head, body);
+    match stored {
+        Ok(_) => app.telemetry.stored(),
+        Err(reason) => app.telemetry.not_stored(order.route, reason),
+    }
+    stored
+}
+
+fn try_store(
+    app: &App,
+    order: &Order,
+    head: &AnswerHead,
+    body: Option<Bytes>,
+) -> Result<Usage, &'static str> {
+    let lifetime = storable_head(order, head)?;
+    let body = body.ok_or("too-large")?;
+    let report = examine(
+        &Exchange {
+            route: order.route,
+            event_stream: head.is_event_stream(),
+            names_token_limit: order.names_token_limit,
+        },
+        &body,
+    );
+    report.verdict.map_err(Unstorable::code)?;
+    let entry = entry(app, order, head, body, &report, lifetime);
+    if app.tier.put(Arc::new(entry)) { Ok(report.usage) } else { Err("too-large") }
+}
+
+/// What the head alone decides.
+fn storable_head(order: &Order, head: &AnswerHead) -> Result<Lifetime, &'static str> {
+    if head.status != StatusCode::OK {
+        return Err("status");
+    }
+    if !head.is_identity_encoded() {
+        return Err("encoded-answer");
+    }
+    if !head.has_a_verifiable_end() {
+        return Err("no-verifiable-end");
+    }
+    if !order.policy.obey_upstream {
+        return Ok(order.policy.lifetime);
+    }
+    match upstream_says(&head.all_fields) {
+        UpstreamSays::DoNotStore => Err("upstream-forbids"),
+        UpstreamSays::FreshFor(fresh) => Ok(Lifetime { fresh, ..order.policy.lifetime }),
+        UpstreamSays::Nothing => Ok(order.policy.lifetime),
+    }
+}
+
+fn entry(
+    app: &App,
+    order: &Order,
+    head: &AnswerHead,
+    body: Bytes,
+    report: &Report,
+    lifetime: Lifetime,
+) -> Entry {
+    let stored = app.clock.now();
+    let initial_age_s = head.age_s();
+    // An answer is as old as it says, or as the asking (RFC 9111 section 4.2.3).
+    let aged = Duration::from_secs(u64::from(initial_age_s));
+    let generated = crate::clock::Timestamp(
+        stored.0.saturating_sub(u64::try_from(aged.as_millis()).unwrap_or(u64::MAX)),
+    );
+    let tenant = order.tenant.label();
+    let mut selectors = vec![
+        Selector::url(&order.target.masked()),
+        Selector::route(order.route.name()),
+        Selector::tenant(&tenant),
+    ];
+    selectors.extend(report.model.as_deref().map(Selector::model));
+    Entry {
+        key: order.key,
+        tenant,
+        route: order.route.name().into(),
+        model: report.model.clone(),
+        status: head.status,
+        headers: head.shared_fields.clone(),
+        body,
+        stored,
+        generated,
+        initial_age_s,
+        ends: Ends::of(generated, lifetime),
+        selectors: selectors.into_boxed_slice(),
+        purge_sequence: 0,
+        upstream_request_id: fields::request_id(&head.all_fields),
+        upstream_time_ms: u32::try_from(order.asked.elapsed().as_millis()).unwrap_or(u32::MAX),
+        usage: report.usage,
+        encoding: 0,
+        key_id: 0,
+    }
+}

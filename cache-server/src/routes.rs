@@ -1,0 +1,28 @@
+//! Every URL of ours in one table.
+//!
+//! | Listener | Address | What |
+//! |---|---|---|
+//! | admin | `GET /healthz` | alive |
+//! | admin | `GET /readyz` | takes requests; 503 while draining |
+//! | admin | `GET /metrics` | Prometheus |
+//! | admin | `GET /stats` | totals as JSON |
+//! | data | `/_cache/…` | ours; nothing is there yet |
+//! | data | all else | proxied: [`crate::request::serve`] |
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+
+use crate::api::admin;
+use crate::app::App;
+
+/// The admin listener's addresses.
+pub fn admin(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/healthz", get(admin::healthz))
+        .route("/readyz", get(admin::readyz))
+        .route("/metrics", get(admin::metrics))
+        .route("/stats", get(admin::stats))
+        .with_state(app)
+}

@@ -1,0 +1,525 @@
+//! Every metric in one place: its name, its labels, its handle.
+//!
+//! Handles live here and not in a global recorder. Label values come from closed sets (routes,
+//! outcomes and reasons are words of this program; upstreams are named by the config), so the
+//! number of series is bounded by construction.
+
+pub mod foyer;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use keyspec::ModelRoute;
+use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics_exporter_prometheus::{
+    BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use serde::Serialize;
+
+use crate::cache::entry::Usage;
+
+/// How a request ended, as metrics, `/stats` and logs name it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Outcome {
+    /// Answered by a fresh entry.
+    Hit,
+    /// Answered by a stale entry.
+    Stale,
+    /// Fetched from the upstream for the cache.
+    Miss,
+    /// Answered by a fetch that another request had begun.
+    Collapsed,
+    /// Passed through without the cache.
+    Bypass,
+    /// Refused by us.
+    Refused,
+    /// The upstream failed.
+    Failed,
+}
+
+impl Outcome {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Outcome::Hit => "hit",
+            Outcome::Stale => "stale",
+            Outcome::Miss => "miss",
+            Outcome::Collapsed => "collapsed",
+            Outcome::Bypass => "bypass",
+            Outcome::Refused => "refused",
+            Outcome::Failed => "failed",
+        }
+    }
+}
+
+/// Which tier answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TierName {
+    /// Memory.
+    Memory,
+    /// Disk.
+    Disk,
+}
+
+impl TierName {
+    /// The label's value, also the `detail` of a hit.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            TierName::Memory => "memory",
+            TierName::Disk => "disk",
+        }
+    }
+}
+
+/// The label of a route: a model route's name, or `other` for all that is passed through.
+#[must_use]
+pub fn route_label(route: Option<ModelRoute>) -> &'static str {
+    route.map_or("other", ModelRoute::name)
+}
+
+const METADATA: Metadata<'static> = Metadata::new("cache_server::telemetry", Level::INFO, None);
+
+/// Seconds; from a memory lookup to a long generation.
+const BUCKETS: [f64; 18] = [
+    0.000_001, 0.000_005, 0.000_01, 0.000_05, 0.000_1, 0.000_5, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5,
+    1.0, 2.5, 5.0, 10.0, 60.0, 300.0,
+];
+
+/// How often at most one reason for bypassing the cache is logged.
+const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A counter that `/stats` can read as well.
+#[derive(Debug)]
+struct Tally {
+    counter: Counter,
+    count: AtomicU64,
+}
+
+impl Tally {
+    fn add(&self, by: u64) {
+        self.counter.increment(by);
+        self.count.fetch_add(by, Ordering::Relaxed);
+    }
+
+    fn get(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+type RequestLabels = (&'static str, &'static str, &'static str);
+
+/// All metric handles.
+pub struct Telemetry {
+    recorder: Arc<PrometheusRecorder>,
+    handle: PrometheusHandle,
+    /// Hits by route and tier, counted without a lock.
+    hits: Vec<(&'static str, [Tally; 2])>,
+    /// All other requests by route, outcome and reason: closed sets, so bounded.
+    requests: Mutex<BTreeMap<RequestLabels, Tally>>,
+    not_stored: Mutex<BTreeMap<RequestLabels, Tally>>,
+    /// When each bypass reason was last logged; the reasons are a closed set.
+    noted: Mutex<BTreeMap<&'static str, Instant>>,
+    stores: Tally,
+    coalesced: Tally,
+    bytes_from_cache: Tally,
+    bytes_from_upstream: Tally,
+    input_tokens_saved: Tally,
+    output_tokens_saved: Tally,
+    milliseconds_saved: Tally,
+    evictions: Tally,
+    memory_seconds: Histogram,
+    disk_seconds: Histogram,
+    flights_open: Gauge,
+    buffered_bytes: Gauge,
+    connections_open: Gauge,
+    memory_bytes: Gauge,
+    memory_entries: Gauge,
+}
+
+impl Telemetry {
+    /// Builds a recorder of our own and registers every handle.
+    ///
+    /// # Errors
+    /// When the exporter refuses the buckets.
+    pub fn new() -> Result<Telemetry, BuildError> {
+        let recorder = Arc::new(PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder());
+        describe(&recorder);
+        let counter = |name, labels| tally(&recorder, name, labels);
+        let saved =
+            |kind| counter("cache_server_tokens_saved_total", vec![Label::new("kind", kind)]);
+        let served =
+            |source| counter("cache_server_served_bytes_total", vec![Label::new("source", source)]);
+        let gauge = |name| recorder.register_gauge(&Key::from_name(name), &METADATA);
+        let tier_seconds = |tier: TierName| {
+            let labels = vec![Label::new("tier", tier.name())];
+            recorder.register_histogram(
+                &Key::from_parts("cache_server_tier_read_seconds", labels),
+                &METADATA,
+            )
+        };
+        Ok(Telemetry {
+            hits: hit_tallies(&recorder),
+            requests: Mutex::default(),
+            not_stored: Mutex::default(),
+            noted: Mutex::default(),
+            stores: counter("cache_server_stores_total", vec![]),
+            coalesced: counter("cache_server_coalesced_total", vec![]),
+            bytes_from_cache: served("cache"),
+            bytes_from_upstream: served("upstream"),
+            input_tokens_saved: saved("input"),
+            output_tokens_saved: saved("output"),
+            milliseconds_saved: counter("cache_server_time_saved_milliseconds_total", vec![]),
+            evictions: counter(
+                "cache_server_evictions_total",
+                vec![Label::new("tier", TierName::Memory.name())],
+            ),
+            memory_seconds: tier_seconds(TierName::Memory),
+            disk_seconds: tier_seconds(TierName::Disk),
+            flights_open: gauge("cache_server_flights_open"),
+            buffered_bytes: gauge("cache_server_buffered_bytes"),
+            connections_open: gauge("cache_server_connections_open"),
+            memory_bytes: gauge("cache_server_memory_bytes"),
+            memory_entries: gauge("cache_server_memory_entries"),
+            handle: recorder.handle(),
+            recorder,
+        })
+    }
+
+    /// foyer's own metrics, into the same recorder.
+    #[must_use]
+    pub fn foyer_registry(&self) -> foyer::Registry {
+        foyer::Registry(Arc::clone(&self.recorder))
+    }
+
+    /// The latency histograms of one configured upstream: to the headers, and to the end.
+    pub fn upstream_seconds(&self, upstream: &str) -> (Histogram, Histogram) {
+        let histogram = |until: &'static str| {
+            let labels =
+                vec![Label::new("upstream", upstream.to_owned()), Label::new("until", until)];
+            self.recorder.register_histogram(
+                &Key::from_parts("cache_server_upstream_seconds", labels),
+                &METADATA,
+            )
+        };
+        (histogram("headers"), histogram("end"))
+    }
+
+    /// Counts a hit.
+    pub fn hit(&self, route: ModelRoute, tier: TierName) {
+        let label = route.name();
+        if let Some((_, tallies)) = self.hits.iter().find(|(name, _)| *name == label) {
+            tallies[tier as usize].add(1);
+        }
+    }
+
+    /// Counts a request that was no hit. `reason` is a word of this program, or empty.
+    pub fn request(&self, route: Option<ModelRoute>, outcome: Outcome, reason: &'static str) {
+        let labels = (route_label(route), outcome.name(), reason);
+        let mut requests = lock(&self.requests);
+        let tally = requests.entry(labels).or_insert_with(|| {
+            tally(&self.recorder, "cache_server_requests_total", request_labels(labels))
+        });
+        tally.add(1);
+    }
+
+    /// Tells the operator why requests go past the cache and what would change it: each reason
+    /// at most once in [`NOTE_INTERVAL`].
+    pub fn note_bypass(&self, route: Option<ModelRoute>, code: &'static str, advice: &str) {
+        let now = Instant::now();
+        let due = {
+            let mut noted = lock(&self.noted);
+            let last = noted.insert(code, now);
+            let due = last.is_none_or(|last| now.duration_since(last) >= NOTE_INTERVAL);
+            if let (false, Some(last)) = (due, last) {
+                noted.insert(code, last);
+            }
+            due
+        };
+        // Calls that no cache is for are no news.
+        if due && route.is_some() {
+            tracing::info!(route = route_label(route), reason = code, "bypass: {advice}");
+        }
+    }
+
+    /// Counts an answer that was fetched for the cache and not stored.
+    pub fn not_stored(&self, route: ModelRoute, reason: &'static str) {
+        let mut not_stored = lock(&self.not_stored);
+        let tally = not_stored.entry((route.name(), "not-stored", reason)).or_insert_with(|| {
+            let labels = vec![Label::new("route", route.name()), Label::new("reason", reason)];
+            tally(&self.recorder, "cache_server_not_stored_total", labels)
+        });
+        tally.add(1);
+    }
+
+    /// Counts an answer that was stored.
+    pub fn stored(&self) {
+        self.stores.add(1);
+    }
+
+    /// Counts a follower.
+    pub fn coalesced(&self) {
+        self.coalesced.add(1);
+    }
+
+    /// Counts an entry that left memory for want of space.
+    pub fn evicted(&self) {
+        self.evictions.add(1);
+    }
+
+    /// Counts body bytes sent to callers from the cache.
+    pub fn served_from_cache(&self, bytes: u64) {
+        self.bytes_from_cache.add(bytes);
+    }
+
+    /// Counts body bytes sent to callers from an upstream.
+    pub fn served_from_upstream(&self, bytes: u64) {
+        self.bytes_from_upstream.add(bytes);
+    }
+
+    /// Counts what one answer that was not paid for again saved.
+    pub fn saved(&self, usage: Usage, time: Duration) {
+        self.input_tokens_saved.add(usage.input_tokens);
+        self.output_tokens_saved.add(usage.output_tokens);
+        self.milliseconds_saved.add(u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+    }
+
+    /// Records how long a tier took to answer.
+    pub fn tier_read(&self, tier: TierName, took: Duration) {
+        match tier {
+            TierName::Memory => self.memory_seconds.record(took),
+            TierName::Disk => self.disk_seconds.record(took),
+        }
+    }
+
+    /// Counts a fault of the disk tier.
+    pub fn tier_error(&self, tier: TierName, kind: &'static str) {
+        let labels = vec![Label::new("tier", tier.name()), Label::new("kind", kind)];
+        self.recorder
+            .register_counter(&Key::from_parts("cache_server_tier_errors_total", labels), &METADATA)
+            .increment(1);
+    }
+
+    /// The text that Prometheus scrapes.
+    #[must_use]
+    pub fn render(&self, levels: &Levels) -> String {
+        self.flights_open.set(count_as_f64(levels.flights_open));
+        self.buffered_bytes.set(count_as_f64(levels.buffered_bytes));
+        self.connections_open.set(count_as_f64(levels.connections_open));
+        self.memory_bytes.set(count_as_f64(levels.memory_bytes));
+        self.memory_entries.set(count_as_f64(levels.memory_entries));
+        self.handle.render()
+    }
+
+    /// Drains the histograms' buffers; they grow until this is called.
+    pub fn upkeep(&self) {
+        self.handle.run_upkeep();
+    }
+
+    /// The totals since start.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let mut totals = Totals {
+            stores: self.stores.get(),
+            coalesced: self.coalesced.get(),
+            evictions: self.evictions.get(),
+            bytes_from_cache: self.bytes_from_cache.get(),
+            bytes_from_upstream: self.bytes_from_upstream.get(),
+            input_tokens_saved: self.input_tokens_saved.get(),
+            output_tokens_saved: self.output_tokens_saved.get(),
+            milliseconds_saved: self.milliseconds_saved.get(),
+            ..Totals::default()
+        };
+        for (route, tallies) in &self.hits {
+            for (tier, tally) in [TierName::Memory, TierName::Disk].into_iter().zip(tallies) {
+                totals.count_request(route, "hit", tier.name(), tally.get());
+            }
+        }
+        for ((route, outcome, reason), tally) in lock(&self.requests).iter() {
+            totals.count_request(route, outcome, reason, tally.get());
+        }
+        for ((_, _, reason), tally) in lock(&self.not_stored).iter() {
+            *totals.not_stored.entry(reason).or_default() += tally.get();
+        }
+        totals
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Telemetry")
+    }
+}
+
+/// What is measured when asked, not counted as it happens.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Levels {
+    /// Flights under way.
+    pub flights_open: usize,
+    /// Bytes of request bodies and flights held.
+    pub buffered_bytes: usize,
+    /// Connections of callers.
+    pub connections_open: usize,
+    /// Bytes of entries in memory.
+    pub memory_bytes: usize,
+    /// Entries in memory.
+    pub memory_entries: usize,
+}
+
+/// Totals since start, as `/stats` shows them.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Totals {
+    /// Requests by outcome.
+    pub requests: BTreeMap<&'static str, u64>,
+    /// Requests by route, then outcome.
+    pub routes: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
+    /// Why requests bypassed the cache.
+    pub bypass_reasons: BTreeMap<&'static str, u64>,
+    /// Hits by the tier that answered.
+    pub hits_by_tier: BTreeMap<&'static str, u64>,
+    /// Why fetched answers were not stored.
+    pub not_stored: BTreeMap<&'static str, u64>,
+    /// Answers stored.
+    pub stores: u64,
+    /// Requests that joined another's fetch.
+    pub coalesced: u64,
+    /// Entries that left memory for want of space.
+    pub evictions: u64,
+    /// Body bytes sent from the cache.
+    pub bytes_from_cache: u64,
+    /// Body bytes sent from upstreams.
+    pub bytes_from_upstream: u64,
+    /// Input tokens not paid for again.
+    pub input_tokens_saved: u64,
+    /// Output tokens not paid for again.
+    pub output_tokens_saved: u64,
+    /// Upstream time that callers did not wait for.
+    pub milliseconds_saved: u64,
+}
+
+impl Totals {
+    /// Requests that ended so.
+    #[must_use]
+    pub fn ended(&self, outcome: Outcome) -> u64 {
+        self.requests.get(outcome.name()).copied().unwrap_or(0)
+    }
+
+    fn count_request(
+        &mut self,
+        route: &'static str,
+        outcome: &'static str,
+        reason: &'static str,
+        count: u64,
+    ) {
+        if count == 0 {
+            return;
+        }
+        *self.requests.entry(outcome).or_default() += count;
+        *self.routes.entry(route).or_default().entry(outcome).or_default() += count;
+        match outcome {
+            "hit" => *self.hits_by_tier.entry(reason).or_default() += count,
+            "bypass" => *self.bypass_reasons.entry(reason).or_default() += count,
+            _ => {}
+        }
+    }
+}
+
+fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 2])> {
+    let hits = |route: ModelRoute| {
+        [TierName::Memory, TierName::Disk].map(|tier| {
+            let labels = request_labels((route.name(), Outcome::Hit.name(), tier.name()));
+            tally(recorder, "cache_server_requests_total", labels)
+        })
+    };
+    ModelRoute::ALL.iter().map(|route| (route.name(), hits(*route))).collect()
+}
+
+fn request_labels((route, outcome, reason): RequestLabels) -> Vec<Label> {
+    vec![Label::new("route", route), Label::new("outcome", outcome), Label::new("reason", reason)]
+}
+
+fn tally(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) -> Tally {
+    let counter = recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
+    Tally { counter, count: AtomicU64::new(0) }
+}
+
+fn describe(recorder: &PrometheusRecorder) {
+    for (name, what) in [
+        (
+            "cache_server_requests_total",
+            "Requests by route, outcome and reason (a hit's tier, a bypass's cause)",
+        ),
+        ("cache_server_not_stored_total", "Answers fetched for the cache and not stored, and why"),
+        ("cache_server_stores_total", "Answers stored"),
+        ("cache_server_coalesced_total", "Requests that joined another's fetch"),
+        ("cache_server_served_bytes_total", "Body bytes sent to callers, by where they came from"),
+        ("cache_server_tokens_saved_total", "Tokens not paid for again, from the answers' usage"),
+        (
+            "cache_server_time_saved_milliseconds_total",
+            "Upstream time that callers did not wait for",
+        ),
+        ("cache_server_evictions_total", "Entries that left a tier for want of space"),
+        ("cache_server_tier_errors_total", "Faults of a tier, each of which became a miss"),
+    ] {
+        recorder.describe_counter(KeyName::from_const_str(name), None, what.into());
+    }
+    for (name, what) in [
+        ("cache_server_flights_open", "Fetches under way for the cache"),
+        ("cache_server_buffered_bytes", "Bytes of request bodies and fetches held in memory"),
+        ("cache_server_connections_open", "Connections of callers"),
+        ("cache_server_memory_bytes", "Bytes of entries in memory"),
+        ("cache_server_memory_entries", "Entries in memory"),
+    ] {
+        recorder.describe_gauge(KeyName::from_const_str(name), None, what.into());
+    }
+    for (name, what) in [
+        ("cache_server_tier_read_seconds", "How long a tier took to answer a read"),
+        ("cache_server_upstream_seconds", "From asking an upstream to its headers or its end"),
+    ] {
+        recorder.describe_histogram(KeyName::from_const_str(name), None, what.into());
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "gauges are floats; levels stay far below 2^53")]
+fn count_as_f64(count: usize) -> f64 {
+    count as f64
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_counted_is_rendered_and_totalled() {
+        let telemetry = Telemetry::new().unwrap();
+        telemetry.hit(ModelRoute::OpenAiEmbeddings, TierName::Disk);
+        telemetry.request(Some(ModelRoute::OpenAiEmbeddings), Outcome::Miss, "");
+        telemetry.request(None, Outcome::Bypass, "not-a-model-route");
+        telemetry.request(None, Outcome::Bypass, "not-a-model-route");
+        let usage = Usage { input_tokens: 3, output_tokens: 5 };
+        telemetry.saved(usage, Duration::from_millis(70));
+
+        let totals = telemetry.totals();
+        assert_eq!(totals.ended(Outcome::Hit), 1);
+        assert_eq!(totals.bypass_reasons["not-a-model-route"], 2);
+        assert_eq!(totals.hits_by_tier["disk"], 1);
+        assert_eq!((totals.input_tokens_saved, totals.milliseconds_saved), (3, 70));
+
+        let text = telemetry.render(&Levels { flights_open: 4, ..Levels::default() });
+        for line in [
+            "cache_server_requests_total{route=\"openai.embeddings\",outcome=\"hit\",reason=\"disk\"} 1",
+            "cache_server_requests_total{route=\"other\",outcome=\"bypass\",reason=\"not-a-model-route\"} 2",
+            "cache_server_tokens_saved_total{kind=\"output\"} 5",
+            "cache_server_flights_open 4",
+        ] {
+            assert!(text.contains(line), "missing {line} in:\n{text}");
+        }
+    }
+}

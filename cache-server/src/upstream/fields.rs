@@ -1,0 +1,183 @@
+//! Which header fields pass through, in which direction, and which are ever stored.
+
+use http::header::{
+    self, CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+
+/// What a caller says about the reuse of an answer; ours alone, never forwarded.
+pub const CACHE_SERVER_REUSE: HeaderName = HeaderName::from_static("cache-server-reuse");
+
+/// Our name in `Via` and `Cache-Status`.
+pub const OUR_NAME: &str = "cache-server";
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Removes what concerns one connection only (RFC 9110 section 7.6.1): the fields named by
+/// `Connection`, and those known to be so.
+pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .collect();
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+}
+
+/// Adds us to `Via` (RFC 9110 section 7.6.3).
+pub fn add_via(headers: &mut HeaderMap) {
+    headers.append(VIA, HeaderValue::from_static("1.1 cache-server"));
+}
+
+/// What a request carries upstream: all that the caller sent, less what ends here.
+pub fn prepare_request(headers: &mut HeaderMap) {
+    headers.remove(CACHE_SERVER_REUSE);
+    // The client sets these from the URL and the body that it really sends.
+    headers.remove(header::HOST);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::EXPECT);
+    add_via(headers);
+}
+
+/// Whether a field of an answer is for the caller who caused it alone: cookies, ids of the
+/// exchange, rate limits, and what an edge in front of the provider adds. Never stored, never
+/// given to a follower, and no reason to treat an answer as private.
+#[must_use]
+pub fn is_for_the_leader_alone(name: &HeaderName) -> bool {
+    const EXACT: [&str; 26] = [
+        "age",
+        "alt-svc",
+        "anthropic-organization-id",
+        "apim-request-id",
+        "cache-status",
+        "content-length",
+        "nel",
+        "openai-organization",
+        "openai-processing-ms",
+        "openai-project",
+        "ratelimit",
+        "ratelimit-policy",
+        "report-to",
+        "reporting-endpoints",
+        "request-id",
+        "retry-after",
+        "server-timing",
+        "set-cookie",
+        "set-cookie2",
+        "strict-transport-security",
+        "trailer",
+        "via",
+        "x-ms-client-request-id",
+        "x-ms-region",
+        "x-request-id",
+        "x-should-retry",
+    ];
+    const PREFIXES: [&str; 7] = [
+        "anthropic-ratelimit-",
+        "cf-",
+        "ratelimit-",
+        "x-amzn-",
+        "x-envoy-",
+        "x-ratelimit-",
+        "x-served-",
+    ];
+    let name = name.as_str();
+    EXACT.binary_search(&name).is_ok() || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// The fields of an answer that anyone who may have the answer may see.
+#[must_use]
+pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
+    headers
+        .iter()
+        .filter(|(name, _)| !is_for_the_leader_alone(name))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .fold(HeaderMap::with_capacity(headers.len()), |mut kept, (name, value)| {
+            kept.append(name, value);
+            kept
+        })
+}
+
+/// The upstream's own id of the exchange, for operators.
+#[must_use]
+pub fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
+    const ID_BYTES_MAX: usize = 128;
+    ["x-request-id", "request-id", "apim-request-id"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok())
+        .filter(|id| id.len() <= ID_BYTES_MAX)
+        .map(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in lines {
+            headers.append(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[test]
+    fn fields_named_by_connection_go_and_all_others_stay() {
+        let mut headers = fields(&[
+            ("connection", "close, X-Hop"),
+            ("connection", "x-other"),
+            ("keep-alive", "timeout=5"),
+            ("te", "trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-hop", "1"),
+            ("x-other", "1"),
+            ("authorization", "Bearer k"),
+        ]);
+        strip_hop_by_hop(&mut headers);
+        assert_eq!(headers, fields(&[("authorization", "Bearer k")]));
+    }
+
+    #[test]
+    fn provider_noise_is_never_shared_and_content_fields_are() {
+        let recorded = fields(&[
+            ("content-type", "application/json"),
+            ("set-cookie", "__cf_bm=secret; path=/"),
+            ("x-request-id", "req_1"),
+            ("x-ratelimit-remaining-tokens", "10"),
+            ("anthropic-ratelimit-requests-limit", "5"),
+            ("cf-ray", "8f"),
+            ("openai-organization", "org-1"),
+            ("openai-version", "2020-10-01"),
+        ]);
+        let shared = shared_fields(&recorded);
+        assert_eq!(
+            shared,
+            fields(&[("content-type", "application/json"), ("openai-version", "2020-10-01")])
+        );
+    }
+
+    #[test]
+    fn a_forwarded_request_keeps_credentials_and_loses_what_is_ours() {
+        let mut headers = fields(&[
+            ("authorization", "Bearer k"),
+            ("cache-server-reuse", "yes"),
+            ("host", "cache.local"),
+            ("via", "1.0 before"),
+        ]);
+        prepare_request(&mut headers);
+        let expected = fields(&[
+            ("authorization", "Bearer k"),
+            ("via", "1.0 before"),
+            ("via", "1.1 cache-server"),
+        ]);
+        assert_eq!(headers, expected);
+    }
+}

@@ -1,0 +1,127 @@
+//! What is known of an answer at its headers: enough for every reader to begin.
+
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, StatusCode, Version, response};
+
+use super::fields;
+
+/// The head of an upstream's answer, as a flight carries it.
+#[derive(Clone, Debug)]
+pub struct AnswerHead {
+    /// The status.
+    pub status: StatusCode,
+    /// Every end-to-end field, for the leader.
+    pub all_fields: HeaderMap,
+    /// Those fields that any reader may see.
+    pub shared_fields: HeaderMap,
+    /// What became of storing it, once that is known; an event stream's head goes out before.
+    pub stored: Option<Result<(), &'static str>>,
+    version: Version,
+    chunked: bool,
+}
+
+impl AnswerHead {
+    /// Takes the head of an answer, without the fields that concern one connection.
+    #[must_use]
+    pub fn of(mut parts: response::Parts) -> AnswerHead {
+        let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+        fields::strip_hop_by_hop(&mut parts.headers);
+        AnswerHead {
+            status: parts.status,
+            shared_fields: fields::shared_fields(&parts.headers),
+            all_fields: parts.headers,
+            stored: None,
+            version: parts.version,
+            chunked,
+        }
+    }
+
+    /// Whether others than the leader may have it. A refusal of the leader's credential says
+    /// nothing about theirs, and a redirect or a challenge is not an answer to the question.
+    #[must_use]
+    pub fn is_shareable(&self) -> bool {
+        !matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
+    }
+
+    /// Whether it is an event stream.
+    #[must_use]
+    pub fn is_event_stream(&self) -> bool {
+        let media_type = self.all_fields.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+        let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    }
+
+    /// The length that it declares.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.all_fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    }
+
+    /// Whether its end can be told from a cut: by a length, chunks, or an HTTP/2 stream's end.
+    /// One that ends when the connection closes cannot (RFC 9112 section 8).
+    #[must_use]
+    pub fn has_a_verifiable_end(&self) -> bool {
+        self.version >= Version::HTTP_2 || self.chunked || self.content_length().is_some()
+    }
+
+    /// Whether its bytes are as they are meant, not compressed.
+    #[must_use]
+    pub fn is_identity_encoded(&self) -> bool {
+        self.all_fields.get_all(CONTENT_ENCODING).iter().all(|coding| coding == "identity")
+    }
+
+    /// The age that it came with, in seconds; at most 2^31 (RFC 9111 sections 1.2.2 and 5.1).
+    #[must_use]
+    pub fn age_s(&self) -> u32 {
+        let age = self.all_fields.get(AGE).and_then(|age| age.to_str().ok());
+        age.and_then(|age| age.parse::<u64>().ok())
+            .map_or(0, |age| u32::try_from(age.min(1 << 31)).unwrap_or(1 << 31))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: u16, lines: &[(&'static str, &'static str)]) -> AnswerHead {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in lines {
+            response = response.header(*name, *value);
+        }
+        AnswerHead::of(response.body(()).unwrap().into_parts().0)
+    }
+
+    #[test]
+    fn an_event_stream_is_known_by_its_media_type_alone() {
+        assert!(
+            head(200, &[("content-type", "Text/Event-Stream; charset=utf-8")]).is_event_stream()
+        );
+        assert!(!head(200, &[("content-type", "application/json")]).is_event_stream());
+        assert!(!head(200, &[]).is_event_stream());
+    }
+
+    #[test]
+    fn an_end_that_is_only_a_closed_connection_is_not_verifiable() {
+        assert!(head(200, &[("content-length", "3")]).has_a_verifiable_end());
+        assert!(head(200, &[("transfer-encoding", "chunked")]).has_a_verifiable_end());
+        assert!(!head(200, &[]).has_a_verifiable_end());
+    }
+
+    #[test]
+    fn refused_credentials_are_not_shared_and_other_errors_are() {
+        assert!(!head(401, &[]).is_shareable() && !head(302, &[]).is_shareable());
+        assert!(head(200, &[]).is_shareable() && head(529, &[]).is_shareable());
+    }
+
+    #[test]
+    fn a_compressed_answer_is_not_identity() {
+        assert!(!head(200, &[("content-encoding", "gzip")]).is_identity_encoded());
+        assert!(head(200, &[("content-encoding", "identity")]).is_identity_encoded());
+    }
+
+    #[test]
+    fn an_absurd_age_saturates() {
+        assert_eq!(head(200, &[("age", "99999999999")]).age_s(), 1 << 31);
+        assert_eq!(head(200, &[("age", "-3")]).age_s(), 0);
+    }
+}

@@ -1,0 +1,106 @@
+//! What a body says, beyond its digest: the facts that decide on reuse and storing.
+
+use crate::json::{Object, Value, View};
+use crate::never::{self, NeverReason};
+use crate::number;
+use crate::route::{ModelRoute, Provider};
+
+/// Longest model name that is reported, in bytes as spelled in the body. A longer one is keyed
+/// all the same and counts as absent here.
+pub const MODEL_BYTES_MAX: usize = 256;
+
+/// What a spec read from a body. Small, without the body's content but for the model's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Meaning {
+    /// BLAKE3 of the canonical form.
+    pub digest: [u8; 32],
+    /// The top-level `model`, if it is a string of at most [`MODEL_BYTES_MAX`] bytes. Azure
+    /// and Gemini name the model in the path instead.
+    pub model: Option<Box<str>>,
+    /// Whether the answer is a stream of events.
+    pub stream: bool,
+    /// Whether the request itself limits the tokens of the answer: then an answer that ends at
+    /// the limit is the one asked for.
+    pub names_token_limit: bool,
+    /// Whether the temperature is given and exactly 0. Omitted it is not: providers default
+    /// to 1.
+    pub temperature_is_zero: bool,
+    /// Whether a `seed` is given that is a number.
+    pub has_seed: bool,
+    /// Whether the upstream stores the answer because the request does not forbid it: an OpenAI
+    /// response without `store: false`.
+    pub stores_by_default: bool,
+    /// Why answers to this are never reused, whatever is declared.
+    pub never: Option<NeverReason>,
+}
+
+impl Meaning {
+    pub(crate) fn of(route: ModelRoute, top: Object<'_>, digest: [u8; 32]) -> Self {
+        let settings = settings(route, top);
+        let setting = |name| settings.and_then(|settings| settings.get(name));
+        Self {
+            digest,
+            model: top.get("model").and_then(short_text),
+            stream: route == ModelRoute::GeminiStreamGenerateContent
+                || top.get("stream").is_some_and(is_true),
+            names_token_limit: token_limits(route.provider())
+                .iter()
+                .any(|name| setting(name).is_some()),
+            temperature_is_zero: setting("temperature").is_some_and(is_zero),
+            has_seed: setting("seed").is_some_and(is_number),
+            stores_by_default: route == ModelRoute::OpenAiResponses
+                && !top.get("store").is_some_and(is_false),
+            never: never::reason(route, top),
+        }
+    }
+}
+
+/// The object that temperature, seed and token limit stand in. Gemini's may be spelled in two
+/// ways; a request with both says nothing certain.
+fn settings(route: ModelRoute, top: Object<'_>) -> Option<Object<'_>> {
+    if route.provider() != Provider::Gemini {
+        return Some(top);
+    }
+    match (top.get("generationConfig"), top.get("generation_config")) {
+        (Some(config), None) | (None, Some(config)) => as_object(config),
+        _ => None,
+    }
+}
+
+const fn token_limits(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::OpenAi => &["max_tokens", "max_completion_tokens", "max_output_tokens"],
+        Provider::Anthropic => &["max_tokens"],
+        Provider::Gemini => &["maxOutputTokens", "max_output_tokens"],
+    }
+}
+
+fn short_text(value: Value<'_>) -> Option<Box<str>> {
+    match value.view() {
+        View::String(text) if text.raw_len() <= MODEL_BYTES_MAX => Some(text.unescaped().into()),
+        _ => None,
+    }
+}
+
+fn as_object(value: Value<'_>) -> Option<Object<'_>> {
+    match value.view() {
+        View::Object(object) => Some(object),
+        _ => None,
+    }
+}
+
+fn is_true(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Bool(true))
+}
+
+fn is_false(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Bool(false))
+}
+
+fn is_number(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Number(_))
+}
+
+fn is_zero(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Number(spelled) if number::is_zero(spelled))
+}

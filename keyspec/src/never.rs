@@ -1,0 +1,139 @@
+//! Requests whose answers are never reused, even when reuse is declared: the answer depends on
+//! something that is not in the request, or the call does more than answer.
+
+use crate::json::{Object, Value, View};
+use crate::route::{Kind, ModelRoute, Provider};
+
+/// Why a request's answers are never reused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum NeverReason {
+    /// The answer depends on state kept at the upstream: `previous_response_id`,
+    /// `conversation`, a stored `prompt` without its version, a `container`.
+    UpstreamState,
+    /// `background: true`: the answer is a ticket, and the result is fetched later by its id.
+    Background,
+    /// `store: true`: the caller wants the upstream to keep a record of this very call.
+    UpstreamStores,
+    /// The upstream runs tools of its own, such as a web search, whose results change.
+    ServerTool,
+}
+
+/// The reason, if there is one.
+pub(crate) fn reason(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> {
+    match (route.provider(), route.kind()) {
+        (Provider::OpenAi, Kind::Generation) => openai(route, top),
+        (Provider::Anthropic, Kind::Generation) => anthropic(top),
+        // Tools are counted and not run, but the tools of an MCP server are listed by asking it.
+        (Provider::Anthropic, Kind::TokenCount) => mcp_servers(top),
+        (Provider::Gemini, Kind::Generation) => gemini(top),
+        (_, Kind::Embedding | Kind::Moderation | Kind::TokenCount) => None,
+    }
+}
+
+fn openai(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> {
+    let responses = route == ModelRoute::OpenAiResponses;
+    if top.get("previous_response_id").is_some() || top.get("conversation").is_some() {
+        return Some(NeverReason::UpstreamState);
+    }
+    if responses && top.get("prompt").is_some_and(has_no_version) {
+        return Some(NeverReason::UpstreamState);
+    }
+    if top.get("background").is_some_and(is_true) {
+        return Some(NeverReason::Background);
+    }
+    if top.get("store").is_some_and(is_true) {
+        return Some(NeverReason::UpstreamStores);
+    }
+    let searches = top.get("web_search_options").is_some()
+        || top.get("data_sources").is_some_and(is_not_empty)
+        || top.get("model").is_some_and(is_search_model);
+    let runs_tools = searches || tools(top).any(|tool| has_type(tool, is_openai_server_tool));
+    runs_tools.then_some(NeverReason::ServerTool)
+}
+
+fn anthropic(top: Object<'_>) -> Option<NeverReason> {
+    if top.get("container").is_some() {
+        return Some(NeverReason::UpstreamState);
+    }
+    if tools(top).any(|tool| has_type(tool, is_anthropic_server_tool)) {
+        return Some(NeverReason::ServerTool);
+    }
+    mcp_servers(top)
+}
+
+fn mcp_servers(top: Object<'_>) -> Option<NeverReason> {
+    top.get("mcp_servers").is_some_and(is_not_empty).then_some(NeverReason::ServerTool)
+}
+
+/// `cachedContent` is no reason: the upstream makes its name once, and only the lifetime of
+/// what it names can be changed after (Gemini API, caching). So the name is as good as the
+/// content.
+fn gemini(top: Object<'_>) -> Option<NeverReason> {
+    tools(top).any(is_gemini_server_tool).then_some(NeverReason::ServerTool)
+}
+
+/// Responses: built-in tools; dated names such as `web_search_preview_2025_03_11` are among
+/// them. `function`, `custom` and `apply_patch` run at the caller.
+fn is_openai_server_tool(kind: &str) -> bool {
+    const EXACT: [&str; 6] =
+        ["file_search", "code_interpreter", "image_generation", "mcp", "local_shell", "shell"];
+    EXACT.contains(&kind) || kind.starts_with("web_search") || kind.starts_with("computer")
+}
+
+/// Server tools. `bash_*`, `text_editor_*`, `computer_*` and `memory_*` run at the caller.
+fn is_anthropic_server_tool(kind: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["web_search_", "web_fetch_", "code_execution_"];
+    PREFIXES.iter().any(|prefix| kind.starts_with(prefix)) || kind == "mcp_toolset"
+}
+
+/// A Gemini tool is an object with a member for each thing it is. All but function
+/// declarations and computer use run at the upstream, and so may those yet unknown.
+fn is_gemini_server_tool(tool: Value<'_>) -> bool {
+    const AT_THE_CALLER: [&str; 4] =
+        ["functionDeclarations", "function_declarations", "computerUse", "computer_use"];
+    let View::Object(tool) = tool.view() else { return false };
+    tool.members().any(|(name, value)| {
+        !matches!(value.view(), View::Null) && !AT_THE_CALLER.iter().any(|known| name.is(known))
+    })
+}
+
+/// Chat models that search the web by themselves, dated names among them.
+fn is_search_model(model: Value<'_>) -> bool {
+    let View::String(model) = model.view() else { return false };
+    let model = model.unescaped();
+    model.contains("-search-preview") || model.contains("-search-api")
+}
+
+/// The elements of `tools`, or `tools` itself where it is one object.
+fn tools(top: Object<'_>) -> impl Iterator<Item = Value<'_>> {
+    let tools = top.get("tools");
+    let elements = tools.and_then(|tools| match tools.view() {
+        View::Array(array) => Some(array.elements()),
+        _ => None,
+    });
+    let single = tools.filter(|tools| matches!(tools.view(), View::Object(_)));
+    elements.into_iter().flatten().chain(single)
+}
+
+fn has_type(tool: Value<'_>, is_meant: fn(&str) -> bool) -> bool {
+    let View::Object(tool) = tool.view() else { return false };
+    match tool.get("type").map(Value::view) {
+        Some(View::String(kind)) => is_meant(&kind.unescaped()),
+        _ => false,
+    }
+}
+
+fn has_no_version(prompt: Value<'_>) -> bool {
+    matches!(prompt.view(), View::Object(prompt) if prompt.get("version").is_none())
+}
+
+fn is_true(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Bool(true))
+}
+
+fn is_not_empty(value: Value<'_>) -> bool {
+    match value.view() {
+        View::Array(array) => array.elements().next().is_some(),
+        _ => true,
+    }
+}

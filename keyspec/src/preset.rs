@@ -1,0 +1,145 @@
+//! What each route leaves out of its keys, where it keeps member order, and which headers it
+//! keys: tables, each line with its reason.
+//!
+//! Everything not listed here is in the key, members nobody has heard of included.
+
+use crate::route::{ModelRoute, Provider};
+
+/// A member that a preset leaves out of the key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// Where it stands: names between points, `[]` for any element of an array.
+    pub path: &'static str,
+    /// Why the answer does not depend on it.
+    pub why: &'static str,
+}
+
+const fn left_out(path: &'static str, why: &'static str) -> LeftOut {
+    LeftOut { path, why }
+}
+
+const USER: LeftOut =
+    left_out("user", "names the end user for abuse detection; the model does not see it");
+const REQUEST_ID: LeftOut =
+    left_out("request_id", "names one request for tracing; no two requests would share a key");
+
+/// Create chat completion, OpenAI API reference.
+const OPENAI_CHAT: &[LeftOut] = &[
+    USER,
+    REQUEST_ID,
+    left_out("metadata", "labels a stored completion; not echoed, and a stored one is not reused"),
+    left_out("safety_identifier", "names the end user for abuse detection"),
+    left_out("prompt_cache_key", "routes to a machine with a warm prompt cache"),
+    left_out("prompt_cache_retention", "says how long the upstream keeps its prompt cache"),
+];
+
+/// Create completion, create embeddings, create moderation, OpenAI API reference.
+const OPENAI_OTHER: &[LeftOut] = &[USER, REQUEST_ID];
+
+/// A Response object echoes `user`, `metadata`, `safety_identifier`, `prompt_cache_key` and
+/// `prompt_cache_retention`: a caller would be shown another caller's. All stay in the key.
+const OPENAI_RESPONSES: &[LeftOut] = &[];
+
+const CACHE_CONTROL_WHY: &str = "marks the upstream's prompt cache; it changes the price alone";
+
+/// Prompt caching, Anthropic documentation. Content blocks nest: a tool result holds blocks, a
+/// document's source too, and a search result in a tool result. Each path ends at a block's own
+/// member, so that a `cache_control` in a tool call's `input` is never meant.
+const ANTHROPIC_CACHE_CONTROL: &[LeftOut] = &[
+    left_out("cache_control", CACHE_CONTROL_WHY),
+    left_out("system[].cache_control", CACHE_CONTROL_WHY),
+    left_out("tools[].cache_control", CACHE_CONTROL_WHY),
+    left_out("messages[].content[].cache_control", CACHE_CONTROL_WHY),
+    left_out("messages[].content[].source.content[].cache_control", CACHE_CONTROL_WHY),
+    left_out("messages[].content[].content[].cache_control", CACHE_CONTROL_WHY),
+    left_out("messages[].content[].content[].source.content[].cache_control", CACHE_CONTROL_WHY),
+    left_out("messages[].content[].content[].content[].cache_control", CACHE_CONTROL_WHY),
+];
+
+/// Messages have all that token counts have, and this.
+const ANTHROPIC_METADATA: LeftOut =
+    left_out("metadata", "names the end user for abuse detection; the model does not see it");
+
+/// Vertex AI, generateContent.
+const GEMINI_GENERATE: &[LeftOut] =
+    &[left_out("labels", "labels the request for billing; the model does not see it")];
+
+/// The members that a route's preset leaves out.
+pub(crate) fn left_out_of(route: ModelRoute) -> impl Iterator<Item = LeftOut> {
+    let (all, one) = match route {
+        ModelRoute::OpenAiChatCompletions => (OPENAI_CHAT, None),
+        ModelRoute::OpenAiCompletions
+        | ModelRoute::OpenAiEmbeddings
+        | ModelRoute::OpenAiModerations => (OPENAI_OTHER, None),
+        ModelRoute::OpenAiResponses => (OPENAI_RESPONSES, None),
+        ModelRoute::AnthropicMessages => (ANTHROPIC_CACHE_CONTROL, Some(ANTHROPIC_METADATA)),
+        ModelRoute::AnthropicCountTokens => (ANTHROPIC_CACHE_CONTROL, None),
+        ModelRoute::GeminiGenerateContent | ModelRoute::GeminiStreamGenerateContent => {
+            (GEMINI_GENERATE, None)
+        }
+        ModelRoute::GeminiCountTokens
+        | ModelRoute::GeminiEmbedContent
+        | ModelRoute::GeminiBatchEmbedContents => (&[] as &[LeftOut], None),
+    };
+    all.iter().copied().chain(one)
+}
+
+/// Paths under which members keep their order: structured output follows the order of the
+/// schema's members, so that two orders are two requests.
+pub(crate) const fn schema_paths(route: ModelRoute) -> &'static [&'static str] {
+    match route {
+        // The last two here and all three below are of vLLM, which speaks this format.
+        ModelRoute::OpenAiChatCompletions => &[
+            "response_format.json_schema.schema",
+            "tools[].function.parameters",
+            "functions[].parameters",
+            "guided_json",
+            "structured_outputs.json",
+        ],
+        ModelRoute::OpenAiCompletions => {
+            &["response_format.json_schema.schema", "guided_json", "structured_outputs.json"]
+        }
+        ModelRoute::OpenAiResponses => &["text.format.schema", "tools[].parameters"],
+        ModelRoute::OpenAiEmbeddings | ModelRoute::OpenAiModerations => &[],
+        ModelRoute::AnthropicMessages | ModelRoute::AnthropicCountTokens => {
+            &["tools[].input_schema", "output_format.schema", "output_config.format.schema"]
+        }
+        ModelRoute::GeminiGenerateContent | ModelRoute::GeminiStreamGenerateContent => {
+            GEMINI_GENERATE_SCHEMAS
+        }
+        ModelRoute::GeminiCountTokens => GEMINI_COUNT_SCHEMAS,
+        ModelRoute::GeminiEmbedContent | ModelRoute::GeminiBatchEmbedContents => &[],
+    }
+}
+
+/// Google's servers read the names of their JSON form and those of the protocol alike.
+const GEMINI_GENERATE_SCHEMAS: &[&str] = &[
+    "generationConfig|generation_config.responseSchema|response_schema",
+    "generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "tools[].functionDeclarations|function_declarations[].parameters|response",
+    "tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
+    "tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
+];
+
+/// A count is given contents and tools by themselves (Vertex AI) or a whole generation request.
+const GEMINI_COUNT_SCHEMAS: &[&str] = &[
+    "generationConfig|generation_config.responseSchema|response_schema",
+    "generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "tools[].functionDeclarations|function_declarations[].parameters|response",
+    "tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
+    "tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
+    "generateContentRequest|generate_content_request.generationConfig|generation_config.responseSchema|response_schema",
+    "generateContentRequest|generate_content_request.generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].parameters|response",
+    "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
+    "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
+];
+
+/// Headers that change the answer, lower-case. All others are forwarded and not keyed.
+pub(crate) const fn keyed_headers(provider: Provider) -> &'static [&'static str] {
+    match provider {
+        Provider::OpenAi => &["openai-beta"],
+        Provider::Anthropic => &["anthropic-beta", "anthropic-version"],
+        Provider::Gemini => &[],
+    }
+}

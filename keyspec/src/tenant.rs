@@ -1,0 +1,314 @@
+//! Whose entry it is: credentials as presented, and the tenant scope that stands for them.
+//!
+//! Secrets are read, digested and forgotten here. Nothing in this module prints one.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use http::HeaderMap;
+
+use crate::query;
+
+/// Separates these digests from every other use of BLAKE3. All nodes and tools must agree.
+const CREDENTIAL_CONTEXT: &str = "cache-server 2026-11 keyspec credential digest v1";
+const SCOPE_CONTEXT: &str = "cache-server 2026-11 keyspec tenant scope v1";
+
+/// Whose entries a request may see. Part of every key, each kind under its own tag: a tenant
+/// *named* `anonymous` is not [`TenantScope::Anonymous`].
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub enum TenantScope {
+    /// The caller presented no credential.
+    Anonymous,
+    /// The caller's credential is mapped to a tenant of this name.
+    Named(Arc<str>),
+    /// The caller's credentials are mapped to no tenant and are one by themselves: a digest of
+    /// all of them.
+    Credential([u8; 32]),
+    /// The route shares entries between all callers (`scope = "shared"`).
+    Shared,
+}
+
+impl fmt::Debug for TenantScope {
+    /// Shows no more of a credential's digest than tells two apart in a log.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Anonymous => f.write_str("Anonymous"),
+            Self::Named(name) => write!(f, "Named({name:?})"),
+            Self::Credential(digest) => {
+                let [a, b, c, d, ..] = digest;
+                write!(f, "Credential({a:02x}{b:02x}{c:02x}{d:02x}…)")
+            }
+            Self::Shared => f.write_str("Shared"),
+        }
+    }
+}
+
+/// The digest of one secret, for looking its tenant up.
+///
+/// Written as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CredentialDigest([u8; 32]);
+
+impl CredentialDigest {
+    /// Digests a secret: BLAKE3 `derive_key` under a context of this project. API keys are long
+    /// and random, so that a fast hash hides them.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(blake3::derive_key(CREDENTIAL_CONTEXT, secret))
+    }
+
+    /// The bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Display for CredentialDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for CredentialDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is not 64 lower-case hex digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a credential digest is 64 lower-case hex digits")]
+pub struct InvalidCredentialDigest;
+
+impl FromStr for CredentialDigest {
+    type Err = InvalidCredentialDigest;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        crate::key::bytes_from_hex(text).map(Self).ok_or(InvalidCredentialDigest)
+    }
+}
+
+/// Where a credential stood. The numbers are part of scopes: never reuse one.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+enum Source {
+    Authorization = 1,
+    XApiKey = 2,
+    ApiKey = 3,
+    XGoogApiKey = 4,
+    QueryKey = 5,
+    OpenAiOrganization = 6,
+    OpenAiProject = 7,
+}
+
+const SECRET_HEADERS: [(&str, Source); 4] = [
+    ("authorization", Source::Authorization),
+    ("x-api-key", Source::XApiKey),
+    ("api-key", Source::ApiKey),
+    ("x-goog-api-key", Source::XGoogApiKey),
+];
+
+/// Not secret, but they choose within an account what a credential sees.
+const SCOPE_HEADERS: [(&str, Source); 2] = [
+    ("openai-organization", Source::OpenAiOrganization),
+    ("openai-project", Source::OpenAiProject),
+];
+
+/// The query member that Google's APIs accept a key in. It is never part of a key's query.
+pub(crate) const CREDENTIAL_QUERY_NAME: &[u8] = b"key";
+
+/// The credentials of one request.
+#[derive(Clone, Copy)]
+pub struct Credentials<'a> {
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+}
+
+impl fmt::Debug for Credentials<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({} hidden)", self.secrets().count())
+    }
+}
+
+impl<'a> Credentials<'a> {
+    /// The credentials in these headers and this raw query: `Authorization`, `x-api-key`,
+    /// `api-key`, `x-goog-api-key` and the query's `key`, all values of each. An empty value is
+    /// none.
+    pub fn from_request(headers: &'a HeaderMap, query: Option<&'a str>) -> Credentials<'a> {
+        Self { headers, query }
+    }
+
+    /// Whether no secret was presented.
+    pub fn is_empty(&self) -> bool {
+        self.secrets().next().is_none()
+    }
+
+    /// One digest for each presented secret, for looking tenants up.
+    ///
+    /// `Bearer ` in front of an `Authorization` is not part of the secret, so that one key has
+    /// one digest however it is sent. Other schemes are part of it.
+    pub fn secret_digests(&self) -> impl Iterator<Item = CredentialDigest> {
+        self.secrets().map(|(_, secret)| CredentialDigest::of(&secret))
+    }
+
+    /// The scope of a caller that is mapped to no tenant: a digest of every credential with
+    /// where it stood, and of `OpenAI-Organization` and `OpenAI-Project`. With none of these,
+    /// [`TenantScope::Anonymous`].
+    pub fn own_scope(&self) -> TenantScope {
+        let mut hasher = blake3::Hasher::new_derive_key(SCOPE_CONTEXT);
+        let mut parts = 0;
+        for (source, value) in self.secrets().chain(self.header_values(&SCOPE_HEADERS)) {
+            hasher.update(&[source as u8]);
+            hasher.update(&(value.len() as u64).to_le_bytes());
+            hasher.update(&value);
+            parts += 1;
+        }
+        match parts {
+            0 => TenantScope::Anonymous,
+            _ => TenantScope::Credential(*hasher.finalize().as_bytes()),
+        }
+    }
+
+    fn secrets(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
+        let in_headers = self.header_values(&SECRET_HEADERS);
+        let in_query = self
+            .query
+            .into_iter()
+            .flat_map(query::pairs)
+            .filter(|pair| *pair.name.bytes == *CREDENTIAL_QUERY_NAME)
+            .map(|pair| (Source::QueryKey, pair.decoded_value()));
+        in_headers.chain(in_query).filter(|(_, secret)| !secret.is_empty())
+    }
+
+    fn header_values(
+        &self,
+        wanted: &'static [(&'static str, Source)],
+    ) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
+        let headers = self.headers;
+        wanted.iter().flat_map(move |(name, source)| {
+            headers.get_all(*name).iter().map(|value| {
+                let value = value.as_bytes().trim_ascii();
+                let bearer = (*source == Source::Authorization).then(|| without_bearer(value));
+                (*source, Cow::Borrowed(bearer.unwrap_or(value)))
+            })
+        })
+    }
+}
+
+/// RFC 6750, section 2.1; schemes are case-insensitive (RFC 9110, section 11.1).
+fn without_bearer(value: &[u8]) -> &[u8] {
+    match value.split_at_checked(6) {
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case(b"bearer") => match rest.first() {
+            None => rest,
+            Some(b' ') => rest.trim_ascii_start(),
+            Some(_) => value,
+        },
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut map = HeaderMap::new();
+        for (name, value) in pairs {
+            map.append(*name, HeaderValue::from_static(value));
+        }
+        map
+    }
+
+    fn digests(pairs: &[(&'static str, &'static str)], query: Option<&str>) -> Vec<String> {
+        let headers = headers(pairs);
+        let credentials = Credentials::from_request(&headers, query);
+        credentials.secret_digests().map(|digest| digest.to_string()).collect()
+    }
+
+    fn scope(pairs: &[(&'static str, &'static str)], query: Option<&str>) -> TenantScope {
+        Credentials::from_request(&headers(pairs), query).own_scope()
+    }
+
+    #[test]
+    fn one_secret_has_one_digest_however_it_is_sent() {
+        let expected = vec![CredentialDigest::of(b"sk-1/2").to_string()];
+        assert_eq!(digests(&[("authorization", "Bearer sk-1/2")], None), expected);
+        assert_eq!(digests(&[("authorization", "bEARER   sk-1/2")], None), expected);
+        assert_eq!(digests(&[("x-api-key", "sk-1/2")], None), expected);
+        assert_eq!(digests(&[("api-key", "sk-1/2")], None), expected);
+        assert_eq!(digests(&[("x-goog-api-key", "sk-1/2")], None), expected);
+        assert_eq!(digests(&[], Some("alt=sse&key=sk-1%2F2")), expected);
+        assert_eq!(digests(&[], Some("k%65y=sk-1%2f2")), expected);
+    }
+
+    #[test]
+    fn other_schemes_are_part_of_the_secret() {
+        let expected = vec![CredentialDigest::of(b"Basic abc").to_string()];
+        assert_eq!(digests(&[("authorization", "Basic abc")], None), expected);
+        let expected = vec![CredentialDigest::of(b"Bearerx").to_string()];
+        assert_eq!(digests(&[("authorization", "Bearerx")], None), expected);
+    }
+
+    #[test]
+    fn every_repeated_credential_counts() {
+        let twice = [("x-api-key", "a"), ("x-api-key", "b"), ("authorization", "Bearer c")];
+        assert_eq!(digests(&twice, Some("key=d&key=e")).len(), 5);
+        assert_ne!(scope(&twice, None), scope(&twice[1..], None));
+    }
+
+    #[test]
+    fn an_empty_credential_is_none() {
+        let empty = [("x-api-key", ""), ("authorization", "Bearer ")];
+        assert!(Credentials::from_request(&headers(&empty), Some("key=&key")).is_empty());
+        assert_eq!(scope(&empty, Some("key=")), TenantScope::Anonymous);
+        assert!(!Credentials::from_request(&HeaderMap::new(), Some("key=k")).is_empty());
+    }
+
+    #[test]
+    fn callers_without_credentials_are_anonymous() {
+        assert_eq!(scope(&[("accept", "*/*")], Some("alt=sse")), TenantScope::Anonymous);
+        assert_eq!(scope(&[], None), TenantScope::Anonymous);
+    }
+
+    #[test]
+    fn different_credentials_are_different_scopes() {
+        let key = ("authorization", "Bearer k");
+        let scopes = [
+            scope(&[], None),
+            scope(&[key], None),
+            scope(&[("authorization", "Bearer other")], None),
+            scope(&[("x-api-key", "k")], None),
+            scope(&[("api-key", "k")], None),
+            scope(&[("x-goog-api-key", "k")], None),
+            scope(&[], Some("key=k")),
+            scope(&[key, ("openai-organization", "org")], None),
+            scope(&[key, ("openai-project", "org")], None),
+            scope(&[key, ("x-api-key", "k")], None),
+            scope(&[("openai-organization", "org")], None),
+        ];
+        for (index, scope) in scopes.iter().enumerate() {
+            assert!(!scopes[..index].contains(scope), "scope {index} repeats another");
+        }
+    }
+
+    #[test]
+    fn a_secret_is_never_printed() {
+        let headers = headers(&[("authorization", "Bearer hunter2")]);
+        let credentials = Credentials::from_request(&headers, Some("key=hunter3"));
+        let printed = format!("{credentials:?} {:?}", credentials.own_scope());
+        assert!(!printed.contains("hunter"), "{printed}");
+        assert!(printed.starts_with("Credentials(2 hidden) Credential("), "{printed}");
+    }
+
+    #[test]
+    fn a_digest_reads_back_as_it_is_written_and_in_no_other_form() {
+        let digest = CredentialDigest::of(b"sk-test");
+        let text = digest.to_string();
+        assert_eq!(text.parse(), Ok(digest));
+        for bad in [&text[1..], &text.to_uppercase(), &format!("{text}0"), "", &"g".repeat(64)] {
+            assert_eq!(bad.parse::<CredentialDigest>(), Err(InvalidCredentialDigest), "{bad}");
+        }
+    }
+}

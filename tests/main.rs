@@ -1,0 +1,3 @@
+//! Black-box tests of the running server, a file a behaviour.
+
+mod hits;

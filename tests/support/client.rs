@@ -1,0 +1,110 @@
+//! A client as callers have them: a real HTTP client on a real socket.
+
+use std::sync::Once;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use reqwest::{Method, RequestBuilder};
+use serde_json::Value;
+
+/// A client of one server, with a connection pool of its own.
+#[derive(Clone, Debug)]
+pub struct Client {
+    http: reqwest::Client,
+    base: String,
+}
+
+/// A whole answer.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its fields.
+    pub headers: HeaderMap,
+    /// Its body.
+    pub body: Bytes,
+}
+
+impl Client {
+    /// A client of the server at `address`.
+    #[must_use]
+    pub fn of(address: &str) -> Client {
+        static PROVIDER: Once = Once::new();
+        PROVIDER.call_once(|| {
+            let _ = rustls::crypto::ring::default_provider().install_default();
+        });
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .build()
+            .expect("a client");
+        Client { http, base: format!("http://{address}") }
+    }
+
+    /// A request to be completed by the test.
+    pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.base))
+    }
+
+    /// A POST of JSON with a credential, as SDKs send it.
+    pub fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, path)
+            .header("authorization", "Bearer sk-test")
+            .header("content-type", "application/json")
+            .body(body.to_string())
+    }
+
+    /// Posts and takes the whole answer.
+    pub async fn ask(&self, path: &str, body: &Value) -> Answer {
+        Answer::of(self.post(path, body)).await
+    }
+
+    /// Gets and takes the whole answer.
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request(Method::GET, path)).await
+    }
+}
+
+impl Answer {
+    /// Sends the request and takes the whole answer.
+    ///
+    /// # Panics
+    /// When there is no complete answer.
+    pub async fn of(request: RequestBuilder) -> Answer {
+        let response = request.send().await.expect("an answer");
+        let (status, headers) = (response.status(), response.headers().clone());
+        let body = response.bytes().await.expect("a whole body");
+        Answer { status, headers, body }
+    }
+
+    /// A field's value, or the empty text.
+    #[must_use]
+    pub fn field(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// Our member of `Cache-Status`: the last one.
+    #[must_use]
+    pub fn cache_status(&self) -> &str {
+        let last = self.headers.get_all("cache-status").iter().next_back();
+        last.map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// Whether it is a hit.
+    #[must_use]
+    pub fn is_hit(&self) -> bool {
+        self.cache_status().starts_with("cache-server; hit")
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| {
+            panic!("no JSON ({error}): {}", String::from_utf8_lossy(&self.body))
+        })
+    }
+}

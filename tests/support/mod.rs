@@ -1,0 +1,35 @@
+//! The harness: a real server process, a fake upstream that does as it is told, and a client.
+//!
+//! Nothing here waits for a fixed time: what takes time outside is polled with a deadline.
+
+pub mod client;
+pub mod server;
+pub mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use client::{Answer, Client};
+pub use server::{Server, Setup};
+pub use upstream::{Received, Reply, Upstream};
+
+/// How long anything outside may take before a test fails. Generous: the machine may be busy.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks again and again until `probe` gives something, at most for [`PATIENCE`].
+///
+/// # Panics
+/// When it never does; `what` says what was waited for.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}

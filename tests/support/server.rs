@@ -1,0 +1,231 @@
+//! A server in a process of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::{Client, PATIENCE, Upstream, eventually};
+
+/// How to start a server.
+#[derive(Clone, Debug, Default)]
+pub struct Setup {
+    config: String,
+    arguments: Vec<String>,
+    demo: bool,
+}
+
+impl Setup {
+    /// In front of one upstream that takes everything.
+    #[must_use]
+    pub fn in_front_of(upstream: &Upstream) -> Setup {
+        Setup::default().argument("--upstream").argument(&upstream.url())
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn argument(mut self, argument: &str) -> Setup {
+        self.arguments.push(argument.into());
+        self
+    }
+
+    /// With these lines in its config file, below `version = 1`.
+    #[must_use]
+    pub fn config(mut self, toml: &str) -> Setup {
+        self.config.push_str(toml);
+        self.config.push('\n');
+        self
+    }
+
+    /// As `demo` instead of `serve`.
+    #[must_use]
+    pub fn demo() -> Setup {
+        Setup { demo: true, ..Setup::default() }
+    }
+}
+
+/// A running server. It is killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    /// Where callers connect, such as `127.0.0.1:40001`.
+    pub address: String,
+    /// Where health, metrics and stats are.
+    pub admin: String,
+    folder: Arc<TempDir>,
+    setup: Setup,
+    log: Arc<Mutex<String>>,
+}
+
+impl Server {
+    /// Starts one on free ports and a fresh data folder, and waits until it listens.
+    pub async fn start(setup: Setup) -> Server {
+        let folder = Arc::new(TempDir::new().expect("a temporary folder"));
+        Server::start_in(folder, setup).await
+    }
+
+    /// Starts one with the same data folder and setup; this one must have ended.
+    pub async fn start_again(self) -> Server {
+        let (folder, setup) = (Arc::clone(&self.folder), self.setup.clone());
+        drop(self);
+        Server::start_in(folder, setup).await
+    }
+
+    async fn start_in(folder: Arc<TempDir>, setup: Setup) -> Server {
+        let mut child = command(&folder, &setup).spawn().expect("the server starts");
+        let log = Arc::new(Mutex::new(String::new()));
+        follow_log(&mut child, Arc::clone(&log));
+        let said = |prefix: &'static str| {
+            let log = Arc::clone(&log);
+            async move { find_address(&log.lock().expect("the log"), prefix) }
+        };
+        let listens = async {
+            let address = eventually("its address", || said("listening on http://")).await;
+            let admin = eventually("its admin address", || said("stats on http://")).await;
+            (address, admin)
+        };
+        let (address, admin) = tokio::select! {
+            found = listens => found,
+            ended = child.wait() => {
+                panic!("the server ended with {ended:?}:\n{}", log.lock().expect("the log"))
+            }
+        };
+        Server { child, address, admin, folder, setup, log }
+    }
+
+    /// Runs one that is expected to end by itself: its status and what it said.
+    pub async fn run_to_end(setup: Setup) -> (ExitStatus, String) {
+        let folder = TempDir::new().expect("a temporary folder");
+        let output = tokio::time::timeout(PATIENCE, command(&folder, &setup).output());
+        let output = output.await.expect("it ends").expect("it runs");
+        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+    }
+
+    /// A client of the data listener.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        Client::of(&self.address)
+    }
+
+    /// A client of the admin listener.
+    #[must_use]
+    pub fn admin_client(&self) -> Client {
+        Client::of(&self.admin)
+    }
+
+    /// The data folder.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        data_dir(&self.folder)
+    }
+
+    /// What it has written to standard error so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        self.log.lock().expect("the log").clone()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: i32) {
+        let id = self.child.id().expect("it still runs");
+        let id = i32::try_from(id).expect("process ids are small");
+        // kill(2) has no safe form in the standard library; the shell has.
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{signal}"), id.to_string()])
+            .status()
+            .expect("kill runs");
+        assert!(sent.success(), "the signal was not sent");
+    }
+
+    /// Waits until it ends.
+    pub async fn ended(&mut self) -> ExitStatus {
+        tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it ends").expect("it ran")
+    }
+
+    /// Stops it by SIGTERM and waits for a clean end.
+    pub async fn stop(&mut self) {
+        self.signal(libc::SIGTERM);
+        let status = self.ended().await;
+        assert!(status.success(), "it ended with {status}:\n{}", self.log());
+    }
+
+    /// Kills it outright.
+    pub async fn kill(&mut self) {
+        self.signal(libc::SIGKILL);
+        self.ended().await;
+    }
+}
+
+/// The binary under test, built beside this test's own.
+///
+/// # Panics
+/// When it is not built.
+#[must_use]
+pub fn binary(name: &str) -> PathBuf {
+    let mut path = std::env::current_exe().expect("this test has a path");
+    path.pop();
+    path.pop();
+    path.push(name);
+    assert!(path.exists(), "{} is missing: run `make test`, which builds it", path.display());
+    path
+}
+
+fn data_dir(folder: &TempDir) -> PathBuf {
+    folder.path().join("data")
+}
+
+fn command(folder: &TempDir, setup: &Setup) -> Command {
+    let mut command = Command::new(binary("cache-server"));
+    command.arg(if setup.demo { "demo" } else { "serve" });
+    if !setup.demo {
+        command.arg("--config").arg(write_config(folder.path(), &setup.config));
+    }
+    command
+        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .arg("--data-dir")
+        .arg(data_dir(folder))
+        .args(&setup.arguments)
+        .env_remove("RUST_LOG")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    for (name, _) in std::env::vars() {
+        if name.starts_with("CACHE_SERVER_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
+fn write_config(folder: &Path, lines: &str) -> PathBuf {
+    let path = folder.join("config.toml");
+    // A small disk opens faster; a test that says something about [cache] says it all.
+    let small = "[cache]\ndisk_bytes_max = \"64MiB\"\n";
+    let cache = if lines.contains("[cache]") { "" } else { small };
+    let text = format!("version = 1\n{lines}\n{cache}");
+    std::fs::write(&path, text).expect("the config is written");
+    path
+}
+
+fn follow_log(child: &mut Child, log: Arc<Mutex<String>>) {
+    let stderr = child.stderr.take().expect("standard error is piped");
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stderr).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            let mut log = log.lock().expect("the log");
+            log.push_str(&line);
+            log.push('\n');
+        }
+    });
+}
+
+fn find_address(log: &str, prefix: &str) -> Option<String> {
+    let (_, rest) = log.split_once(prefix)?;
+    let address = rest.lines().next()?.trim().trim_end_matches('/');
+    // The line may still be being written.
+    rest.contains('\n').then(|| address.to_owned())
+}
