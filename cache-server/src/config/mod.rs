@@ -507,4 +507,39 @@ mod tests {
         assert!(with_upstreams(&["a=http://x", "a=http://y"]).is_err());
         assert!(with_upstreams(&["http://x", "http://y"]).is_err());
     }
+
+    const SAMPLE: &str = include_str!("../../../docs/cache-server.toml");
+
+    #[test]
+    fn the_annotated_sample_is_a_valid_config() {
+        let config = check(SAMPLE).unwrap();
+        assert_eq!(config.upstreams.len(), 2);
+        assert_eq!(config.tenants.len(), 1);
+    }
+
+    #[test]
+    fn the_annotated_sample_shows_every_field() {
+        let source = include_str!("written.rs");
+        let fields =
+            source.lines().filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
+        let mut seen = 0;
+        for (field, _) in fields.filter(|(name, _)| !name.contains('(')) {
+            let shown = SAMPLE.lines().any(|line| {
+                let line = line.trim_start_matches(['#', ' ', '[']);
+                line.strip_prefix(field).is_some_and(|rest| rest.starts_with([' ', ']']))
+            });
+            assert!(shown, "docs/cache-server.toml does not show {field}");
+            seen += 1;
+        }
+        assert!(seen > 40, "only {seen} fields were found in the source");
+    }
+
+    #[test]
+    fn the_annotated_sample_shows_the_defaults() {
+        let written: written::File = toml::from_str(SAMPLE).unwrap();
+        let server = format!("{:?}", written.server);
+        assert_eq!(server, format!("{:?}", written::Server::default()));
+        let cache = written::Cache { data_dir: None, ..written.cache };
+        assert_eq!(format!("{cache:?}"), format!("{:?}", written::Cache::default()));
+    }
 }

@@ -1,6 +1,5 @@
 //! Bodies under way: a request's towards the upstream, and an answer's towards the caller.
 
-use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -179,7 +178,7 @@ pub enum AnswerBody {
     /// A stored event stream, cut at its event boundaries, unpaced.
     Events {
         /// The events to come.
-        events: VecDeque<Bytes>,
+        events: EventFrames,
         /// Their bytes.
         bytes: u64,
     },
@@ -214,7 +213,7 @@ impl AnswerBody {
     #[must_use]
     pub fn events(stream: Bytes) -> AnswerBody {
         let bytes = stream.len() as u64;
-        AnswerBody::Events { events: EventFrames::new(stream).collect(), bytes }
+        AnswerBody::Events { events: EventFrames::new(stream), bytes }
     }
 }
 
@@ -229,7 +228,7 @@ impl Body for AnswerBody {
         match &mut *self {
             AnswerBody::Whole(bytes) => Poll::Ready(bytes.take().map(|data| Ok(Frame::data(data)))),
             AnswerBody::Events { events, bytes } => {
-                let event = events.pop_front();
+                let event = events.next();
                 *bytes -= event.as_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(event.map(|data| Ok(Frame::data(data))))
             }
@@ -248,7 +247,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Events { events, .. } => events.is_empty(),
+            AnswerBody::Events { bytes, .. } => *bytes == 0,
             AnswerBody::Passing(answer) => answer.body.is_end_stream(),
             AnswerBody::Flight(_) => false,
         }

@@ -16,7 +16,6 @@ use super::{respond, store};
 use crate::app::App;
 use crate::cache::entry::Usage;
 use crate::cache::flight::Writer;
-use crate::clock::Timestamp;
 use crate::config::policy::Policy;
 use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
@@ -66,8 +65,6 @@ pub struct Order {
     pub upstream: Arc<Upstream>,
     /// The URL that is asked.
     pub target: Target,
-    /// When the fetch began, by wall time.
-    pub asked_at: Timestamp,
     /// When the fetch began.
     pub asked: Instant,
 }
@@ -119,7 +116,6 @@ fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
         names_token_limit: meaning.names_token_limit,
         upstream: asked.upstream,
         target: asked.target,
-        asked_at: app.clock.now(),
         asked: app.clock.instant(),
     };
     (order, request)

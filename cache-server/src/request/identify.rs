@@ -129,6 +129,9 @@ pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejectio
     let (mut parts, body) = request.into_parts();
     // First of all: what a caller names in Connection must count for nothing below.
     fields::strip_hop_by_hop(&mut parts.headers);
+    if parts.method == Method::CONNECT {
+        return Err(Rejection::NoTunnel);
+    }
     let path = parts.uri.path();
     if mount::behind(OUR_PREFIX, path).is_some() {
         return Err(Rejection::NoSuchAddress);

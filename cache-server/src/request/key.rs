@@ -12,7 +12,7 @@ use http::header::{
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{Key, KeyedRequest, Meaning, ModelRoute};
+use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable};
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
@@ -125,7 +125,11 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
         return Ok(unread(app, asked, TOO_LARGE_FOR_A_KEY, body));
     }
     match collect(app, body).await? {
-        Collected::Whole(body, reservation) => Ok(interpret(app, asked, route, body, reservation)),
+        Collected::Whole(body, reservation) => {
+            let spec = Arc::clone(app.policies.spec(&asked.policy_question(route, None)));
+            let meaning = read_meaning(&spec, &body).await;
+            Ok(interpret(app, asked, &spec, meaning, body, reservation))
+        }
         Collected::Overlong(body) => {
             let cause = TOO_LARGE_FOR_A_KEY;
             Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body })))
@@ -221,11 +225,23 @@ async fn next_frame(body: &mut Incoming, within: Duration) -> Result<Option<Byte
     }
 }
 
-/// Reads the meaning of a whole body, and decides whether the request may be reused.
+/// Reads what a body says; a large one aside, where it holds up nobody else.
+async fn read_meaning(spec: &Arc<KeySpec>, body: &Bytes) -> Result<Meaning, NotKeyable> {
+    const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
+    if body.len() <= READ_IN_PLACE_BYTES_MAX {
+        return spec.read(body);
+    }
+    let (spec, body) = (Arc::clone(spec), body.clone());
+    let reading = tokio::task::spawn_blocking(move || spec.read(&body));
+    reading.await.expect("reading a body does not panic")
+}
+
+/// Makes the key, or says why the request goes past the cache.
 fn interpret(
     app: &App,
     asked: Asked,
-    route: ModelRoute,
+    spec: &KeySpec,
+    meaning: Result<Meaning, NotKeyable>,
     body: Bytes,
     reservation: Reservation,
 ) -> Reading {
@@ -233,8 +249,8 @@ fn interpret(
         let body = PassingBody::buffered(body, reservation);
         Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body }))
     };
-    let spec = Arc::clone(app.policies.spec(&asked.policy_question(route, None)));
-    let meaning = match spec.read(&body) {
+    let route = spec.route();
+    let meaning = match meaning {
         Ok(meaning) => meaning,
         Err(not_keyable) => {
             let advice = "The body has no canonical form; it is passed through as it is.";

@@ -255,6 +255,8 @@ pub enum Rejection {
     },
     /// The address is in our part of the path, and we have nothing there.
     NoSuchAddress,
+    /// It wants a tunnel, which would be a way past everything.
+    NoTunnel,
     /// The path cannot be forwarded.
     BadPath {
         /// What is wrong with it.
@@ -304,6 +306,11 @@ impl Rejection {
                 StatusCode::NOT_FOUND,
                 "no-such-address",
                 "addresses under /_cache are the cache's own, and this is none of them".into(),
+            ),
+            Rejection::NoTunnel => plain(
+                StatusCode::NOT_IMPLEMENTED,
+                "no-tunnel",
+                "CONNECT is not served: upstreams are named by the config alone".into(),
             ),
             Rejection::BadPath { why } => plain(StatusCode::BAD_REQUEST, "bad-path", why),
             Rejection::BadReuse => plain(

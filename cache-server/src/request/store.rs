@@ -84,11 +84,7 @@ fn entry(
 ) -> Entry {
     let stored = app.clock.now();
     let initial_age_s = head.age_s();
-    // An answer is as old as it says, or as the asking (RFC 9111 section 4.2.3).
-    let aged = Duration::from_secs(u64::from(initial_age_s));
-    let generated = crate::clock::Timestamp(
-        stored.0.saturating_sub(u64::try_from(aged.as_millis()).unwrap_or(u64::MAX)),
-    );
+    let generated = stored.minus(Duration::from_secs(u64::from(initial_age_s)));
     let tenant = order.tenant.label();
     let mut selectors = vec![
         Selector::url(&order.target.masked()),

@@ -99,10 +99,7 @@ pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
         .iter()
         .filter(|(name, _)| !is_for_the_leader_alone(name))
         .map(|(name, value)| (name.clone(), value.clone()))
-        .fold(HeaderMap::with_capacity(headers.len()), |mut kept, (name, value)| {
-            kept.append(name, value);
-            kept
-        })
+        .collect()
 }
 
 /// The upstream's own id of the exchange, for operators.
