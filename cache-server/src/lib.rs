@@ -14,7 +14,7 @@
 //! - [`api`] and [`routes`]: the addresses that are ours;
 //! - [`server`]: listeners, bounds, drain;
 //! - [`telemetry`]: every metric;
-//! - [`demo`]: a simulated model API for trying the cache.
+//! - [`simulation`]: a simulated model API for trying the cache.
 //!
 //! Imports run one way: `clock, entry → freshness → tiers, upstream → app → request → api,
 //! routes → server → main`.
@@ -24,9 +24,9 @@ pub mod app;
 pub mod cache;
 pub mod clock;
 pub mod config;
-// pub mod demo;
 pub mod request;
 pub mod routes;
 pub mod server;
+pub mod simulation;
 pub mod telemetry;
 pub mod upstream;

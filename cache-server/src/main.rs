@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     command::log_to_stderr();
     let ended = match arguments.command {
         Command::Serve(options) => command::serve::run(&options),
-        Command::Demo(_options) => Ok(()),
+        Command::Demo(options) => command::demo::run(&options),
         Command::Check(options) => command::check::run(&options),
         Command::CredentialDigest => command::digest::run(),
     };

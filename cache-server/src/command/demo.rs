@@ -10,8 +10,8 @@ use cache_server::api::admin::hit_ratio;
 use cache_server::app::App;
 use cache_server::config::written::{File, Upstream};
 use cache_server::config::{Config, validate};
-use cache_server::demo::{self, Calls, Simulation};
 use cache_server::server;
+use cache_server::simulation::{self, Calls, Simulation};
 use cache_server::telemetry::{Outcome, Totals};
 use tokio::net::TcpListener;
 
@@ -33,8 +33,12 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
             error_rate: options.error_rate,
             ..Simulation::default()
         };
-        let simulated =
-            tokio::spawn(demo::serve(model, simulation, Arc::clone(&calls), std::future::pending()));
+        let simulated = tokio::spawn(simulation::serve(
+            model,
+            simulation,
+            Arc::clone(&calls),
+            std::future::pending(),
+        ));
         introduce(&app, data, options);
         let live = tokio::spawn(show_totals(Arc::clone(&app), Arc::clone(&calls)));
         let stop = serve::stop_signal().map_err(Failure::start)?;
@@ -72,16 +76,24 @@ async fn prepare(options: &DemoOptions) -> Result<(TcpListener, Config), Failure
 
 fn introduce(app: &App, data: SocketAddr, options: &DemoOptions) {
     let latency = humantime::format_duration(options.latency);
-    eprintln!("cache-server demo: the model API behind this cache is SIMULATED; it takes {latency} to answer.");
+    eprintln!(
+        "cache-server demo: the model API behind this cache is SIMULATED; it takes {latency} to answer."
+    );
     eprintln!();
     eprintln!("Ask the same thing twice; the second answer comes from the cache:");
     eprintln!();
     let chat = r#"'{"model":"gpt-4o-mini","temperature":0,"messages":[{"role":"user","content":"Why is the sky blue?"}]}'"#;
     let embed = r#"'{"model":"text-embedding-3-small","input":"Why is the sky blue?"}'"#;
     let stream = r#"'{"model":"claude-sonnet-4-5","max_tokens":200,"temperature":0,"stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}'"#;
-    eprintln!("  curl -i http://{data}/openai/v1/chat/completions -H 'content-type: application/json' -d {chat}");
-    eprintln!("  curl -i http://{data}/openai/v1/embeddings -H 'content-type: application/json' -d {embed}");
-    eprintln!("  curl -iN http://{data}/anthropic/v1/messages -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' -d {stream}");
+    eprintln!(
+        "  curl -i http://{data}/openai/v1/chat/completions -H 'content-type: application/json' -d {chat}"
+    );
+    eprintln!(
+        "  curl -i http://{data}/openai/v1/embeddings -H 'content-type: application/json' -d {embed}"
+    );
+    eprintln!(
+        "  curl -iN http://{data}/anthropic/v1/messages -H 'content-type: application/json' -H 'anthropic-version: 2023-06-01' -d {stream}"
+    );
     eprintln!();
     serve::print_base_urls(app, data);
     eprintln!();

@@ -1,7 +1,7 @@
 //! The command line: what can be typed, and what each command does.
 
 pub(crate) mod check;
-// pub(crate) mod demo;
+pub(crate) mod demo;
 pub(crate) mod digest;
 pub(crate) mod serve;
 

@@ -1,0 +1,165 @@
+//! What the simulated model says: words drawn by a hash of what it was asked.
+
+use serde_json::Value;
+
+const WORDS: [&str; 48] = [
+    "light",
+    "scatters",
+    "because",
+    "small",
+    "particles",
+    "bend",
+    "short",
+    "waves",
+    "more",
+    "than",
+    "long",
+    "ones",
+    "so",
+    "the",
+    "sky",
+    "looks",
+    "blue",
+    "while",
+    "evening",
+    "turns",
+    "red",
+    "and",
+    "water",
+    "keeps",
+    "its",
+    "colour",
+    "when",
+    "depth",
+    "grows",
+    "every",
+    "answer",
+    "here",
+    "is",
+    "made",
+    "of",
+    "such",
+    "words",
+    "drawn",
+    "in",
+    "a",
+    "fixed",
+    "order",
+    "from",
+    "what",
+    "you",
+    "asked",
+    "with",
+    "care",
+];
+
+/// What was said, and what it is charged at.
+pub(super) struct Speech {
+    /// The words, each with the space behind it.
+    pub(super) words: Vec<String>,
+    /// Whether it was cut at the limit that the request named.
+    pub(super) is_cut: bool,
+    /// Tokens read.
+    pub(super) input_tokens: u64,
+}
+
+impl Speech {
+    /// Answers `asked`, in at most `tokens_max` tokens (one a word).
+    pub(super) fn about(asked: &Value, tokens_max: Option<u64>) -> Speech {
+        // `serde_json` sorts members, so that their order makes no other answer.
+        let mut asked_for = asked.clone();
+        if let Some(members) = asked_for.as_object_mut() {
+            members.remove("stream");
+            members.remove("stream_options");
+        }
+        let text = asked_for.to_string();
+        let mut drawn = blake3::Hasher::new().update(text.as_bytes()).finalize_xof();
+        let mut next = || {
+            let mut byte = [0];
+            drawn.fill(&mut byte);
+            usize::from(byte[0])
+        };
+        let length = 40 + next() % 81;
+        let mut words = vec!["(simulated)".to_owned()];
+        words.extend((0..length).map(|_| WORDS[next() % WORDS.len()].to_owned()));
+        let limit = usize::try_from(tokens_max.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let is_cut = words.len() > limit;
+        words.truncate(limit);
+        let last = words.len().saturating_sub(1);
+        for (index, word) in words.iter_mut().enumerate() {
+            word.push_str(if index < last { " " } else { "." });
+        }
+        Speech { words, is_cut, input_tokens: tokens_in(asked) }
+    }
+
+    /// The whole text.
+    pub(super) fn text(&self) -> String {
+        self.words.concat()
+    }
+
+    /// Tokens written.
+    pub(super) fn output_tokens(&self) -> u64 {
+        self.words.len() as u64
+    }
+}
+
+/// About four characters a token, as providers tell their users.
+pub(super) fn tokens_in(asked: &Value) -> u64 {
+    (asked.to_string().len() as u64).div_ceil(4)
+}
+
+/// An id that is the same for the same request.
+pub(super) fn id(prefix: &str, asked: &Value, number: u64) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(asked.to_string().as_bytes()).update(&number.to_le_bytes());
+    format!("{prefix}{}", &hasher.finalize().to_hex()[..24])
+}
+
+/// A unit vector of `dimensions` numbers that stands for `text`.
+#[expect(clippy::cast_possible_truncation, reason = "embeddings are single precision")]
+pub(super) fn embedding(text: &str, dimensions: usize) -> Vec<f32> {
+    let mut drawn = blake3::Hasher::new().update(text.as_bytes()).finalize_xof();
+    let raw: Vec<f64> = (0..dimensions)
+        .map(|_| {
+            let mut bits = [0; 2];
+            drawn.fill(&mut bits);
+            f64::from(i16::from_le_bytes(bits))
+        })
+        .collect();
+    let length = raw.iter().map(|part| part * part).sum::<f64>().sqrt().max(1.0);
+    raw.iter().map(|part| (part / length) as f32).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_same_question_gets_the_same_answer_and_another_another() {
+        let say = |prompt: &str| Speech::about(&json!({"prompt": prompt}), None).text();
+        assert_eq!(say("why?"), say("why?"));
+        assert_ne!(say("why?"), say("how?"));
+        assert!(say("why?").starts_with("(simulated) "));
+    }
+
+    #[test]
+    fn streaming_changes_nothing_about_what_is_said() {
+        let plain = Speech::about(&json!({"prompt": "x"}), None).text();
+        let streamed = Speech::about(&json!({"prompt": "x", "stream": true}), None).text();
+        assert_eq!(plain, streamed);
+    }
+
+    #[test]
+    fn a_limit_cuts_and_says_so() {
+        let cut = Speech::about(&json!({"prompt": "x"}), Some(5));
+        assert!(cut.is_cut && cut.output_tokens() == 5);
+        assert!(!Speech::about(&json!({"prompt": "x"}), Some(500)).is_cut);
+    }
+
+    #[test]
+    fn an_embedding_is_a_unit_vector() {
+        let length: f32 = embedding("x", 64).iter().map(|part| part * part).sum();
+        assert!((length - 1.0).abs() < 1e-3);
+    }
+}
