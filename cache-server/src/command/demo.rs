@@ -84,7 +84,7 @@ fn introduce(app: &App, data: SocketAddr, options: &DemoOptions) {
     eprintln!();
     let chat = r#"'{"model":"gpt-4o-mini","temperature":0,"messages":[{"role":"user","content":"Why is the sky blue?"}]}'"#;
     let embed = r#"'{"model":"text-embedding-3-small","input":"Why is the sky blue?"}'"#;
-    let stream = r#"'{"model":"claude-sonnet-4-5","max_tokens":200,"temperature":0,"stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}'"#;
+    let stream = r#"'{"model":"claude-sonnet-5-5","max_tokens":200,"temperature":0,"stream":true,"messages":[{"role":"user","content":"Why is the sky blue?"}]}'"#;
     eprintln!(
         "  curl -i http://{data}/openai/v1/chat/completions -H 'content-type: application/json' -d {chat}"
     );

@@ -19,7 +19,13 @@ pub(super) fn reply(
     asked: &Value,
     number: u64,
 ) -> Result<Reply, Missing> {
-    let model = asked["model"].as_str().unwrap_or(model_in_path);
+    // Moderations alone have a default model.
+    let default = if route == ModelRoute::OpenAiModerations {
+        "omni-moderation-latest"
+    } else {
+        model_in_path
+    };
+    let model = asked["model"].as_str().unwrap_or(default);
     if model.is_empty() {
         return Err(Missing("model"));
     }

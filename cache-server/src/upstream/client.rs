@@ -131,7 +131,7 @@ impl Upstream {
         body: Body,
     ) -> Result<Response<Body>, UpstreamError> {
         let asked = Instant::now();
-        let mut request = Request::new(method, target.url.clone());
+        let mut request = Request::new(method, target.url());
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body);
         let response = self.client.execute(request).await.map_err(|error| self.error(&error))?;

@@ -6,30 +6,42 @@
 
 use url::Url;
 
-/// Where a request goes.
+/// Where a request goes: under which upstream, and the path and query there. The URL is put
+/// together only when it is needed: a hit needs none.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// The whole URL.
-    pub url: Url,
+    /// The base's scheme and authority.
+    origin: Url,
+    path: String,
+    query: Option<String>,
 }
 
 impl Target {
     /// The path as forwarded.
     #[must_use]
     pub fn path(&self) -> &str {
-        self.url.path()
+        &self.path
     }
 
     /// The query as forwarded.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
-        self.url.query()
+        self.query.as_deref()
+    }
+
+    /// The whole URL.
+    #[must_use]
+    pub fn url(&self) -> Url {
+        let mut url = self.origin.clone();
+        url.set_path(&self.path);
+        url.set_query(self.query());
+        url
     }
 
     /// The URL with the value of a `key` parameter masked, for logs and selectors.
     #[must_use]
     pub fn masked(&self) -> String {
-        let mut text = format!("{}{}", self.url.origin().ascii_serialization(), self.path());
+        let mut text = format!("{}{}", self.origin.origin().ascii_serialization(), self.path);
         for (index, pair) in self.query().unwrap_or("").split('&').enumerate() {
             if pair.is_empty() {
                 continue;
@@ -70,21 +82,39 @@ pub fn behind<'p>(prefix: &str, path: &'p str) -> Option<&'p str> {
 /// # Errors
 /// [`BadPath`] where the result would not lie under the base.
 pub fn target(base: &Url, rest: &str, query: Option<&str>) -> Result<Target, BadPath> {
+    let base_path = base.path().trim_end_matches('/');
+    let origin = || base.clone();
+    if is_plain_path(rest) && query.is_none_or(is_plain_query) {
+        let path = if rest.is_empty() && base_path.is_empty() { "/" } else { rest };
+        let path = format!("{base_path}{path}");
+        return Ok(Target { origin: origin(), path, query: query.map(Into::into) });
+    }
     if leaves_its_root(rest) {
         return Err(BadPath::LeavesBase);
     }
-    let base_path = base.path().trim_end_matches('/');
-    let mut text = String::with_capacity(base.as_str().len() + rest.len() + 64);
-    text.push_str(&base[..url::Position::BeforePath]);
-    text.push_str(base_path);
-    text.push_str(rest);
+    let mut text = format!("{}{base_path}{rest}", &base[..url::Position::BeforePath]);
     if let Some(query) = query {
         text.push('?');
         text.push_str(query);
     }
     let url = Url::parse(&text).map_err(|_| BadPath::Unparsable)?;
     let under_base = url.origin() == base.origin() && behind(base_path, url.path()).is_some();
-    if under_base { Ok(Target { url }) } else { Err(BadPath::LeavesBase) }
+    if !under_base {
+        return Err(BadPath::LeavesBase);
+    }
+    Ok(Target { origin: origin(), path: url.path().into(), query: url.query().map(Into::into) })
+}
+
+/// Whether a URL parser leaves this path as it is: plain characters only, and no segment that
+/// begins with a dot.
+fn is_plain_path(path: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_~!$&()*+,;=:@/.".contains(&byte);
+    path.bytes().all(plain) && !path.contains("/.")
+}
+
+/// Whether a URL parser leaves this query as it is.
+fn is_plain_query(query: &str) -> bool {
+    query.bytes().all(|byte| byte.is_ascii_graphic() && !b"\"#<>'".contains(&byte))
 }
 
 /// Whether `..` segments, in any spelling that a URL parser resolves, climb above the start.
@@ -120,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn under(base: &str, rest: &str) -> Result<String, BadPath> {
-        target(&Url::parse(base).unwrap(), rest, None).map(|target| target.url.to_string())
+        target(&Url::parse(base).unwrap(), rest, None).map(|target| target.url().to_string())
     }
 
     #[test]
@@ -161,9 +191,24 @@ mod tests {
         fn no_path_ever_leaves_its_base(rest in "(/|\\.|%2e|%2E|a|%2f|\\\\|@|:|#|\\?){0,12}") {
             let base = Url::parse("http://upstream/base").unwrap();
             if let Ok(target) = target(&base, &format!("/{rest}"), None) {
-                prop_assert_eq!(target.url.host_str(), Some("upstream"));
-                prop_assert!(behind("/base", target.path()).is_some(), "{}", target.url);
+                let url = target.url();
+                prop_assert_eq!(url.host_str(), Some("upstream"));
+                prop_assert!(behind("/base", url.path()).is_some(), "{}", url);
             }
+        }
+
+        #[test]
+        fn what_is_keyed_is_what_is_forwarded(
+            rest in "(/|\\.|~|:|a|%41|%|;|\\||'|\"|<| |é){0,9}", query in "(a|=|&|%26|\\+|'|\"|<|é|\\?){0,9}",
+        ) {
+            let base = Url::parse("http://upstream/base/").unwrap();
+            let rest = format!("/{rest}");
+            let Ok(target) = target(&base, &rest, Some(&query)) else { return Ok(()) };
+            let url = target.url();
+            prop_assert_eq!(url.path(), target.path());
+            prop_assert_eq!(url.query().unwrap_or(""), target.query().unwrap_or(""));
+            let parsed = Url::parse(&format!("http://upstream/base{rest}?{query}")).unwrap();
+            prop_assert_eq!(url, parsed);
         }
     }
 }
