@@ -1,3 +1,5 @@
 //! Black-box tests of the running server, a file a behaviour.
 
+mod demo;
 mod hits;
+mod taste;

@@ -83,7 +83,7 @@ impl Server {
             async move { find_address(&log.lock().expect("the log"), prefix) }
         };
         let listens = async {
-            let address = eventually("its address", || said("listening on http://")).await;
+            let address = eventually("its address", || said("Listening on http://")).await;
             let admin = eventually("its admin address", || said("stats on http://")).await;
             (address, admin)
         };

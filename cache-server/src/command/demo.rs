@@ -1,7 +1,6 @@
 //! `cache-server demo`: the cache in front of a bundled, simulated model API.
 
 use std::io::{IsTerminal, Write};
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use cache_server::api::admin::hit_ratio;
 use cache_server::app::App;
 use cache_server::config::written::{File, Upstream};
 use cache_server::config::{Config, validate};
-use cache_server::server;
+use cache_server::server::{self, Listeners};
 use cache_server::simulation::{self, Calls, Simulation};
 use cache_server::telemetry::{Outcome, Totals};
 use tokio::net::TcpListener;
@@ -25,7 +24,6 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
     serve::runtime()?.block_on(async {
         let (model, config) = prepare(options).await?;
         let (app, listeners) = serve::start(config).await.map_err(Failure::start)?;
-        let data = listeners.data_address().map_err(Failure::start)?;
         let calls = Arc::new(Calls::default());
         let simulation = Simulation {
             latency: options.latency,
@@ -39,7 +37,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
             Arc::clone(&calls),
             std::future::pending(),
         ));
-        introduce(&app, data, options);
+        introduce(&app, &listeners, options).map_err(Failure::start)?;
         let live = tokio::spawn(show_totals(Arc::clone(&app), Arc::clone(&calls)));
         let stop = serve::stop_signal().map_err(Failure::start)?;
         server::serve(app, listeners, stop).await;
@@ -69,12 +67,17 @@ async fn prepare(options: &DemoOptions) -> Result<(TcpListener, Config), Failure
     };
     let named_folder = overrides.data_dir.take();
     let mut config = validate(file, &overrides).map_err(Failure::usage)?;
+    for upstream in &mut config.upstreams {
+        // The simulation listens on another port each time, and is the same upstream.
+        upstream.identity = "simulation".into();
+    }
     // What a simulation said must never be found by the real thing.
     config.local.data_dir = named_folder.unwrap_or_else(|| config.local.data_dir.join("demo"));
     Ok((model, config))
 }
 
-fn introduce(app: &App, data: SocketAddr, options: &DemoOptions) {
+fn introduce(app: &App, listeners: &Listeners, options: &DemoOptions) -> anyhow::Result<()> {
+    let data = listeners.data_address()?;
     let latency = humantime::format_duration(options.latency);
     eprintln!(
         "cache-server demo: the model API behind this cache is SIMULATED; it takes {latency} to answer."
@@ -96,7 +99,7 @@ fn introduce(app: &App, data: SocketAddr, options: &DemoOptions) {
     );
     eprintln!();
     serve::print_base_urls(app, data);
-    eprintln!();
+    serve::print_addresses(listeners)
 }
 
 /// One live line of what the cache has done so far.

@@ -57,13 +57,18 @@ pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn introduce(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
     let data = listeners.data_address()?;
     eprintln!("cache-server {}", env!("CARGO_PKG_VERSION"));
-    eprintln!("  listening on http://{data}");
-    eprintln!("  health, metrics and stats on http://{}", listeners.admin_address()?);
     for upstream in &app.upstreams {
         let mount = format!("http://{data}{}", upstream.prefix());
         eprintln!("  {mount}  →  {}", upstream.identity());
     }
     print_base_urls(app, data);
+    print_addresses(listeners)
+}
+
+/// The two addresses, with the ports that were really bound.
+pub(crate) fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
+    eprintln!("Health, metrics and stats on http://{}", listeners.admin_address()?);
+    eprintln!("Listening on http://{}", listeners.data_address()?);
     Ok(())
 }
 

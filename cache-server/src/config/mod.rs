@@ -264,9 +264,11 @@ fn check_upstream(
         let path = upstream.ca_file.as_deref().unwrap_or(Path::new("")).display();
         ConfigError::new(field("ca_file"), path, &format!("cannot be read: {error}"))
     })?;
+    let base = check_url(&upstream.url, field)?;
     Ok(UpstreamSettings {
         name: upstream.name.clone(),
-        base: check_url(&upstream.url, field)?,
+        identity: base.as_str().trim_end_matches('/').to_owned(),
+        base,
         prefix: check_prefix(upstream, field)?,
         protocol: upstream.protocol,
         connect_timeout: positive(&field("connect_timeout"), upstream.connect_timeout)?,

@@ -34,6 +34,9 @@ pub struct UpstreamSettings {
     pub name: String,
     /// Where it is; path included, query and credentials excluded.
     pub base: Url,
+    /// What it is called in keys: its base URL, normalised, without a slash at the end. Only what
+    /// is the same upstream at another address may be called otherwise.
+    pub identity: String,
     /// The path under which callers reach it: empty, or `/name`.
     pub prefix: String,
     /// Which HTTP it is spoken to in.
@@ -50,8 +53,6 @@ pub struct UpstreamSettings {
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
-    /// The base URL without a trailing slash: what the key calls this upstream.
-    identity: String,
     client: Client,
     seconds_to_headers: Histogram,
     seconds_to_end: Histogram,
@@ -85,14 +86,7 @@ impl Upstream {
                 builder = builder.add_root_certificate(certificate);
             }
         }
-        let identity = settings.base.as_str().trim_end_matches('/').to_owned();
-        Ok(Upstream {
-            client: builder.build()?,
-            settings,
-            identity,
-            seconds_to_headers,
-            seconds_to_end,
-        })
+        Ok(Upstream { client: builder.build()?, settings, seconds_to_headers, seconds_to_end })
     }
 
     /// Its name.
@@ -113,10 +107,10 @@ impl Upstream {
         &self.settings.prefix
     }
 
-    /// The normalised base URL, as it stands in keys.
+    /// What it is called in keys.
     #[must_use]
     pub fn identity(&self) -> &str {
-        &self.identity
+        &self.settings.identity
     }
 
     /// Asks, and returns at the headers.

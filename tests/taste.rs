@@ -1,0 +1,96 @@
+//! Taste, where it can be a test: imports run one way, and every file says what it is for.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The server's modules, each allowed to import itself and those before it.
+const LAYERS: [&str; 11] = [
+    "clock",
+    "cache",
+    "telemetry",
+    "upstream",
+    "config",
+    "app",
+    "request",
+    "api",
+    "routes",
+    "server",
+    "simulation",
+];
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").to_owned()
+}
+
+/// Every Rust file below `folder`, build output left out.
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry")) {
+        let path = entry.path();
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "target") {
+            found.extend(sources(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn imports_run_one_way() {
+    let root = workspace().join("cache-server/src");
+    let mut checked = 0;
+    for path in sources(&root) {
+        let inside = path.strip_prefix(&root).expect("inside").to_owned();
+        let first = inside.components().next().expect("a name").as_os_str().to_string_lossy();
+        let module = first.trim_end_matches(".rs");
+        let Some(own) = LAYERS.iter().position(|layer| *layer == module) else { continue };
+        let text = fs::read_to_string(&path).expect("a source");
+        // Tests may reach anywhere.
+        let code = text.split("#[cfg(test)]\nmod tests").next().expect("some code");
+        for (number, line) in code.lines().enumerate() {
+            let Some((_, import)) = line.split_once("crate::") else { continue };
+            let name =
+                import.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or("");
+            let Some(imported) = LAYERS.iter().position(|layer| *layer == name) else { continue };
+            let is_test = path.file_name().is_some_and(|name| name == "tests.rs");
+            assert!(
+                imported <= own || is_test,
+                "{}:{}: {module} may not import {name}",
+                inside.display(),
+                number + 1
+            );
+            checked += 1;
+        }
+    }
+    assert!(checked > 50, "only {checked} imports were found: has the layout moved?");
+}
+
+#[test]
+fn every_file_says_what_it_is_for() {
+    let sources = sources(&workspace());
+    assert!(sources.len() > 50, "only {} sources were found", sources.len());
+    for path in sources {
+        let text = fs::read_to_string(&path).expect("a source");
+        assert!(text.starts_with("//! "), "{} does not open with its purpose", path.display());
+    }
+}
+
+#[test]
+fn dependencies_keep_off_the_features_that_would_change_bytes() {
+    let root = workspace();
+    let mut manifests = vec![root.join("Cargo.toml")];
+    for member in ["keyspec", "cache-server", "warmers", "tests", "benches"] {
+        manifests.push(root.join(member).join("Cargo.toml"));
+    }
+    for manifest in manifests {
+        let text = fs::read_to_string(&manifest).expect("a manifest");
+        let code = text.lines().filter(|line| !line.trim_start().starts_with('#'));
+        for line in code {
+            for feature in ["arbitrary_precision", "preserve_order", "gzip", "brotli", "zstd"] {
+                let quoted = format!("\"{feature}\"");
+                assert!(!line.contains(&quoted), "{}: {line}", manifest.display());
+            }
+        }
+    }
+}
