@@ -3,3 +3,4 @@
 mod demo;
 mod hits;
 mod taste;
+mod tls_upstream;

@@ -67,6 +67,18 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let telemetry = Arc::new(Telemetry::new().context("cannot set up metrics")?);
         let clock = Clock::default();
+        let mut upstreams = Vec::with_capacity(config.upstreams.len());
+        for settings in config.upstreams {
+            let name = settings.name.clone();
+            let upstream = Upstream::new(settings, telemetry.upstream_seconds(&name))
+                .with_context(|| {
+                    format!(
+                        "cannot make a client for upstream {name} (are CA certificates installed?)"
+                    )
+                })?;
+            upstreams.push(Arc::new(upstream));
+        }
+        // Last, so that nothing that can fail comes after it: an open tier wants to be closed.
         let evictions = Arc::clone(&telemetry);
         let tier = LocalTier::open(
             config.local,
@@ -75,13 +87,6 @@ impl App {
             move || evictions.evicted(),
         )
         .await?;
-        let mut upstreams = Vec::with_capacity(config.upstreams.len());
-        for settings in config.upstreams {
-            let name = settings.name.clone();
-            let upstream = Upstream::new(settings, telemetry.upstream_seconds(&name))
-                .with_context(|| format!("cannot make a client for upstream {name}"))?;
-            upstreams.push(Arc::new(upstream));
-        }
         let budget = Budget::new(config.server.buffered_bytes_max);
         Ok(Arc::new(App {
             flights: Flights::new(config.flights, Arc::clone(&budget)),

@@ -3,14 +3,21 @@
 //! Nothing here waits for a fixed time: what takes time outside is polled with a deadline.
 
 pub mod client;
+pub mod raw;
+pub mod reading;
+pub mod sample;
 pub mod server;
+pub mod tls;
 pub mod upstream;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
 
 pub use client::{Answer, Client};
-pub use server::{Server, Setup};
+pub use raw::{Raw, RawAnswer};
+pub use reading::Reading;
+pub use server::{Ended, Server, Setup};
+pub use tls::TlsFront;
 pub use upstream::{Received, Reply, Upstream};
 
 /// How long anything outside may take before a test fails. Generous: the machine may be busy.

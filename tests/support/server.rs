@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -15,6 +16,7 @@ use crate::{Client, PATIENCE, Upstream, eventually};
 pub struct Setup {
     config: String,
     arguments: Vec<String>,
+    listen: Option<String>,
     demo: bool,
 }
 
@@ -37,6 +39,13 @@ impl Setup {
     pub fn config(mut self, toml: &str) -> Setup {
         self.config.push_str(toml);
         self.config.push('\n');
+        self
+    }
+
+    /// Listening at this address for callers, instead of on any free port.
+    #[must_use]
+    pub fn listening_on(mut self, address: &str) -> Setup {
+        self.listen = Some(address.into());
         self
     }
 
@@ -99,9 +108,21 @@ impl Server {
     /// Runs one that is expected to end by itself: its status and what it said.
     pub async fn run_to_end(setup: Setup) -> (ExitStatus, String) {
         let folder = TempDir::new().expect("a temporary folder");
-        let output = tokio::time::timeout(PATIENCE, command(&folder, &setup).output());
-        let output = output.await.expect("it ends").expect("it runs");
-        (output.status, String::from_utf8_lossy(&output.stderr).into_owned())
+        let ended = end_of(command(&folder, &setup)).await;
+        (ended.status, ended.stderr)
+    }
+
+    /// Runs a second one on this one's data folder, which is expected to end by itself.
+    pub async fn run_beside(&self) -> Ended {
+        end_of(command(&self.folder, &self.setup)).await
+    }
+
+    /// Runs `cache-server check` on a config file of these lines below `version = 1`.
+    pub async fn check(config: &str) -> Ended {
+        let folder = TempDir::new().expect("a temporary folder");
+        let mut check = Command::new(binary("cache-server"));
+        check.arg("check").arg("--config").arg(write_config(folder.path(), config));
+        end_of(check).await
     }
 
     /// A client of the data listener.
@@ -120,6 +141,29 @@ impl Server {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.folder)
+    }
+
+    /// Its figures.
+    pub async fn stats(&self) -> Value {
+        self.admin_client().get("/stats").await.json()
+    }
+
+    /// The value of one series of its metrics, named as they are printed; 0 where there is none.
+    pub async fn metric(&self, series: &str) -> f64 {
+        let metrics = self.admin_client().get("/metrics").await;
+        let text = String::from_utf8(metrics.body.to_vec()).expect("metrics are text");
+        let value = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.map_or(0.0, |value| value.parse().expect("a number"))
+    }
+
+    /// Waits until this many requests have looked in vain in the cache since the start: from
+    /// then on they have joined a flight, or are the flight.
+    pub async fn misses_looked_up(&self, count: u32) {
+        let series = "cache_server_tier_read_seconds_count{tier=\"disk\"}";
+        eventually(&format!("{count} lookups"), || async {
+            (self.metric(series).await >= f64::from(count)).then_some(())
+        })
+        .await;
     }
 
     /// What it has written to standard error so far.
@@ -159,6 +203,25 @@ impl Server {
     }
 }
 
+/// How a run ended that was expected to end by itself.
+#[derive(Clone, Debug)]
+pub struct Ended {
+    /// Its exit status.
+    pub status: ExitStatus,
+    /// What it wrote to standard output.
+    pub stdout: String,
+    /// What it wrote to standard error.
+    pub stderr: String,
+}
+
+async fn end_of(mut command: Command) -> Ended {
+    command.kill_on_drop(true);
+    let output = tokio::time::timeout(PATIENCE, command.output());
+    let output = output.await.expect("it ends").expect("it runs");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ended { status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr) }
+}
+
 /// The binary under test, built beside this test's own.
 ///
 /// # Panics
@@ -184,7 +247,8 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
         command.arg("--config").arg(write_config(folder.path(), &setup.config));
     }
     command
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")])
+        .args(["--admin-listen", "127.0.0.1:0"])
         .arg("--data-dir")
         .arg(data_dir(folder))
         .args(&setup.arguments)

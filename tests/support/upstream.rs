@@ -43,6 +43,7 @@ pub struct Reply {
     headers: Vec<(String, String)>,
     pieces: Pieces,
     length: Option<usize>,
+    trailers: Option<HeaderMap>,
     held_until: Option<watch::Receiver<bool>>,
 }
 
@@ -63,6 +64,7 @@ impl Reply {
             headers: Vec::new(),
             pieces: Box::pin(stream::iter([Ok(body)])),
             length: Some(length),
+            trailers: None,
             held_until: None,
         }
     }
@@ -113,6 +115,13 @@ impl Reply {
     #[must_use]
     pub fn declaring(mut self, length: usize) -> Reply {
         self.length = Some(length);
+        self
+    }
+
+    /// With trailers after its body.
+    #[must_use]
+    pub fn with_trailers(mut self, trailers: HeaderMap) -> Reply {
+        self.trailers = Some(trailers);
         self
     }
 
@@ -243,7 +252,9 @@ async fn answer(
     if let Some(mut gate) = reply.held_until {
         let _ = tokio::time::timeout(Duration::from_secs(60), gate.wait_for(|open| *open)).await;
     }
-    let frames: FrameStream = Box::pin(reply.pieces.map(|piece| piece.map(Frame::data)));
+    let trailers = stream::iter(reply.trailers.map(|trailers| Ok(Frame::trailers(trailers))));
+    let frames = reply.pieces.map(|piece| piece.map(Frame::data));
+    let frames: FrameStream = Box::pin(frames.chain(trailers));
     let mut response = Response::builder().status(reply.status);
     for (name, value) in &reply.headers {
         response = response.header(name.as_str(), value.as_str());

@@ -32,11 +32,10 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(Failure::start)
 }
 
-/// Opens the tiers and binds the listeners.
+/// Binds the listeners and opens the tiers. Who connects meanwhile waits in the kernel's queue.
 pub(crate) async fn start(config: Config) -> anyhow::Result<(Arc<App>, Listeners)> {
-    let (data, admin) = (config.server.listen, config.server.admin_listen);
+    let listeners = Listeners::bind(config.server.listen, config.server.admin_listen).await?;
     let app = App::build(config).await?;
-    let listeners = Listeners::bind(data, admin).await?;
     Ok((app, listeners))
 }
 

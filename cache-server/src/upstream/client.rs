@@ -81,7 +81,11 @@ impl Upstream {
             Protocol::Http1 => builder.http1_only(),
             Protocol::Http2 => builder.http2_prior_knowledge(),
         };
-        if let Some(pem) = &settings.ca_pem {
+        if settings.base.scheme() == "http" {
+            // No redirects are followed, so that TLS is never spoken: the machine's certificate
+            // authorities are not needed, and may be missing.
+            builder = builder.tls_certs_only([]);
+        } else if let Some(pem) = &settings.ca_pem {
             for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
                 builder = builder.add_root_certificate(certificate);
             }
