@@ -3,8 +3,15 @@
 use black_box_tests::{Answer, Server, Setup, eventually};
 use reqwest::Method;
 
-/// The three lines that the demo prints for pasting: path, fields and body of each.
-fn printed_requests(log: &str) -> Vec<(String, Vec<(String, String)>, String)> {
+/// A line that the demo prints for pasting.
+#[derive(Debug)]
+struct Printed {
+    path: String,
+    fields: Vec<(String, String)>,
+    body: String,
+}
+
+fn printed_requests(log: &str) -> Vec<Printed> {
     log.lines()
         .filter_map(|line| line.trim().strip_prefix("curl "))
         .map(|line| {
@@ -18,15 +25,15 @@ fn printed_requests(log: &str) -> Vec<(String, Vec<(String, String)>, String)> {
                 .map(|field| field.split_once(": ").expect("a field"))
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
-            (path.to_owned(), fields, (*body).to_owned())
+            Printed { path: path.to_owned(), fields, body: (*body).to_owned() }
         })
         .collect()
 }
 
-async fn ask(server: &Server, request: &(String, Vec<(String, String)>, String)) -> Answer {
-    let (path, fields, body) = request;
-    let mut asking = server.client().request(Method::POST, path).body(body.clone());
-    for (name, value) in fields {
+async fn ask(server: &Server, printed: &Printed) -> Answer {
+    let asking = server.client().request(Method::POST, &printed.path);
+    let mut asking = asking.body(printed.body.clone());
+    for (name, value) in &printed.fields {
         asking = asking.header(name, value);
     }
     Answer::of(asking).await
