@@ -1,25 +1,20 @@
-//! Fetch: asks the upstream, for the cache or past it.
+//! Fetch: asks the upstream for the cache, detached from every caller.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
-use http::{HeaderMap, HeaderValue, Response};
+use http::{HeaderMap, HeaderValue};
 use http_body_util::BodyExt;
-use keyspec::{Key, ModelRoute};
 
-use super::body::AnswerBody;
-use super::identify::Tenant;
-use super::key::{Keyed, Unkeyed};
-use super::{respond, store};
+use super::body::PassingBody;
+use super::key::Keyed;
+use super::store::{self, Order};
 use crate::app::App;
 use crate::cache::entry::Usage;
 use crate::cache::flight::Writer;
-use crate::config::policy::Policy;
-use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
-use crate::upstream::mount::Target;
 use crate::upstream::{UpstreamError, fields};
 
 /// How long the head of an answer that is no stream is held back for its body, so that the head
@@ -28,46 +23,6 @@ const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
 
 /// The writing end of this server's flights.
 type AnswerWriter = Writer<AnswerHead, UpstreamError>;
-
-/// Passes a request through, past the cache; its end is the caller's end.
-pub async fn pass_through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
-    let Unkeyed { mut asked, cause, body } = unkeyed;
-    let route = asked.route();
-    if asked.directives.only_if_cached {
-        return respond::reject(app, route, respond::Rejection::OnlyIfCached);
-    }
-    let fault = body.fault();
-    let mut headers = std::mem::take(&mut asked.headers);
-    fields::prepare_request(&mut headers);
-    let body = reqwest::Body::wrap(body);
-    let answer = asked.upstream.send(asked.method.clone(), &asked.target, headers, body).await;
-    match (answer, fault.get()) {
-        (_, Some(fault)) => respond::reject(app, route, respond::Rejection::from_fault(fault, app)),
-        (Err(error), None) => respond::upstream_failed(app, route, &error),
-        (Ok(answer), None) => respond::passed(app, &asked, &cause, answer),
-    }
-}
-
-/// What a fill needs to know; it outlives the request that caused it.
-#[derive(Debug)]
-pub struct Order {
-    /// The key to store under.
-    pub key: Key,
-    /// The model route.
-    pub route: ModelRoute,
-    /// The tenant.
-    pub tenant: Tenant,
-    /// For how long to store.
-    pub policy: Policy,
-    /// Whether the request named a limit of tokens.
-    pub names_token_limit: bool,
-    /// Where the answer comes from.
-    pub upstream: Arc<Upstream>,
-    /// The URL that is asked.
-    pub target: Target,
-    /// When the fetch began.
-    pub asked: Instant,
-}
 
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
@@ -104,7 +59,7 @@ fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
     fields::prepare_request(&mut headers);
     // One stored form for everybody, and one that can be checked for completeness.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let body = super::body::PassingBody::buffered(body, reservation);
+    let body = PassingBody::buffered(body, reservation);
     let mut request = http::Request::new(reqwest::Body::wrap(body));
     *request.method_mut() = asked.method;
     *request.headers_mut() = headers;

@@ -7,7 +7,7 @@ use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
 use keyspec::{Credentials, ModelRoute, TenantScope};
 
-use super::respond::Rejection;
+use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::freshness::RequestDirectives;
 use crate::config::policy::Asked as PolicyQuestion;

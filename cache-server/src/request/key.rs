@@ -16,7 +16,7 @@ use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable};
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
-use super::respond::Rejection;
+use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
 use crate::config::policy::Policy;

@@ -13,7 +13,9 @@ pub mod fetch;
 pub mod identify;
 pub mod key;
 pub mod lookup;
+pub mod pass;
 pub mod refresh;
+pub mod rejection;
 pub mod respond;
 pub mod store;
 
@@ -27,6 +29,7 @@ use body::AnswerBody;
 use coalesce::Place;
 use key::Reading;
 use lookup::Found;
+use rejection::Rejection;
 
 /// Answers one request of the data listener.
 pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<AnswerBody> {
@@ -37,7 +40,7 @@ pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<Answe
     let route = asked.route();
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
-        Ok(Reading::Unkeyed(unkeyed)) => return fetch::pass_through(app, *unkeyed).await,
+        Ok(Reading::Unkeyed(unkeyed)) => return pass::through(app, *unkeyed).await,
         Err(rejection) => return respond::reject(app, route, rejection),
     };
     let stale = match lookup::lookup(app, &keyed).await {
@@ -50,12 +53,15 @@ pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<Answe
         Found::Absent => None,
     };
     if keyed.asked.directives.only_if_cached {
-        return respond::reject(app, route, respond::Rejection::OnlyIfCached);
+        return respond::reject(app, route, Rejection::OnlyIfCached);
     }
     match coalesce::join(app, *keyed) {
         Place::Leader(reading) => respond::lead(app, reading, stale).await,
-        Place::Follower(reading) => respond::follow(app, reading, stale).await,
+        Place::Follower(reading) => match respond::follow(app, reading, stale).await {
+            Ok(response) => response,
+            Err(unkeyed) => pass::through(app, *unkeyed).await,
+        },
         Place::Found(keyed, hit) => respond::hit(app, &keyed, &hit),
-        Place::Alone(unkeyed) => fetch::pass_through(app, *unkeyed).await,
+        Place::Alone(unkeyed) => pass::through(app, *unkeyed).await,
     }
 }

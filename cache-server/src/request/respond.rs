@@ -12,12 +12,12 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use keyspec::{Key, ModelRoute};
 
-use super::body::{AnswerBody, BodyFault, BoxError, PassingAnswer};
+use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
-use super::fetch;
 use super::identify::Asked;
-use super::key::{Cause, Keyed};
+use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::Hit;
+use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::flight::{Failure, Next};
 use crate::telemetry::Outcome;
@@ -103,19 +103,22 @@ pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Respons
     answer(head.status, headers, from_flight(app, reader, Side::Upstream))
 }
 
-/// Answers a follower, who gets what anyone may see; or sends it on its own way.
-pub async fn follow(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Response<AnswerBody> {
+/// Answers a follower, who gets what anyone may see; or gives its request back, to go its own way.
+pub async fn follow(
+    app: &Arc<App>,
+    board: OnBoard,
+    stale: Option<Hit>,
+) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
     let OnBoard { mut reader, key, route, keyed, .. } = board;
     let landed = reader.head().await;
     let head = match or_stale(app, route, landed, stale.as_ref()) {
         Ok(head) => head,
-        Err(response) => return *response,
+        Err(response) => return Ok(*response),
     };
     if !head.is_shareable()
         && let Some(keyed) = keyed
     {
-        drop(reader);
-        return fetch::pass_through(app, keyed.unkeyed(Cause::NOT_SHAREABLE)).await;
+        return Err(Box::new(keyed.unkeyed(Cause::NOT_SHAREABLE)));
     }
     app.telemetry.request(Some(route), Outcome::Collapsed, "");
     app.telemetry.coalesced();
@@ -128,7 +131,7 @@ pub async fn follow(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Respo
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    answer(head.status, headers, from_flight(app, reader, Side::Cache))
+    Ok(answer(head.status, headers, from_flight(app, reader, Side::Cache)))
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
@@ -245,54 +248,8 @@ pub fn upstream_failed(
     Problem { status, code, detail: error.to_string(), retry_after_s: None }.into_response()
 }
 
-/// Why we refuse a request: the caller's mistake, or a bound of ours.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejection {
-    /// No upstream is mounted there.
-    NoUpstream {
-        /// Where upstreams are mounted.
-        mounts: Vec<String>,
-    },
-    /// The address is in our part of the path, and we have nothing there.
-    NoSuchAddress,
-    /// It wants a tunnel, which would be a way past everything.
-    NoTunnel,
-    /// The path cannot be forwarded.
-    BadPath {
-        /// What is wrong with it.
-        why: String,
-    },
-    /// `Cache-Server-Reuse` says what we do not understand.
-    BadReuse,
-    /// The body is larger than is ever passed on.
-    BodyTooLarge {
-        /// The bound.
-        bytes_max: u64,
-    },
-    /// The body stopped coming.
-    BodyTimeout {
-        /// How long nothing came.
-        within: Duration,
-    },
-    /// The body broke off.
-    BodyBroken,
-    /// There is no room to hold the body.
-    BuffersFull,
-    /// The caller wants it from the cache alone, and it is not there.
-    OnlyIfCached,
-}
-
 impl Rejection {
-    /// The rejection for what went wrong with a body that was being passed on.
-    #[must_use]
-    pub fn from_fault(fault: BodyFault, app: &App) -> Rejection {
-        match fault {
-            BodyFault::TimedOut => Rejection::BodyTimeout { within: app.server.body_timeout },
-            BodyFault::TooLarge => Rejection::BodyTooLarge { bytes_max: app.server.body_bytes_max },
-            BodyFault::Broken => Rejection::BodyBroken,
-        }
-    }
-
+    /// Its status is chosen here, with all others.
     fn problem(self) -> Problem {
         let plain =
             |status, code, detail: String| Problem { status, code, detail, retry_after_s: None };

@@ -4,18 +4,43 @@
 //! short word that stands in `Cache-Status` and in the metrics.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
+use keyspec::{Key, ModelRoute};
 
-use super::fetch::Order;
+use super::identify::Tenant;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
+use crate::config::policy::Policy;
 use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
+use crate::upstream::client::Upstream;
 use crate::upstream::fields;
 use crate::upstream::head::AnswerHead;
+use crate::upstream::mount::Target;
+
+/// What was asked, as far as the answer's entry needs it; it outlives the request.
+#[derive(Debug)]
+pub struct Order {
+    /// The key to store under.
+    pub key: Key,
+    /// The model route.
+    pub route: ModelRoute,
+    /// The tenant.
+    pub tenant: Tenant,
+    /// For how long to store.
+    pub policy: Policy,
+    /// Whether the request named a limit of tokens.
+    pub names_token_limit: bool,
+    /// Where the answer comes from.
+    pub upstream: Arc<Upstream>,
+    /// The URL that is asked.
+    pub target: Target,
+    /// When the fetch began.
+    pub asked: Instant,
+}
 
 /// Stores the answer and says what it cost, or why it is not stored. `body` is absent where it was too large to be recorded.
 pub fn store(

@@ -7,11 +7,6 @@ use serde_json::{Value, json};
 use super::speech::{self, Speech};
 use super::{Missing, Reply};
 
-/// Dimensions of an embedding where the request names none.
-const DIMENSIONS: u64 = 256;
-/// More dimensions than any real model gives.
-const DIMENSIONS_MAX: u64 = 4096;
-
 pub(super) fn reply(
     route: ModelRoute,
     model: &str,
@@ -49,10 +44,8 @@ fn embedding(asked: &Value) -> Result<Value, Missing> {
     if asked["content"].is_null() {
         return Err(Missing("content"));
     }
-    let dimensions = asked["outputDimensionality"].as_u64().unwrap_or(DIMENSIONS);
-    let dimensions = usize::try_from(dimensions.clamp(1, DIMENSIONS_MAX))
-        .map_err(|_| Missing("outputDimensionality"))?;
-    Ok(json!({"values": speech::embedding(&asked["content"].to_string(), dimensions)}))
+    let values = speech::embedding(&asked["content"], &asked["outputDimensionality"]);
+    Ok(json!({"values": values}))
 }
 
 fn content(model: &str, said: &Speech, text: &str, is_last: bool) -> Value {

@@ -8,11 +8,6 @@ use serde_json::{Value, json};
 use super::speech::{self, Speech};
 use super::{Missing, Reply, unix_seconds};
 
-/// Dimensions of an embedding where the request names none.
-const DIMENSIONS: u64 = 256;
-/// More dimensions than any real model gives.
-const DIMENSIONS_MAX: u64 = 4096;
-
 pub(super) fn reply(
     route: ModelRoute,
     model_in_path: &str,
@@ -267,14 +262,12 @@ fn embeddings(model: &str, asked: &Value) -> Result<Reply, Missing> {
         Value::Array(inputs) => inputs.clone(),
         _ => return Err(Missing("input")),
     };
-    let dimensions = asked["dimensions"].as_u64().unwrap_or(DIMENSIONS).clamp(1, DIMENSIONS_MAX);
-    let dimensions = usize::try_from(dimensions).map_err(|_| Missing("dimensions"))?;
     let in_base64 = asked["encoding_format"] == "base64";
     let data: Vec<Value> = inputs
         .iter()
         .enumerate()
         .map(|(index, input)| {
-            let numbers = speech::embedding(&input.to_string(), dimensions);
+            let numbers = speech::embedding(input, &asked["dimensions"]);
             let embedding = if in_base64 { json!(base64(&numbers)) } else { json!(numbers) };
             json!({"object": "embedding", "index": index, "embedding": embedding})
         })

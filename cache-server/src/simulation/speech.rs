@@ -115,10 +115,13 @@ pub(super) fn id(prefix: &str, asked: &Value, number: u64) -> String {
     format!("{prefix}{}", &hasher.finalize().to_hex()[..24])
 }
 
-/// A unit vector of `dimensions` numbers that stands for `text`.
+/// A unit vector that stands for `input`, of as many dimensions as were asked for, within reason.
 #[expect(clippy::cast_possible_truncation, reason = "embeddings are single precision")]
-pub(super) fn embedding(text: &str, dimensions: usize) -> Vec<f32> {
-    let mut drawn = blake3::Hasher::new().update(text.as_bytes()).finalize_xof();
+pub(super) fn embedding(input: &Value, asked_dimensions: &Value) -> Vec<f32> {
+    const DIMENSIONS: u64 = 256;
+    const DIMENSIONS_MAX: u64 = 4096;
+    let dimensions = asked_dimensions.as_u64().unwrap_or(DIMENSIONS).clamp(1, DIMENSIONS_MAX);
+    let mut drawn = blake3::Hasher::new().update(input.to_string().as_bytes()).finalize_xof();
     let raw: Vec<f64> = (0..dimensions)
         .map(|_| {
             let mut bits = [0; 2];
@@ -159,7 +162,7 @@ mod tests {
 
     #[test]
     fn an_embedding_is_a_unit_vector() {
-        let length: f32 = embedding("x", 64).iter().map(|part| part * part).sum();
+        let length: f32 = embedding(&json!("x"), &json!(64)).iter().map(|part| part * part).sum();
         assert!((length - 1.0).abs() < 1e-3);
     }
 }

@@ -1,0 +1,55 @@
+//! Why a request is refused. What that looks like from outside is chosen in `respond`.
+
+use std::time::Duration;
+
+use super::body::BodyFault;
+use crate::config::ServerSettings;
+
+/// Why we refuse a request: the caller's mistake, or a bound of ours.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejection {
+    /// No upstream is mounted there.
+    NoUpstream {
+        /// Where upstreams are mounted.
+        mounts: Vec<String>,
+    },
+    /// The address is in our part of the path, and we have nothing there.
+    NoSuchAddress,
+    /// It wants a tunnel, which would be a way past everything.
+    NoTunnel,
+    /// The path cannot be forwarded.
+    BadPath {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// `Cache-Server-Reuse` says what we do not understand.
+    BadReuse,
+    /// The body is larger than is ever passed on.
+    BodyTooLarge {
+        /// The bound.
+        bytes_max: u64,
+    },
+    /// The body stopped coming.
+    BodyTimeout {
+        /// How long nothing came.
+        within: Duration,
+    },
+    /// The body broke off.
+    BodyBroken,
+    /// There is no room to hold the body.
+    BuffersFull,
+    /// The caller wants it from the cache alone, and it is not there.
+    OnlyIfCached,
+}
+
+impl Rejection {
+    /// The rejection for what went wrong with a body that was being passed on.
+    #[must_use]
+    pub fn from_fault(fault: BodyFault, server: &ServerSettings) -> Rejection {
+        match fault {
+            BodyFault::TimedOut => Rejection::BodyTimeout { within: server.body_timeout },
+            BodyFault::TooLarge => Rejection::BodyTooLarge { bytes_max: server.body_bytes_max },
+            BodyFault::Broken => Rejection::BodyBroken,
+        }
+    }
+}
