@@ -1,0 +1,212 @@
+//! What came of the requests: counts, a progress line while it runs, and the closing report.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::io::{IsTerminal, Write as _};
+use std::time::Duration;
+
+use crate::cache_status::CacheStatus;
+
+/// Failures that are told one by one; further ones are only counted.
+const FAILURES_TOLD: u64 = 20;
+
+/// Different reasons that are counted one by one; further ones are counted together.
+const REASONS_MAX: usize = 32;
+
+/// What came of one line of the file.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    /// An answer below status 400 came whole.
+    Answered(CacheStatus),
+    /// None did.
+    Failed { line: u64, why: String },
+}
+
+/// The counts so far.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    hits: u64,
+    fills: u64,
+    bypasses: u64,
+    failures: u64,
+    /// Bypasses that no cache-server spoke of.
+    unmarked: u64,
+    /// Why answers are no entries: bypasses, and fills that were not stored.
+    reasons: BTreeMap<String, u64>,
+}
+
+impl Tally {
+    /// Counts an outcome.
+    pub(crate) fn count(&mut self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Failed { .. } => self.failures += 1,
+            Outcome::Answered(CacheStatus::Hit) => self.hits += 1,
+            Outcome::Answered(CacheStatus::Fill { kept_out }) => {
+                self.fills += 1;
+                self.count_reason(kept_out.as_deref());
+            }
+            Outcome::Answered(CacheStatus::Bypass { why }) => {
+                self.bypasses += 1;
+                self.count_reason(why.as_deref());
+            }
+            Outcome::Answered(CacheStatus::Unmarked) => {
+                self.bypasses += 1;
+                self.unmarked += 1;
+            }
+        }
+    }
+
+    fn count_reason(&mut self, reason: Option<&str>) {
+        let Some(reason) = reason else { return };
+        let is_known = self.reasons.contains_key(reason);
+        let reason = if is_known || self.reasons.len() < REASONS_MAX { reason } else { "other" };
+        *self.reasons.entry(reason.to_owned()).or_default() += 1;
+    }
+
+    /// Requests that failed and lines that hold none.
+    pub(crate) fn failures(&self) -> u64 {
+        self.failures
+    }
+
+    fn requests(&self) -> u64 {
+        self.hits + self.fills + self.bypasses + self.failures
+    }
+
+    /// The closing report, several lines.
+    pub(crate) fn report(&self, time: Duration) -> String {
+        let rows = [
+            ("requests", self.requests()),
+            ("hits", self.hits),
+            ("fills", self.fills),
+            ("bypasses", self.bypasses),
+            ("failures", self.failures),
+        ];
+        let mut text = String::new();
+        for (name, count) in rows {
+            let _ = writeln!(text, "{name:<10}{count:>10}");
+        }
+        let _ = writeln!(text, "{:<10}{:>10.1} s", "time", time.as_secs_f64());
+        if !self.reasons.is_empty() {
+            let reasons: Vec<String> =
+                self.reasons.iter().map(|(reason, count)| format!("{reason} {count}")).collect();
+            let _ = writeln!(text, "not stored because of: {}", reasons.join(", "));
+        }
+        if self.unmarked > 0 {
+            let _ = writeln!(
+                text,
+                "{} answers have no Cache-Status of a cache-server: is that its address?",
+                self.unmarked
+            );
+        }
+        text
+    }
+
+    fn progress_line(&self, in_flight: usize) -> String {
+        format!(
+            "{} done: {} hits, {} fills, {} bypasses, {} failures; {in_flight} under way",
+            self.requests(),
+            self.hits,
+            self.fills,
+            self.bypasses,
+            self.failures,
+        )
+    }
+}
+
+/// Tells on stderr how the run goes: one line renewed in place on a terminal, plain lines
+/// elsewhere.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    is_terminal: bool,
+    failures_told: u64,
+}
+
+impl Progress {
+    /// For this process's stderr.
+    pub(crate) fn on_stderr() -> Progress {
+        Progress { is_terminal: std::io::stderr().is_terminal(), failures_told: 0 }
+    }
+
+    /// How often to [`show`](Self::show).
+    pub(crate) fn interval(&self) -> Duration {
+        if self.is_terminal { Duration::from_millis(250) } else { Duration::from_secs(5) }
+    }
+
+    /// Shows the counts.
+    pub(crate) fn show(&self, tally: &Tally, in_flight: usize) {
+        let line = tally.progress_line(in_flight);
+        self.write(&if self.is_terminal { line } else { format!("{line}\n") });
+    }
+
+    /// Tells of a failure, up to a bound.
+    pub(crate) fn tell(&mut self, outcome: &Outcome) {
+        let Outcome::Failed { line, why } = outcome else { return };
+        self.failures_told += 1;
+        if self.failures_told <= FAILURES_TOLD {
+            self.write(&format!("line {line}: {why}\n"));
+        } else if self.failures_told == FAILURES_TOLD + 1 {
+            self.write("further failures are only counted\n");
+        }
+    }
+
+    /// Takes the renewed line away.
+    pub(crate) fn finish(&self) {
+        self.write("");
+    }
+
+    fn write(&self, text: &str) {
+        let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
+        let mut stderr = std::io::stderr().lock();
+        // There is nobody left to tell when stderr is gone.
+        let _ = write!(stderr, "{clear}{text}");
+        let _ = stderr.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bypass(why: &str) -> Outcome {
+        Outcome::Answered(CacheStatus::Bypass { why: Some(why.to_owned()) })
+    }
+
+    #[test]
+    fn the_report_has_every_count_and_why_answers_are_no_entries() {
+        let mut tally = Tally::default();
+        let fill = CacheStatus::Fill { kept_out: Some("length".to_owned()) };
+        let outcomes = [
+            Outcome::Answered(CacheStatus::Hit),
+            Outcome::Answered(CacheStatus::Fill { kept_out: None }),
+            Outcome::Answered(fill),
+            bypass("not-deterministic"),
+            Outcome::Answered(CacheStatus::Unmarked),
+            Outcome::Failed { line: 3, why: "status 503".to_owned() },
+        ];
+        outcomes.iter().for_each(|outcome| tally.count(outcome));
+        let expected = "\
+requests           6
+hits               1
+fills              2
+bypasses           2
+failures           1
+time             1.5 s
+not stored because of: length 1, not-deterministic 1
+1 answers have no Cache-Status of a cache-server: is that its address?
+";
+        assert_eq!(tally.report(Duration::from_millis(1500)), expected);
+        let line = "6 done: 1 hits, 2 fills, 2 bypasses, 1 failures; 4 under way";
+        assert_eq!(tally.progress_line(4), line);
+    }
+
+    #[test]
+    fn reasons_above_the_bound_are_counted_together() {
+        let mut tally = Tally::default();
+        for number in 0..REASONS_MAX + 10 {
+            tally.count(&bypass(&format!("reason-{number:02}")));
+        }
+        tally.count(&bypass("reason-00"));
+        assert_eq!(tally.reasons.len(), REASONS_MAX + 1);
+        assert_eq!((tally.reasons["other"], tally.reasons["reason-00"]), (10, 2));
+    }
+}
