@@ -8,13 +8,15 @@ use super::{Missing, Reply};
 
 pub(super) fn reply(route: ModelRoute, asked: &Value, number: u64) -> Result<Reply, Missing> {
     let Some(model) = asked["model"].as_str() else { return Err(Missing("model")) };
-    if !asked["messages"].is_array() {
+    if !speech::says_something(&asked["messages"]) {
         return Err(Missing("messages"));
     }
     if route == ModelRoute::AnthropicCountTokens {
         return Ok(Reply::ok(json!({"input_tokens": speech::tokens_in(asked)})));
     }
-    let Some(limit) = asked["max_tokens"].as_u64() else { return Err(Missing("max_tokens")) };
+    let Some(limit) = asked["max_tokens"].as_u64().filter(|limit| *limit > 0) else {
+        return Err(Missing("max_tokens"));
+    };
     let said = Speech::about(asked, Some(limit));
     let message = |content: Value, stop: Value, output_tokens: u64| {
         json!({

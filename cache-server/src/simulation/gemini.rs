@@ -19,7 +19,10 @@ pub(super) fn reply(
         }
         ModelRoute::GeminiEmbedContent => Ok(Reply::ok(json!({"embedding": embedding(asked)?}))),
         ModelRoute::GeminiBatchEmbedContents => {
-            let Some(requests) = asked["requests"].as_array() else {
+            /// As many as Gemini takes at once.
+            const REQUESTS_MAX: usize = 100;
+            let requests = asked["requests"].as_array();
+            let Some(requests) = requests.filter(|requests| requests.len() <= REQUESTS_MAX) else {
                 return Err(Missing("requests"));
             };
             let embeddings = requests.iter().map(embedding).collect::<Result<Vec<_>, _>>()?;
@@ -34,7 +37,7 @@ pub(super) fn reply(
 }
 
 fn said(asked: &Value) -> Result<Speech, Missing> {
-    if !asked["contents"].is_array() {
+    if !speech::says_something(&asked["contents"]) {
         return Err(Missing("contents"));
     }
     Ok(Speech::about(asked, asked["generationConfig"]["maxOutputTokens"].as_u64()))

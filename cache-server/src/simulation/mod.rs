@@ -12,7 +12,6 @@ mod speech;
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,20 +80,22 @@ impl Calls {
 }
 
 /// Serves on the listener until `shutdown` resolves.
-///
-/// # Errors
-/// Those of accepting.
 pub async fn serve(
     listener: TcpListener,
     simulation: Simulation,
     calls: Arc<Calls>,
     shutdown: impl Future<Output = ()>,
-) -> io::Result<()> {
+) {
     let mut shutdown = pin!(shutdown);
     loop {
-        let (stream, _) = tokio::select! {
-            () = shutdown.as_mut() => return Ok(()),
-            accepted = listener.accept() => accepted?,
+        let accepted = tokio::select! {
+            () = shutdown.as_mut() => return,
+            accepted = listener.accept() => accepted,
+        };
+        let Ok((stream, _)) = accepted else {
+            // Descriptors have run out: a spin would not bring them back.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            continue;
         };
         let _ = stream.set_nodelay(true);
         let (simulation, calls) = (simulation.clone(), Arc::clone(&calls));
@@ -203,15 +204,22 @@ fn simulated_error(provider: Provider, number: u64) -> Reply {
 }
 
 fn error(provider: Provider, status: StatusCode, message: &str) -> Reply {
+    let (openai, anthropic, gemini) = match status.as_u16() {
+        429 => ("rate_limit_error", "rate_limit_error", "RESOURCE_EXHAUSTED"),
+        404 => ("invalid_request_error", "not_found_error", "NOT_FOUND"),
+        400..=499 => ("invalid_request_error", "invalid_request_error", "INVALID_ARGUMENT"),
+        529 => ("server_error", "overloaded_error", "UNAVAILABLE"),
+        _ => ("server_error", "api_error", "UNAVAILABLE"),
+    };
     let body = match provider {
         Provider::OpenAi => json!({"error": {
-            "message": message, "type": "simulated_error", "param": null, "code": null,
+            "message": message, "type": openai, "param": null, "code": null,
         }}),
         Provider::Anthropic => json!({
-            "type": "error", "error": {"type": "api_error", "message": message},
+            "type": "error", "error": {"type": anthropic, "message": message},
         }),
         Provider::Gemini => json!({"error": {
-            "code": status.as_u16(), "message": message, "status": "SIMULATED",
+            "code": status.as_u16(), "message": message, "status": gemini,
         }}),
     };
     Reply::Json(status, body)

@@ -42,7 +42,7 @@ pub(super) fn models() -> Value {
 }
 
 fn speech(asked: &Value, must_have: &'static str) -> Result<Speech, Missing> {
-    if asked[must_have].is_null() {
+    if !speech::says_something(&asked[must_have]) {
         return Err(Missing(must_have));
     }
     let limit = ["max_completion_tokens", "max_tokens", "max_output_tokens"]
@@ -195,7 +195,7 @@ fn response(model: &str, asked: &Value, number: u64, streams: bool) -> Result<Re
     let item = output_item(&item_id, status, &json!([text_part(&said.text())]));
     let usage = json!({
         "input_tokens": said.input_tokens,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": said.output_tokens(),
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": said.input_tokens + said.output_tokens(),
@@ -256,10 +256,15 @@ fn response_events(
 }
 
 fn embeddings(model: &str, asked: &Value) -> Result<Reply, Missing> {
+    /// As many as OpenAI takes at once.
+    const INPUTS_MAX: usize = 2048;
+    if !speech::says_something(&asked["input"]) {
+        return Err(Missing("input"));
+    }
     let inputs = match &asked["input"] {
         Value::String(_) => vec![asked["input"].clone()],
         Value::Array(tokens) if tokens.iter().all(Value::is_number) => vec![asked["input"].clone()],
-        Value::Array(inputs) => inputs.clone(),
+        Value::Array(inputs) if inputs.len() <= INPUTS_MAX => inputs.clone(),
         _ => return Err(Missing("input")),
     };
     let in_base64 = asked["encoding_format"] == "base64";
@@ -284,16 +289,38 @@ fn base64(numbers: &[f32]) -> String {
 }
 
 fn moderation(model: &str, asked: &Value, number: u64) -> Result<Reply, Missing> {
-    if asked["input"].is_null() {
+    const CATEGORIES: [&str; 13] = [
+        "harassment",
+        "harassment/threatening",
+        "hate",
+        "hate/threatening",
+        "illicit",
+        "illicit/violent",
+        "self-harm",
+        "self-harm/instructions",
+        "self-harm/intent",
+        "sexual",
+        "sexual/minors",
+        "violence",
+        "violence/graphic",
+    ];
+    if !speech::says_something(&asked["input"]) {
         return Err(Missing("input"));
     }
-    let categories = json!({"hate": false, "harassment": false, "violence": false});
-    let scores = json!({"hate": 0.0001, "harassment": 0.0002, "violence": 0.0003});
-    Ok(Reply::ok(json!({
-        "id": speech::id("modr-", asked, number),
-        "model": model,
-        "results": [{"flagged": false, "categories": categories, "category_scores": scores}],
-    })))
+    let each = |value: Value| {
+        Value::Object(CATEGORIES.iter().map(|name| ((*name).to_owned(), value.clone())).collect())
+    };
+    let result = json!({
+        "flagged": false,
+        "categories": each(json!(false)),
+        "category_scores": each(json!(0.0001)),
+        "category_applied_input_types": each(json!(["text"])),
+    });
+    // One result for each text of a list, one for a list of parts.
+    let texts = asked["input"].as_array().filter(|inputs| inputs.iter().all(Value::is_string));
+    let results = vec![result; texts.map_or(1, Vec::len)];
+    let id = speech::id("modr-", asked, number);
+    Ok(Reply::ok(json!({"id": id, "model": model, "results": results})))
 }
 
 #[cfg(test)]

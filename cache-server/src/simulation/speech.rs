@@ -66,13 +66,7 @@ pub(super) struct Speech {
 impl Speech {
     /// Answers `asked`, in at most `tokens_max` tokens (one a word).
     pub(super) fn about(asked: &Value, tokens_max: Option<u64>) -> Speech {
-        // `serde_json` sorts members, so that their order makes no other answer.
-        let mut asked_for = asked.clone();
-        if let Some(members) = asked_for.as_object_mut() {
-            members.remove("stream");
-            members.remove("stream_options");
-        }
-        let text = asked_for.to_string();
+        let text = question(asked).to_string();
         let mut drawn = blake3::Hasher::new().update(text.as_bytes()).finalize_xof();
         let mut next = || {
             let mut byte = [0];
@@ -103,9 +97,35 @@ impl Speech {
     }
 }
 
+/// What is asked, without how it is to be delivered: neither a stream nor a limit makes another
+/// text. `serde_json` sorts members, so that their order makes none either.
+fn question(asked: &Value) -> Value {
+    const DELIVERY: [&str; 5] =
+        ["stream", "stream_options", "max_tokens", "max_completion_tokens", "max_output_tokens"];
+    let mut question = asked.clone();
+    if let Some(members) = question.as_object_mut() {
+        members.retain(|name, _| !DELIVERY.contains(&name.as_str()));
+    }
+    let generation = question.get_mut("generationConfig").and_then(Value::as_object_mut);
+    if let Some(members) = generation {
+        members.remove("maxOutputTokens");
+    }
+    question
+}
+
 /// About four characters a token, as providers tell their users.
 pub(super) fn tokens_in(asked: &Value) -> u64 {
-    (asked.to_string().len() as u64).div_ceil(4)
+    (question(asked).to_string().len() as u64).div_ceil(4)
+}
+
+/// Whether this holds a question at all: text, or a list with something in it.
+pub(super) fn says_something(question: &Value) -> bool {
+    match question {
+        Value::String(text) => !text.is_empty(),
+        Value::Array(parts) => !parts.is_empty(),
+        Value::Object(members) => !members.is_empty(),
+        _ => false,
+    }
 }
 
 /// An id that is the same for the same request.
@@ -154,9 +174,12 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_cuts_and_says_so() {
-        let cut = Speech::about(&json!({"prompt": "x"}), Some(5));
+    fn a_limit_cuts_the_same_text_and_says_so() {
+        let whole = Speech::about(&json!({"prompt": "x"}), None);
+        let cut = Speech::about(&json!({"prompt": "x", "max_tokens": 5}), Some(5));
         assert!(cut.is_cut && cut.output_tokens() == 5);
+        assert_eq!(cut.words[..4], whole.words[..4]);
+        assert_eq!(cut.input_tokens, whole.input_tokens);
         assert!(!Speech::about(&json!({"prompt": "x"}), Some(500)).is_cut);
     }
 
