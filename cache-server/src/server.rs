@@ -25,10 +25,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use crate::app::App;
+use crate::config::ServerSettings;
 use crate::{request, routes};
 use connection::{Watchdog, Watched};
 
@@ -135,7 +137,7 @@ async fn accept_data(app: Arc<App>, listener: TcpListener, connections: TaskTrac
                 let app = Arc::clone(&served);
                 async move { request::serve(&app, request).await }
             };
-            converse(&app, stream, serve).await;
+            converse(&app.server, stream, serve, &app.draining).await;
             app.connections_open.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -149,6 +151,8 @@ async fn accept_admin(app: Arc<App>, listener: TcpListener) {
         let (app, router) = (Arc::clone(&app), router.clone());
         tokio::spawn(async move {
             let _permit = permit;
+            // Health is asked for while the server drains, too.
+            let never = CancellationToken::new();
             let serve = move |request: Request<Incoming>| {
                 let router = router.clone();
                 async move {
@@ -158,7 +162,7 @@ async fn accept_admin(app: Arc<App>, listener: TcpListener) {
                     }
                 }
             };
-            converse(&app, stream, serve).await;
+            converse(&app.server, stream, serve, &never).await;
         });
     }
 }
@@ -180,9 +184,13 @@ async fn accept(
     }
 }
 
-/// Serves one connection to its end.
-async fn converse<B, F>(app: &App, stream: TcpStream, serve: impl Fn(Request<Incoming>) -> F)
-where
+/// Serves one connection to its end; once `draining`, no further request is taken from it.
+async fn converse<B, F>(
+    settings: &ServerSettings,
+    stream: TcpStream,
+    serve: impl Fn(Request<Incoming>) -> F,
+    draining: &CancellationToken,
+) where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -191,7 +199,7 @@ where
     let _ = stream.set_nodelay(true);
     let (watched, phase) = Watched::new(TokioIo::new(stream));
     let watchdog =
-        Watchdog::new(Arc::clone(&phase), app.server.header_timeout, app.server.idle_timeout);
+        Watchdog::new(Arc::clone(&phase), settings.header_timeout, settings.idle_timeout);
     let service = service_fn(|request| {
         let busy = phase.begin();
         let answer = serve(request);
@@ -204,13 +212,13 @@ where
         http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(None)
-            .max_headers(app.server.headers_max)
-            .max_buf_size(app.server.header_bytes_max)
+            .max_headers(settings.headers_max)
+            .max_buf_size(settings.header_bytes_max)
             .half_close(false)
             .serve_connection(watched, service)
     );
     let mut watchdog = pin!(watchdog.bark());
-    let mut draining = pin!(app.draining.cancelled());
+    let mut draining = pin!(draining.cancelled());
     let mut told = false;
     loop {
         tokio::select! {

@@ -170,7 +170,9 @@ fn match_gemini(path: &str) -> Option<RouteMatch<'_>> {
 /// `messages` is the whole path or follows `v1`: OpenAI's `/v1/threads/{id}/messages` is
 /// another thing.
 fn match_anthropic(path: &str) -> Option<RouteMatch<'_>> {
-    let ends_with = |end: &str| path == end || path.ends_with(&format!("/v1{end}"));
+    let ends_with = |end: &str| {
+        path.strip_suffix(end).is_some_and(|base| base.is_empty() || base.ends_with("/v1"))
+    };
     let route = if ends_with("/messages") {
         ModelRoute::AnthropicMessages
     } else if ends_with("/messages/count_tokens") {

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName, header};
 
 use crate::query;
 
@@ -102,17 +102,17 @@ enum Source {
     OpenAiProject = 7,
 }
 
-const SECRET_HEADERS: [(&str, Source); 4] = [
-    ("authorization", Source::Authorization),
-    ("x-api-key", Source::XApiKey),
-    ("api-key", Source::ApiKey),
-    ("x-goog-api-key", Source::XGoogApiKey),
+const SECRET_HEADERS: [(HeaderName, Source); 4] = [
+    (header::AUTHORIZATION, Source::Authorization),
+    (HeaderName::from_static("x-api-key"), Source::XApiKey),
+    (HeaderName::from_static("api-key"), Source::ApiKey),
+    (HeaderName::from_static("x-goog-api-key"), Source::XGoogApiKey),
 ];
 
 /// Not secret, but they choose within an account what a credential sees.
-const SCOPE_HEADERS: [(&str, Source); 2] = [
-    ("openai-organization", Source::OpenAiOrganization),
-    ("openai-project", Source::OpenAiProject),
+const SCOPE_HEADERS: [(HeaderName, Source); 2] = [
+    (HeaderName::from_static("openai-organization"), Source::OpenAiOrganization),
+    (HeaderName::from_static("openai-project"), Source::OpenAiProject),
 ];
 
 /// The query member that Google's APIs accept a key in. It is never part of a key's query.
@@ -158,7 +158,7 @@ impl<'a> Credentials<'a> {
     pub fn own_scope(&self) -> TenantScope {
         let mut hasher = blake3::Hasher::new_derive_key(SCOPE_CONTEXT);
         let mut parts = 0;
-        for (source, value) in self.secrets().chain(self.header_values(&SCOPE_HEADERS)) {
+        for (source, value) in self.secrets().chain(self.header_values(SCOPE_HEADERS)) {
             hasher.update(&[source as u8]);
             hasher.update(&(value.len() as u64).to_le_bytes());
             hasher.update(&value);
@@ -171,7 +171,7 @@ impl<'a> Credentials<'a> {
     }
 
     fn secrets(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
-        let in_headers = self.header_values(&SECRET_HEADERS);
+        let in_headers = self.header_values(SECRET_HEADERS);
         let in_query = self
             .query
             .into_iter()
@@ -183,14 +183,14 @@ impl<'a> Credentials<'a> {
 
     fn header_values(
         &self,
-        wanted: &'static [(&'static str, Source)],
+        wanted: impl IntoIterator<Item = (HeaderName, Source)>,
     ) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
         let headers = self.headers;
-        wanted.iter().flat_map(move |(name, source)| {
-            headers.get_all(*name).iter().map(|value| {
+        wanted.into_iter().flat_map(move |(name, source)| {
+            headers.get_all(name).iter().map(move |value| {
                 let value = value.as_bytes().trim_ascii();
-                let bearer = (*source == Source::Authorization).then(|| without_bearer(value));
-                (*source, Cow::Borrowed(bearer.unwrap_or(value)))
+                let bearer = (source == Source::Authorization).then(|| without_bearer(value));
+                (source, Cow::Borrowed(bearer.unwrap_or(value)))
             })
         })
     }

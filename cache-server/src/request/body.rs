@@ -179,7 +179,7 @@ pub enum AnswerBody {
     Events {
         /// The events to come.
         events: EventFrames,
-        /// Their bytes.
+        /// Their bytes; not declared as a length, or HTTP/1.1 would not send an event a chunk.
         bytes: u64,
     },
     /// From the upstream straight through.
@@ -258,9 +258,8 @@ impl Body for AnswerBody {
             AnswerBody::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
-            AnswerBody::Events { bytes, .. } => SizeHint::with_exact(*bytes),
             AnswerBody::Passing(answer) => answer.body.size_hint(),
-            AnswerBody::Flight(_) => SizeHint::default(),
+            AnswerBody::Events { .. } | AnswerBody::Flight(_) => SizeHint::default(),
         }
     }
 }

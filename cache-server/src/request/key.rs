@@ -181,11 +181,15 @@ async fn collect(app: &App, mut body: Incoming) -> Result<Collected, Rejection> 
     let mut reservation = app.budget.open();
     let mut first: Option<Bytes> = None;
     let mut joined = BytesMut::new();
+    let total_max = app.server.body_bytes_max;
     while let Some(frame) = next_frame(&mut body, app.server.body_timeout).await? {
         if !reservation.grow(frame.len()) {
             return Err(Rejection::BuffersFull);
         }
         let so_far = first.as_ref().map_or(joined.len(), Bytes::len);
+        if (so_far + frame.len()) as u64 > total_max {
+            return Err(Rejection::BodyTooLarge { bytes_max: total_max });
+        }
         let overlong = so_far + frame.len() > bytes_max;
         // One frame is the common case, and needs no copy.
         match first.take() {
@@ -201,7 +205,7 @@ async fn collect(app: &App, mut body: Incoming) -> Result<Collected, Rejection> 
         }
         if overlong {
             let read = first.unwrap_or_else(|| joined.freeze());
-            let (timeout, total_max) = (app.server.body_timeout, app.server.body_bytes_max);
+            let timeout = app.server.body_timeout;
             let body = PassingBody::begun(read, reservation, body, timeout, total_max);
             return Ok(Collected::Overlong(body));
         }

@@ -43,8 +43,8 @@ pub async fn lookup(app: &App, keyed: &Keyed) -> Found {
         // The caller wants it from the upstream; if that fails, so does the request.
         Freshness::Fresh { .. } | Freshness::Expired => Found::Absent,
         Freshness::Stale { .. } if keyed.wants_afresh() => Found::Absent,
-        Freshness::Stale { by, while_revalidate: true, .. } => Found::Usable(hit(-seconds(by))),
-        Freshness::Stale { by, if_error: true, .. } => Found::OnlyOnError(hit(-seconds(by))),
+        Freshness::Stale { by, while_revalidate: true, .. } => Found::Usable(hit(-overdue(by))),
+        Freshness::Stale { by, if_error: true, .. } => Found::OnlyOnError(hit(-overdue(by))),
         Freshness::Stale { .. } => Found::Absent,
     }
 }
@@ -79,6 +79,11 @@ async fn read(app: &App, keyed: &Keyed) -> Option<(TierName, Arc<Entry>)> {
             None
         }
     }
+}
+
+/// At least 1, so that what is stale never looks as if it were not.
+fn overdue(by: Duration) -> i64 {
+    seconds(by).saturating_add(1)
 }
 
 fn seconds(duration: Duration) -> i64 {

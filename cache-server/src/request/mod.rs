@@ -27,8 +27,8 @@ use hyper::body::Incoming;
 use crate::app::App;
 use body::AnswerBody;
 use coalesce::Place;
-use key::Reading;
-use lookup::Found;
+use key::{Keyed, Reading};
+use lookup::{Found, Hit};
 use rejection::Rejection;
 
 /// Answers one request of the data listener.
@@ -40,7 +40,7 @@ pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<Answe
     let route = asked.route();
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
-        Ok(Reading::Unkeyed(unkeyed)) => return pass::through(app, *unkeyed).await,
+        Ok(Reading::Unkeyed(unkeyed)) => return Box::pin(pass::through(app, *unkeyed)).await,
         Err(rejection) => return respond::reject(app, route, rejection),
     };
     let stale = match lookup::lookup(app, &keyed).await {
@@ -55,7 +55,13 @@ pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<Answe
     if keyed.asked.directives.only_if_cached {
         return respond::reject(app, route, Rejection::OnlyIfCached);
     }
-    match coalesce::join(app, *keyed) {
+    Box::pin(fetch_together(app, *keyed, stale)).await
+}
+
+/// What is not in the cache is fetched, once for all who ask. Boxed by its caller, as passing
+/// through is: a hit should not carry the room that the slow ways need.
+async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
+    match coalesce::join(app, keyed) {
         Place::Leader(reading) => respond::lead(app, reading, stale).await,
         Place::Follower(reading) => match respond::follow(app, reading, stale).await {
             Ok(response) => response,

@@ -1,7 +1,8 @@
 //! One upstream: its address, its connection pool, its deadlines.
 //!
-//! The client adds nothing and follows nothing: no redirects, no proxies from the environment,
-//! no decompression, no retries of its own. Bytes pass through as they are.
+//! The client follows nothing and changes nothing: no redirects, no proxies from the environment,
+//! no decompression, no retries of its own. Bytes pass through as they are. All that it adds is
+//! `Accept: */*` where a request says nothing, which means the same (RFC 9110 section 12.5.1).
 
 use std::error::Error as _;
 use std::time::{Duration, Instant};

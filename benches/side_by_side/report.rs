@@ -1,0 +1,174 @@
+//! The report: one readable table a subject, and the same as JSON.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Context;
+use serde_json::{Map, Value, json};
+
+use crate::rounds::{Figure, Rounds};
+
+/// Where the text about the tables breaks.
+const LINE_WIDTH: usize = 100;
+
+/// All that was measured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// How it was measured, in sentences.
+    pub(crate) how: Vec<String>,
+    /// A table a subject.
+    pub(crate) sections: Vec<Section>,
+}
+
+/// One table.
+#[derive(Debug)]
+pub(crate) struct Section {
+    /// What it shows.
+    pub(crate) title: String,
+    /// What its figures are.
+    pub(crate) columns: Vec<Column>,
+    /// A row a contender.
+    pub(crate) rows: Vec<Row>,
+}
+
+/// One contender's figures, in the order of the columns.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) values: Vec<Option<f64>>,
+}
+
+/// A figure, and what is made of its rounds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Column {
+    name: &'static str,
+    decimals: usize,
+    figure: Figure,
+    made: fn(&Rounds, usize, Figure) -> Option<f64>,
+}
+
+impl Column {
+    /// The median over the rounds.
+    pub(crate) fn median(name: &'static str, decimals: usize, figure: Figure) -> Column {
+        Column { name, decimals, figure, made: Rounds::median }
+    }
+
+    /// The ratio to the first row.
+    pub(crate) fn ratio(name: &'static str, figure: Figure) -> Column {
+        Column { name, decimals: 2, figure, made: Rounds::ratio }
+    }
+
+    /// What is more than in the first row.
+    pub(crate) fn difference(name: &'static str, decimals: usize, figure: Figure) -> Column {
+        Column { name, decimals, figure, made: Rounds::difference }
+    }
+
+    /// How far the rounds lie apart.
+    pub(crate) fn spread(figure: Figure) -> Column {
+        Column { name: "spread", decimals: 2, figure, made: Rounds::spread }
+    }
+
+    /// Its value for one contender.
+    pub(crate) fn of(&self, rounds: &Rounds, index: usize) -> Option<f64> {
+        (self.made)(rounds, index, self.figure)
+    }
+
+    fn show(&self, value: Option<f64>) -> String {
+        value.map_or_else(|| "–".into(), |value| format!("{value:.*}", self.decimals))
+    }
+}
+
+impl Report {
+    /// As text.
+    pub(crate) fn table(&self) -> String {
+        let mut text = String::new();
+        for section in &self.sections {
+            wrap(&mut text, &section.title);
+            section.write_rows(&mut text);
+            text.push('\n');
+        }
+        for sentence in &self.how {
+            wrap(&mut text, sentence);
+        }
+        text
+    }
+
+    /// As JSON, into a file.
+    pub(crate) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
+        let sections: Vec<Value> = self.sections.iter().map(Section::json).collect();
+        let mut text =
+            serde_json::to_string_pretty(&json!({"how": self.how, "sections": sections}))?;
+        text.push('\n');
+        std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+    }
+}
+
+impl Section {
+    fn write_rows(&self, text: &mut String) {
+        let width = |texts: &mut dyn Iterator<Item = &str>| {
+            texts.map(|text| text.chars().count()).max().unwrap_or(0)
+        };
+        let names = width(&mut self.rows.iter().map(|row| row.name));
+        let shown: Vec<Vec<String>> = self.rows.iter().map(|row| self.show(row)).collect();
+        let widths: Vec<usize> = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(at, column)| {
+                let mut cells = shown.iter().map(|row| row[at].as_str()).chain([column.name]);
+                width(&mut cells)
+            })
+            .collect();
+        let heads = self.columns.iter().map(|column| column.name);
+        write_row(text, "", names, heads, &widths);
+        for (row, cells) in self.rows.iter().zip(&shown) {
+            write_row(text, row.name, names, cells.iter().map(String::as_str), &widths);
+        }
+    }
+
+    fn show(&self, row: &Row) -> Vec<String> {
+        self.columns.iter().zip(&row.values).map(|(column, value)| column.show(*value)).collect()
+    }
+
+    fn json(&self) -> Value {
+        let row = |row: &Row| {
+            let named = self.columns.iter().zip(&row.values);
+            let values: Map<String, Value> =
+                named.map(|(column, value)| (column.name.to_owned(), json!(value))).collect();
+            json!({"name": row.name, "values": values})
+        };
+        json!({"title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>()})
+    }
+}
+
+fn write_row<'a>(
+    text: &mut String,
+    name: &str,
+    name_width: usize,
+    cells: impl Iterator<Item = &'a str>,
+    widths: &[usize],
+) {
+    let _ = write!(text, "  {name:name_width$}");
+    for (cell, width) in cells.zip(widths) {
+        let _ = write!(text, "  {cell:>width$}");
+    }
+    text.push('\n');
+}
+
+/// Writes a text in lines of a readable width.
+fn wrap(text: &mut String, sentences: &str) {
+    let mut width = 0;
+    for word in sentences.split(' ') {
+        let letters = word.chars().count();
+        if width > 0 && width + 1 + letters > LINE_WIDTH {
+            text.push('\n');
+            width = 0;
+        } else if width > 0 {
+            text.push(' ');
+            width += 1;
+        }
+        text.push_str(word);
+        width += letters;
+    }
+    text.push('\n');
+}

@@ -1,0 +1,85 @@
+//! The upstream: answers a chat completion at once, after a delay, or as a stream, and counts
+//! its calls.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
+
+use crate::{exchange, listen};
+
+/// Between two events of a stream.
+const EVENT_GAP: Duration = Duration::from_millis(1);
+/// Where the count of calls is read.
+pub(crate) const CALLS_PATH: &str = "/calls";
+
+type Answer = Response<BoxBody<Bytes, Infallible>>;
+
+struct Model {
+    body: Bytes,
+    events: Arc<[Bytes]>,
+    calls: AtomicU64,
+}
+
+/// Serves until standard input ends.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let model = Arc::new(Model {
+        body: exchange::answer_body()?,
+        events: exchange::answer_events().into(),
+        calls: AtomicU64::new(0),
+    });
+    listen::serve(move |request| answer(request, Arc::clone(&model))).await
+}
+
+async fn answer(request: Request<Incoming>, model: Arc<Model>) -> Result<Answer, hyper::Error> {
+    if request.method() == Method::GET {
+        let calls = model.calls.load(Ordering::Relaxed).to_string();
+        return Ok(response("text/plain", Full::new(Bytes::from(calls)).boxed()));
+    }
+    model.calls.fetch_add(1, Ordering::Relaxed);
+    let (head, body) = request.into_parts();
+    let question = body.collect().await?.to_bytes();
+    if let Some(delay) = delay(&head.headers) {
+        tokio::time::sleep(delay).await;
+    }
+    if exchange::asks_for_stream(&question) {
+        return Ok(response("text/event-stream", paced(Arc::clone(&model.events))));
+    }
+    Ok(response("application/json", Full::new(model.body.clone()).boxed()))
+}
+
+fn delay(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(exchange::DELAY_FIELD)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis)).filter(|delay| !delay.is_zero())
+}
+
+/// The events one by one, the first at once.
+fn paced(events: Arc<[Bytes]>) -> BoxBody<Bytes, Infallible> {
+    let frames = stream::unfold((events, 0), |(events, next)| async move {
+        let event = events.get(next)?.clone();
+        if next > 0 {
+            tokio::time::sleep(EVENT_GAP).await;
+        }
+        Some((Ok(Frame::data(event)), (events, next + 1)))
+    });
+    BodyExt::boxed(StreamBody::new(frames))
+}
+
+fn response(content_type: &'static str, body: BoxBody<Bytes, Infallible>) -> Answer {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
+    headers.insert("openai-processing-ms", HeaderValue::from_static("1"));
+    headers.insert("x-request-id", HeaderValue::from_static("req_invented_for_the_benchmark"));
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    response
+}
