@@ -35,7 +35,7 @@ fn openai(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> {
     if top.get("previous_response_id").is_some() || top.get("conversation").is_some() {
         return Some(NeverReason::UpstreamState);
     }
-    if responses && top.get("prompt").is_some_and(has_no_version) {
+    if responses && (top.get("prompt").is_some_and(has_no_version) || refers_to_items(top)) {
         return Some(NeverReason::UpstreamState);
     }
     if top.get("background").is_some_and(is_true) {
@@ -104,14 +104,22 @@ fn is_search_model(model: Value<'_>) -> bool {
     model.contains("-search-preview") || model.contains("-search-api")
 }
 
-/// The elements of `tools`, or `tools` itself where it is one object.
+/// Responses: whether the input holds items that are kept upstream, by their ids.
+fn refers_to_items(top: Object<'_>) -> bool {
+    elements_of(top.get("input")).any(|item| has_type(item, |kind| kind == "item_reference"))
+}
+
 fn tools(top: Object<'_>) -> impl Iterator<Item = Value<'_>> {
-    let tools = top.get("tools");
-    let elements = tools.and_then(|tools| match tools.view() {
+    elements_of(top.get("tools"))
+}
+
+/// The elements of a list, or the value itself where it is one object.
+fn elements_of(value: Option<Value<'_>>) -> impl Iterator<Item = Value<'_>> {
+    let elements = value.and_then(|value| match value.view() {
         View::Array(array) => Some(array.elements()),
         _ => None,
     });
-    let single = tools.filter(|tools| matches!(tools.view(), View::Object(_)));
+    let single = value.filter(|value| matches!(value.view(), View::Object(_)));
     elements.into_iter().flatten().chain(single)
 }
 

@@ -143,6 +143,7 @@ fn openai_state_background_and_storing_are_never_reused() {
         UpstreamState,
         &[
             r#"{"previous_response_id":"resp_1"}"#,
+            r#"{"input":[{"type":"item_reference","id":"msg_1"}]}"#,
             r#"{"\u0070revious_response_id":"resp_1"}"#,
             r#"{"conversation":"conv_1"}"#,
             r#"{"conversation":{"id":"conv_1"}}"#,

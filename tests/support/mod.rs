@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for a fixed time: what takes time outside is polled with a deadline.
 
+pub mod calls;
 pub mod client;
 pub mod raw;
 pub mod reading;
@@ -13,10 +14,11 @@ pub mod upstream;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub use calls::{CALLS, Call, Fixture};
 pub use client::{Answer, Client};
 pub use raw::{Raw, RawAnswer};
 pub use reading::Reading;
-pub use server::{Ended, Server, Setup};
+pub use server::{Ended, Server, Setup, credential_digest};
 pub use tls::TlsFront;
 pub use upstream::{Received, Reply, Upstream};
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::{Client, PATIENCE, Upstream, eventually};
@@ -234,6 +234,27 @@ pub fn binary(name: &str) -> PathBuf {
     path.push(name);
     assert!(path.exists(), "{} is missing: run `make test`, which builds it", path.display());
     path
+}
+
+/// What `cache-server credential-digest` prints for this credential: what a `[[tenant]]` lists.
+///
+/// # Panics
+/// When it does not print one.
+pub async fn credential_digest(credential: &str) -> String {
+    let mut child = Command::new(binary("cache-server"))
+        .arg("credential-digest")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("it starts");
+    let mut stdin = child.stdin.take().expect("standard input is piped");
+    stdin.write_all(credential.as_bytes()).await.expect("it reads");
+    drop(stdin);
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let output = output.expect("it ends").expect("it runs");
+    assert!(output.status.success(), "it ended with {}", output.status);
+    String::from_utf8(output.stdout).expect("text").trim().to_owned()
 }
 
 fn data_dir(folder: &TempDir) -> PathBuf {

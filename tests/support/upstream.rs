@@ -72,7 +72,7 @@ impl Reply {
     /// 200 with an event stream of these events, all at once.
     #[must_use]
     pub fn events(body: impl Into<Bytes>) -> Reply {
-        Reply { length: None, ..Reply::bytes(body) }.with("content-type", "text/event-stream")
+        Reply::bytes(body).without_length().with("content-type", "text/event-stream")
     }
 
     /// 200 with a body that the test sends piece by piece. Dropping the sender ends the body;
@@ -108,6 +108,13 @@ impl Reply {
             let (name, value) = line.split_once(':').expect("Name: value");
             self.headers.push((name.trim().into(), value.trim().into()));
         }
+        self
+    }
+
+    /// Declares no length, as streams do: it is sent in chunks.
+    #[must_use]
+    pub fn without_length(mut self) -> Reply {
+        self.length = None;
         self
     }
 

@@ -227,6 +227,11 @@ impl<H, E> Writer<H, E> {
         self.flight.changed.send_replace(());
     }
 
+    /// Takes no more joiners. Whoever asks from now on finds what was stored, or asks anew.
+    pub fn close_to_joiners(&mut self) {
+        self.flights.close(&self.flight);
+    }
+
     /// Whether a caller who asks now would join this flight: no newer one has taken its place.
     #[must_use]
     pub fn is_current(&self) -> bool {
@@ -633,6 +638,18 @@ mod tests {
         let flights = flights(100, 100);
         assert!(matches!(flights.join(KEY, || Some(42)), Joined::Found(42)));
         assert_eq!(flights.open_count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_is_closed_to_joiners_goes_on_for_those_on_board() {
+        let flights = flights(100, 100);
+        let (mut writer, mut leader) = lead(&flights);
+        writer.close_to_joiners();
+        let (_second, _) = lead(&flights);
+        push(&mut writer, b"the last chunk").await.unwrap();
+        writer.finish(None);
+        assert_eq!(rest(&mut leader).await, (b"the last chunk".to_vec(), Next::Done(None)));
+        assert_eq!(flights.open_count(), 1, "the second flight keeps its place");
     }
 
     #[tokio::test]

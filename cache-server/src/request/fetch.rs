@@ -199,8 +199,12 @@ impl<'w> Landing<'w> {
         store: impl FnOnce(&AnswerHead, Option<Bytes>) -> Result<Usage, &'static str>,
     ) -> Result<Result<Usage, &'static str>, Stopped> {
         let body = self.is_recorded.then(|| self.joined());
-        let stored = store(&self.head, body);
+        // A fetch that began after this one has its place, and knows better.
+        let superseded = body.is_some() && self.head.is_shareable() && !self.writer.is_current();
+        let stored = if superseded { Err("superseded") } else { store(&self.head, body) };
         self.head.stored = Some(stored.map(|_| ()));
+        // Before anyone can have seen its end: who asks after that asks anew, or finds it stored.
+        self.writer.close_to_joiners();
         self.let_head_out();
         if let Some(chunk) = self.last_chunk.take() {
             self.publish(chunk).await?;
