@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 
 /// What a server says before its address; the server under test says it in these words.
-pub(crate) const ANNOUNCEMENT: &str = "listening on http://";
+pub(crate) const ANNOUNCEMENT: &str = "Listening on http://";
 
 /// The same kind of runtime as in the server under test: as many threads as it may use cores.
 pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
