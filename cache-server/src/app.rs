@@ -12,6 +12,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::cache::budget::Budget;
 use crate::cache::flight::Flights;
+use crate::cache::memo::Memo;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
 use crate::config::policy::Policies;
@@ -37,6 +38,8 @@ pub struct App {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Where entries live.
     pub tier: LocalTier,
+    /// The meaning of bodies that were read before.
+    pub memo: Memo,
     /// The fills under way.
     pub flights: Arc<AnswerFlights>,
     /// How long one fill may take altogether.
@@ -95,6 +98,7 @@ impl App {
             tenants: config.tenants,
             upstreams,
             tier,
+            memo: Memo::new(config.memo_bytes_max),
             fill_timeout: config.fill_timeout,
             fills: TaskTracker::new(),
             budget,

@@ -4,4 +4,5 @@ pub mod budget;
 pub mod entry;
 pub mod flight;
 pub mod freshness;
+pub mod memo;
 pub mod tiers;

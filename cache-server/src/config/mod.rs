@@ -60,6 +60,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The local tier.
     pub local: LocalSettings,
+    /// Bytes of bodies whose meaning is remembered.
+    pub memo_bytes_max: usize,
     /// Bounds of flights.
     pub flights: flight::Limits,
     /// How long one fill may take altogether.
@@ -162,6 +164,7 @@ pub fn validate(mut file: written::File, overrides: &Overrides) -> Result<Config
     Ok(Config {
         server: check_server(&file.server)?,
         local: check_local(&file.cache)?,
+        memo_bytes_max: bytes("cache.memo_bytes_max", file.cache.memo_bytes_max)?,
         flights: flight::Limits {
             flights_max: at_least_one("cache.flights_max", file.cache.flights_max)?,
             recorded_bytes_max: bytes("cache.entry_bytes_max", file.cache.entry_bytes_max)?,

@@ -122,6 +122,8 @@ pub struct Cache {
     pub data_dir: Option<PathBuf>,
     /// Bytes of entries in memory.
     pub memory_bytes_max: ByteSize,
+    /// Bytes of request bodies whose meaning is remembered; 0 reads every body anew.
+    pub memo_bytes_max: ByteSize,
     /// Bytes of disk; 0 keeps entries in memory only.
     pub disk_bytes_max: ByteSize,
     /// The largest entry; larger answers pass through.
@@ -143,6 +145,7 @@ impl Default for Cache {
         Cache {
             data_dir: None,
             memory_bytes_max: ByteSize::mib(256),
+            memo_bytes_max: ByteSize::mib(32),
             disk_bytes_max: ByteSize::gib(4),
             entry_bytes_max: ByteSize::mib(8),
             disk_deadline: Span(Duration::from_millis(250)),

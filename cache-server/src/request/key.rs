@@ -12,7 +12,7 @@ use http::header::{
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable};
+use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable, TenantScope};
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
@@ -31,7 +31,7 @@ pub struct Keyed {
     /// Its key.
     pub key: Key,
     /// What its body says.
-    pub meaning: Meaning,
+    pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
     pub policy: Policy,
     /// Its body, byte for byte.
@@ -127,7 +127,7 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     match collect(app, body).await? {
         Collected::Whole(body, reservation) => {
             let spec = Arc::clone(app.policies.spec(&asked.policy_question(route, None)));
-            let meaning = read_meaning(&spec, &body).await;
+            let meaning = read_meaning(app, &asked.tenant.scope, &spec, &body).await;
             Ok(interpret(app, asked, &spec, meaning, body, reservation))
         }
         Collected::Overlong(body) => {
@@ -230,13 +230,18 @@ async fn next_frame(body: &mut Incoming, within: Duration) -> Result<Option<Byte
 }
 
 /// Reads what a body says; a large one aside, where it holds up nobody else.
-async fn read_meaning(spec: &Arc<KeySpec>, body: &Bytes) -> Result<Meaning, NotKeyable> {
+async fn read_meaning(
+    app: &App,
+    tenant: &TenantScope,
+    spec: &Arc<KeySpec>,
+    body: &Bytes,
+) -> Result<Arc<Meaning>, NotKeyable> {
     const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
     if body.len() <= READ_IN_PLACE_BYTES_MAX {
-        return spec.read(body);
+        return app.memo.read(tenant, spec, body);
     }
     let (spec, body) = (Arc::clone(spec), body.clone());
-    let reading = tokio::task::spawn_blocking(move || spec.read(&body));
+    let reading = tokio::task::spawn_blocking(move || spec.read(&body).map(Arc::new));
     reading.await.expect("reading a body does not panic")
 }
 
@@ -245,7 +250,7 @@ fn interpret(
     app: &App,
     asked: Asked,
     spec: &KeySpec,
-    meaning: Result<Meaning, NotKeyable>,
+    meaning: Result<Arc<Meaning>, NotKeyable>,
     body: Bytes,
     reservation: Reservation,
 ) -> Reading {
