@@ -227,7 +227,7 @@ impl Telemetry {
     }
 
     /// Tells the operator why requests go past the cache and what would change it: each reason
-    /// at most once in [`NOTE_INTERVAL`].
+    /// at most once in ten seconds.
     pub fn note_bypass(&self, route: Option<ModelRoute>, code: &'static str, advice: &str) {
         let now = Instant::now();
         let due = {
