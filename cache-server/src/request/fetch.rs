@@ -222,3 +222,88 @@ impl<'w> Landing<'w> {
         body.freeze()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::AnswerFlights;
+    use crate::cache::budget::Budget;
+    use crate::cache::flight::{Flights, Joined, Limits, Next, Reader};
+    use keyspec::Key;
+
+    type AnswerReader = Reader<AnswerHead, UpstreamError>;
+
+    fn flight() -> (Arc<AnswerFlights>, AnswerWriter, AnswerReader) {
+        let limits = Limits {
+            flights_max: 10,
+            recorded_bytes_max: 100,
+            window_bytes: 10,
+            slow_reader_timeout: Duration::from_secs(30),
+        };
+        let flights: Arc<AnswerFlights> = Flights::new(limits, Budget::new(1000));
+        match flights.join(Key::from_bytes([1; 32]), || None::<()>) {
+            Joined::Leader(writer, reader) => (flights, writer, reader),
+            other => panic!("expected to lead, got {other:?}"),
+        }
+    }
+
+    fn head(fields: &[(&str, &str)]) -> AnswerHead {
+        let mut response = http::Response::builder();
+        for (name, value) in fields {
+            response = response.header(*name, *value);
+        }
+        AnswerHead::of(response.body(()).unwrap().into_parts().0)
+    }
+
+    fn is_waiting(future: impl Future) -> bool {
+        use futures_util::FutureExt;
+        future.now_or_never().is_none()
+    }
+
+    #[tokio::test]
+    async fn the_head_and_the_last_chunk_wait_for_the_verdict_on_storing() {
+        let (_flights, mut writer, mut reader) = flight();
+        let mut landing = Landing::new(head(&[("content-length", "3")]), &mut writer);
+        assert!(landing.pass_on(Bytes::from_static(b"ab")).await.is_ok());
+        assert!(is_waiting(reader.head()), "the head must not be out before the verdict");
+        assert!(landing.pass_on(Bytes::from_static(b"c")).await.is_ok());
+        assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"ab")));
+        assert!(is_waiting(reader.next()), "the last chunk must not be out before the verdict");
+        let stored = landing.settle(|_, body| {
+            assert_eq!(body.as_deref(), Some(&b"abc"[..]));
+            Err("length")
+        });
+        assert!(matches!(stored.await, Ok(Err("length"))));
+        assert_eq!(reader.head().await.unwrap().stored, Some(Err("length")));
+        assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"c")));
+    }
+
+    #[tokio::test]
+    async fn nobody_joins_once_the_last_chunk_is_out() {
+        let (flights, mut writer, mut reader) = flight();
+        let mut landing = Landing::new(head(&[("content-length", "1")]), &mut writer);
+        assert!(landing.pass_on(Bytes::from_static(b"a")).await.is_ok());
+        assert_eq!(flights.open_count(), 1);
+        assert!(landing.settle(|_, _| Err("status")).await.is_ok());
+        assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"a")));
+        assert_eq!(flights.open_count(), 0, "the fill is not finished, but its end is out");
+    }
+
+    #[tokio::test]
+    async fn an_event_streams_head_and_events_are_never_held_back() {
+        let (_flights, mut writer, mut reader) = flight();
+        let mut landing = Landing::new(head(&[("content-type", "text/event-stream")]), &mut writer);
+        assert_eq!(reader.head().await.unwrap().stored, None);
+        assert!(landing.pass_on(Bytes::from_static(b"data: 1\n\n")).await.is_ok());
+        assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"data: 1\n\n")));
+    }
+
+    #[tokio::test]
+    async fn a_fetch_whose_place_was_taken_stores_nothing() {
+        let (flights, mut writer, _reader) = flight();
+        let landing = Landing::new(head(&[]), &mut writer);
+        let _newer = flights.lead_anew::<()>(Key::from_bytes([1; 32]));
+        let stored = landing.settle(|_, _| panic!("it must not be stored"));
+        assert!(matches!(stored.await, Ok(Err("superseded"))));
+    }
+}
