@@ -270,7 +270,8 @@ async fn check_explains_a_valid_config() {
     for word in [
         "127.0.0.1:9999",
         "/mine/ → https://models.example/base",
-        "mine openai.embeddings: reused if any, for 3h (set by a route)",
+        "openai.embeddings: reused whatever it is, for 3h (set by a route)",
+        "1 route(s), the most specific first:\n  openai.embeddings: fresh for 3h",
         "/nowhere/entries",
         "The config is valid.",
     ] {
@@ -287,7 +288,10 @@ async fn check_refuses_an_invalid_config_with_2_and_names_the_field() {
     ] {
         let checked = Server::check(config).await;
         assert_eq!(checked.status.code(), Some(2), "{config}: {}", checked.stdout);
-        assert!(checked.stderr.contains(field), "{config}: {field} not in {}", checked.stderr);
+        let named = checked.stderr.matches(field).count();
+        assert!(named > 0, "{config}: {field} not in {}", checked.stderr);
+        let repeated = checked.stderr.matches("is not valid").count();
+        assert_eq!(repeated, 1, "it is said once: {}", checked.stderr);
         assert!(!checked.stdout.contains("valid"), "{config}: {}", checked.stdout);
     }
 }

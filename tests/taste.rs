@@ -94,3 +94,32 @@ fn dependencies_keep_off_the_features_that_would_change_bytes() {
         }
     }
 }
+
+/// The quoted words behind `mark` in a source.
+fn words_behind<'s>(source: &'s str, mark: &str) -> Vec<&'s str> {
+    let quoted = |rest: &'s str| rest.split('"').next().unwrap_or("");
+    source.split(mark).skip(1).map(quoted).collect()
+}
+
+#[test]
+fn every_reason_for_not_caching_is_explained_in_the_guide() {
+    let root = workspace();
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect("a file");
+    let guide = read("docs/caching.md");
+    let reuse = read("keyspec/src/reuse.rs");
+    let not_reused = reuse.split("impl NotReused").nth(1).expect("its codes");
+    let key = read("cache-server/src/request/key.rs");
+    let store = read("cache-server/src/request/store.rs");
+    let mut codes = words_behind(not_reused, " => \"");
+    let not_keyable = read("keyspec/src/not_keyable.rs");
+    codes.extend(words_behind(&not_keyable, " => \""));
+    let answer = read("cache-server/src/upstream/answer/mod.rs");
+    codes.extend(words_behind(&answer, " => \""));
+    codes.extend(words_behind(&key, "Cause::ours(\""));
+    codes.extend(words_behind(&key, "Cause::callers(\""));
+    codes.extend(words_behind(&store, "Err(\""));
+    assert!(codes.len() > 40, "only {} codes were found", codes.len());
+    for code in codes {
+        assert!(guide.contains(&format!("`{code}`")), "docs/caching.md does not explain {code}");
+    }
+}

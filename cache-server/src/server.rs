@@ -50,7 +50,7 @@ pub struct Listeners {
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot listen on {address} ({field}): {source}")]
+#[error("cannot listen on {address} ({field})")]
 pub struct BindError {
     field: &'static str,
     address: SocketAddr,

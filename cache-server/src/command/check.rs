@@ -1,6 +1,6 @@
 //! `cache-server check`: validates a config and says in words what it means.
 
-use cache_server::config::policy::{Asked, default_lifetime};
+use cache_server::config::policy::{Asked, Policy, default_lifetime, reuse_in_words};
 use cache_server::config::{Config, Overrides};
 use humantime::format_duration;
 use keyspec::ModelRoute;
@@ -30,13 +30,22 @@ fn explain(config: &Config) -> String {
         config.server.listen, config.server.admin_listen
     ));
     lines.push(tier_line(config));
-    lines.push("For a caller of no named tenant, by upstream and route:".into());
-    for upstream in &config.upstreams {
-        for route in ModelRoute::ALL {
-            lines.push(format!("  {}", policy_line(config, &upstream.name, route)));
-        }
+    lines.push("Where no [[route]] by tenant or model says otherwise:".into());
+    for route in ModelRoute::ALL {
+        lines.extend(policy_lines(config, route));
     }
-    lines.push(format!("{} credential(s) belong to named tenants.", config.tenants.len()));
+    let routes: Vec<String> = config.policies.routes_in_words().collect();
+    lines.push(format!("{} route(s), the most specific first:", routes.len()));
+    lines.extend(routes.iter().map(|route| format!("  {route}")));
+    let mut tenants: Vec<&str> = config.tenants.values().map(AsRef::as_ref).collect();
+    tenants.sort_unstable();
+    tenants.dedup();
+    let credentials = config.tenants.len();
+    lines.push(format!(
+        "{} named tenant(s) with {credentials} credential(s): {}",
+        tenants.len(),
+        tenants.join(", ")
+    ));
     lines.push("The config is valid.\n".into());
     lines.join("\n")
 }
@@ -55,9 +64,28 @@ fn tier_line(config: &Config) -> String {
     )
 }
 
-fn policy_line(config: &Config, upstream: &str, route: ModelRoute) -> String {
-    let asked = Asked { tenant: None, model: None, endpoint: route, upstream };
-    let policy = config.policies.policy(&asked);
+/// One line for a route if all upstreams agree on it, else one for each.
+fn policy_lines(config: &Config, route: ModelRoute) -> Vec<String> {
+    let policies: Vec<(&str, Policy)> = config
+        .upstreams
+        .iter()
+        .map(|upstream| {
+            let upstream = upstream.name.as_str();
+            let asked = Asked { tenant: None, model: None, endpoint: route, upstream };
+            (upstream, config.policies.policy(&asked))
+        })
+        .collect();
+    if policies.windows(2).all(|pair| pair[0].1 == pair[1].1) {
+        let line = |(_, policy): &(&str, Policy)| format!("  {}", policy_line(route, policy));
+        return policies.first().map(line).into_iter().collect();
+    }
+    policies
+        .iter()
+        .map(|(upstream, policy)| format!("  {upstream} {}", policy_line(route, policy)))
+        .collect()
+}
+
+fn policy_line(route: ModelRoute, policy: &Policy) -> String {
     let changed = if policy.lifetime == default_lifetime(route.kind(), policy.reuse) {
         ""
     } else {
@@ -69,10 +97,10 @@ fn policy_line(config: &Config, upstream: &str, route: ModelRoute) -> String {
         format!("for {}{changed}", format_duration(policy.lifetime.fresh))
     };
     format!(
-        "{upstream} {}: reused if {}, {lifetime}; stale for {} while refreshed, for {} if the \
+        "{}: {}, {lifetime}; stale for {} while refreshed, for {} if the \
          upstream fails",
         route.name(),
-        policy.reuse,
+        reuse_in_words(policy.reuse),
         format_duration(policy.lifetime.stale_while_revalidate),
         format_duration(policy.lifetime.stale_if_error),
     )

@@ -18,6 +18,8 @@ pub(crate) fn run() -> Result<(), Failure> {
         .context("cannot read standard input")
         .map_err(Failure::usage)?;
     let credential = credential.trim_ascii();
+    // As pasted from a header; the digest is of the key alone, wherever a caller puts it.
+    let credential = credential.strip_prefix(b"Bearer ").unwrap_or(credential).trim_ascii();
     if credential.is_empty() {
         return Err(Failure::usage(anyhow!("standard input is empty: pipe the credential in")));
     }

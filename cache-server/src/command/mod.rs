@@ -29,7 +29,7 @@ pub(crate) enum Command {
     Demo(DemoOptions),
     /// Check a config and explain what it means
     Check(CheckOptions),
-    /// Print the digest of a credential read from standard input, for a [[tenant]]
+    /// Print the digest of a bare key read from standard input, for a [[tenant]]
     CredentialDigest,
 }
 
@@ -42,7 +42,8 @@ pub(crate) struct ListenOptions {
     /// Where health, metrics and stats are [default: 127.0.0.1:8081]
     #[arg(long, value_name = "ADDR", env = "CACHE_SERVER_ADMIN_LISTEN")]
     pub(crate) admin_listen: Option<String>,
-    /// The data folder [default: cache-server in the user's cache directory]
+    /// The data folder [default: cache-server in the user's cache directory; for the demo, demo in
+    /// that]
     #[arg(long, value_name = "DIR", env = "CACHE_SERVER_DATA_DIR")]
     pub(crate) data_dir: Option<PathBuf>,
     /// Which answers are reused: deterministic, declared or any [default: deterministic]

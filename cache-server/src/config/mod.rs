@@ -107,7 +107,7 @@ pub struct ServerSettings {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("the config file {path} cannot be read: {source}")]
+    #[error("the config file {path} cannot be read")]
     Read {
         /// The file.
         path: String,
@@ -115,7 +115,7 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file is not a config.
-    #[error("the config file {path} is not valid:\n{source}")]
+    #[error("the config file {path} is not valid")]
     Parse {
         /// The file.
         path: String,
@@ -123,7 +123,7 @@ pub enum LoadError {
         source: Box<toml::de::Error>,
     },
     /// A value is not allowed.
-    #[error("the config is not valid: {0}")]
+    #[error("the config is not valid")]
     Invalid(#[from] ConfigError),
 }
 
@@ -194,6 +194,11 @@ fn apply(file: &mut written::File, overrides: &Overrides) -> Result<(), ConfigEr
     if let Some(reuse) = &overrides.reuse {
         file.cache.reuse.clone_from(reuse);
     }
+    let plain = |argument: &&String| named_argument(argument).is_none();
+    if overrides.upstreams.iter().filter(plain).count() > 1 {
+        let allowed = "at most one plain URL, which takes everything: write the others NAME=URL";
+        return Err(ConfigError::new("--upstream", overrides.upstreams.join(" "), allowed));
+    }
     if !overrides.upstreams.is_empty() {
         file.upstream = overrides
             .upstreams
@@ -206,8 +211,7 @@ fn apply(file: &mut written::File, overrides: &Overrides) -> Result<(), ConfigEr
 
 /// `URL` takes everything; `NAME=URL` is mounted under `/NAME`.
 fn upstream_argument(argument: &str) -> Result<written::Upstream, ConfigError> {
-    let named = argument.split_once('=').filter(|(name, _)| is_name(name));
-    match named {
+    match named_argument(argument) {
         Some((name, url)) => Ok(written::Upstream::named(name, url, None)),
         None if argument.contains("://") => {
             Ok(written::Upstream::named("upstream", argument, Some("/")))
@@ -218,6 +222,10 @@ fn upstream_argument(argument: &str) -> Result<written::Upstream, ConfigError> {
             "write URL, or NAME=URL with a name of letters, digits, - and _",
         )),
     }
+}
+
+fn named_argument(argument: &str) -> Option<(&str, &str)> {
+    argument.split_once('=').filter(|(name, _)| is_name(name))
 }
 
 /// The providers that are mounted when no upstream is configured.

@@ -117,7 +117,47 @@ impl Selects {
     }
 }
 
+impl Rule {
+    /// What it selects and what it sets, for people.
+    fn in_words(&self) -> String {
+        let selects = &self.selects;
+        let selected = [
+            selects.tenant.as_ref().map(|name| format!("tenant {name}")),
+            selects.model.as_ref().map(|pattern| match pattern {
+                ModelPattern::Exactly(name) => format!("model {name}"),
+                ModelPattern::StartsWith(stem) => format!("models {stem}*"),
+            }),
+            selects.endpoint.map(|endpoint| endpoint.name().to_owned()),
+            selects.upstream.as_ref().map(|name| format!("upstream {name}")),
+        ];
+        let span = |what: &str, span: Option<Duration>| {
+            span.map(|span| format!("{what} {}", humantime::format_duration(span)))
+        };
+        let set = [
+            self.reuse.map(|reuse| reuse_in_words(reuse).to_owned()),
+            span("fresh for", self.fresh_for),
+            span("stale while revalidating for", self.stale_while_revalidate),
+            span("stale if the upstream fails for", self.stale_if_error),
+            self.obey_upstream.map(|obeys| {
+                let verb = if obeys { "obeys" } else { "does not obey" };
+                format!("{verb} the upstream's Cache-Control")
+            }),
+            self.specs.as_ref().map(|_| "has members of its own in the key".to_owned()),
+        ];
+        let joined = |parts: &[Option<String>], none: &str| {
+            let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
+            if parts.is_empty() { none.to_owned() } else { parts.join(", ") }
+        };
+        format!("{}: {}", joined(&selected, "every request"), joined(&set, "sets nothing"))
+    }
+}
+
 impl Policies {
+    /// Every `[[route]]` in words, the most specific first.
+    pub fn routes_in_words(&self) -> impl Iterator<Item = String> {
+        self.rules.iter().map(Rule::in_words)
+    }
+
     /// Checks the routes and tenants of a config against the upstreams' names.
     pub(super) fn check(file: &written::File, upstreams: &[&str]) -> Result<Policies, ConfigError> {
         let mut rules: Vec<Rule> = Vec::new();
@@ -186,6 +226,16 @@ impl Policies {
     }
 }
 
+/// What a reuse policy means, for people.
+#[must_use]
+pub fn reuse_in_words(reuse: ReusePolicy) -> &'static str {
+    match reuse {
+        ReusePolicy::Deterministic => "reused if deterministic or declared",
+        ReusePolicy::Declared => "reused if declared",
+        ReusePolicy::Any => "reused whatever it is",
+    }
+}
+
 /// The lifetimes that hold where no route says otherwise. What is reused only because `any` was
 /// asked for is the least certain, and lives an hour.
 #[must_use]
@@ -234,7 +284,7 @@ fn check_selects(
     if let Some(upstream) = &route.upstream
         && !upstreams.contains(&upstream.as_str())
     {
-        let allowed = format!("one of {}", upstreams.join(", "));
+        let allowed = format!("the name of an upstream; there are: {}", upstreams.join(", "));
         return Err(ConfigError::new(field("upstream"), upstream, &allowed));
     }
     let endpoint = |text: &String| {
@@ -343,7 +393,10 @@ mod tests {
     fn a_route_that_cannot_be_meant_is_refused_by_field() {
         for (routes, expected) in [
             ("[[route]]\ntenant = 'nobody'", "route[0].tenant: nobody"),
-            ("[[route]]\nupstream = 'mars'", "route[0].upstream: mars — one of"),
+            (
+                "[[route]]\nupstream = 'mars'",
+                "route[0].upstream: mars — the name of an upstream; there are: ",
+            ),
             ("[[route]]\nendpoint = 'chat'", "route[0].endpoint: chat — one of openai."),
             ("[[route]]\nmodel = 'a*b'", "route[0].model: a*b"),
             ("[[route]]\nreuse = 'x'", "route[0].reuse: x — deterministic"),

@@ -144,7 +144,7 @@ impl Upstream {
     }
 
     /// Sorts an error of the client by who must act. It names the upstream and the innermost
-    /// cause, never the URL: its query may carry a credential.
+    /// cause, never the whole URL: its query may carry a credential.
     #[must_use]
     pub fn error(&self, error: &reqwest::Error) -> UpstreamError {
         let upstream = self.settings.name.clone();

@@ -6,10 +6,10 @@
 //! its embedded key and its ends; `remove` is only garbage collection. foyer takes no lock on
 //! its folder: the lock here is ours.
 
-use std::fs::{DirBuilder, File, TryLockError};
+use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,6 +30,8 @@ use crate::clock::{Clock, Timestamp};
 const BLOCK_BYTES: usize = 16 << 20;
 /// The largest entry that fits a block beside foyer's own headers.
 pub const ENTRY_BYTES_LIMIT: usize = BLOCK_BYTES - (1 << 20);
+/// Where in the data folder the entries are.
+const ENTRIES: &str = "entries";
 /// Shards of the memory tier: each has its own lock and its own part of the capacity.
 const MEMORY_SHARDS: usize = 8;
 /// How long the disk is left alone after it missed its deadline.
@@ -167,7 +169,12 @@ impl LocalTier {
 fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     let named = || folder.display().to_string();
     let unusable = |source| OpenError::Folder { folder: named(), source };
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(unusable)?;
+    for private in [folder, &folder.join(ENTRIES)] {
+        DirBuilder::new().recursive(true).mode(0o700).create(private).map_err(unusable)?;
+    }
+    // The data folder may have been made by somebody else; what is in it is ours alone.
+    let ours_alone = Permissions::from_mode(0o700);
+    std::fs::set_permissions(folder.join(ENTRIES), ours_alone).map_err(unusable)?;
     let lock = File::create(folder.join("lock")).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
@@ -198,7 +205,7 @@ async fn build(
     if settings.disk_bytes_max == 0 {
         return memory.build().await.map_err(|error| engine_error(settings, &error));
     }
-    let device = FsDeviceBuilder::new(settings.data_dir.join("entries"))
+    let device = FsDeviceBuilder::new(settings.data_dir.join(ENTRIES))
         .with_capacity(settings.disk_bytes_max)
         .build()
         .map_err(|error| engine_error(settings, &error))?;
@@ -335,6 +342,18 @@ mod tests {
         let _first = open(settings(&folder), before_expiry()).await.unwrap();
         let second = open(settings(&folder), before_expiry()).await.unwrap_err();
         assert!(matches!(&second, OpenError::InUse { folder } if folder.ends_with("data")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn entries_are_for_the_servers_user_alone_even_in_a_folder_made_by_another() {
+        let folder = TempDir::new().unwrap();
+        let settings = settings(&folder);
+        let entries = settings.data_dir.join(ENTRIES);
+        std::fs::create_dir_all(&entries).unwrap();
+        std::fs::set_permissions(&entries, Permissions::from_mode(0o755)).unwrap();
+        let _tier = open(settings, before_expiry()).await.unwrap();
+        let mode = std::fs::metadata(&entries).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 
     #[tokio::test(flavor = "multi_thread")]

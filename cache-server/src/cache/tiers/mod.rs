@@ -45,7 +45,7 @@ pub enum OpenError {
         folder: String,
     },
     /// The folder cannot be made or used.
-    #[error("the data folder {folder} cannot be used: {source}")]
+    #[error("the data folder {folder} cannot be used")]
     Folder {
         /// The folder as configured.
         folder: String,
