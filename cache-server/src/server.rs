@@ -3,7 +3,8 @@
 //! - Connections: at most `connections_max`; further ones wait in the kernel's queue.
 //! - Header: at most `headers_max` fields and `header_bytes_max` bytes (431), complete within
 //!   `header_timeout` of its first byte.
-//! - Idle connections are closed after `idle_timeout`.
+//! - Idle connections are closed after `idle_timeout`, and those whose caller takes nothing of an
+//!   answer after `write_timeout`.
 //! - Draining: no new connections, no new requests on old ones; answers under way finish.
 
 mod connection;
@@ -198,8 +199,7 @@ async fn converse<B, F>(
 {
     let _ = stream.set_nodelay(true);
     let (watched, phase) = Watched::new(TokioIo::new(stream));
-    let watchdog =
-        Watchdog::new(Arc::clone(&phase), settings.header_timeout, settings.idle_timeout);
+    let watchdog = Watchdog::new(Arc::clone(&phase), settings);
     let service = service_fn(|request| {
         let busy = phase.begin();
         let answer = serve(request);

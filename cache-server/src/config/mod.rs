@@ -89,6 +89,8 @@ pub struct ServerSettings {
     pub idle_timeout: Duration,
     /// Between two reads of a request's body.
     pub body_timeout: Duration,
+    /// How long a caller may take nothing of its answer.
+    pub write_timeout: Duration,
     /// How long answers and fills may take to finish after SIGTERM.
     pub drain_timeout: Duration,
     /// Fields in a request's header.
@@ -337,6 +339,7 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
         header_timeout: positive("server.header_timeout", server.header_timeout)?,
         idle_timeout: positive("server.idle_timeout", server.idle_timeout)?,
         body_timeout: positive("server.body_timeout", server.body_timeout)?,
+        write_timeout: positive("server.write_timeout", server.write_timeout)?,
         drain_timeout: server.drain_timeout.0,
         headers_max: at_least_one("server.headers_max", server.headers_max)?,
         header_bytes_max,

@@ -81,6 +81,8 @@ pub struct Server {
     pub idle_timeout: Span,
     /// Between two reads of a request's body.
     pub body_timeout: Span,
+    /// How long a caller may take nothing of its answer.
+    pub write_timeout: Span,
     /// How long answers and fills may take to finish after SIGTERM.
     pub drain_timeout: Span,
     /// Fields in a request's header.
@@ -104,6 +106,7 @@ impl Default for Server {
             header_timeout: seconds(10),
             idle_timeout: seconds(75),
             body_timeout: seconds(30),
+            write_timeout: seconds(60),
             drain_timeout: seconds(30),
             headers_max: 128,
             header_bytes_max: ByteSize::kib(64),

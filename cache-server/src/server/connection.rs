@@ -1,5 +1,5 @@
-//! What a connection is doing, watched: a header that does not get finished and a connection
-//! that idles are closed.
+//! What a connection is doing, watched: a header that does not get finished, a connection that
+//! idles and a caller that does not take its answer are closed.
 //!
 //! hyper's one header timer runs while a connection idles as well, so that it cannot have two
 //! bounds. Here the stream says when bytes came, the service says when a request is being
@@ -7,7 +7,7 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -15,10 +15,16 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use tokio::time::Instant;
 
+use crate::config::ServerSettings;
+
 /// The phase of a connection, in the two low bits; above them a number that grows with each
 /// change, so that the watchdog knows one phase from the next of the same kind.
 #[derive(Debug, Default)]
-pub(super) struct Phase(AtomicU64);
+pub(super) struct Phase {
+    state: AtomicU64,
+    /// The caller takes nothing: the last write had to wait.
+    write_waits: AtomicBool,
+}
 
 const IDLE: u64 = 0;
 const HEADER: u64 = 1;
@@ -27,12 +33,22 @@ const KIND: u64 = 3;
 
 impl Phase {
     fn enter(&self, kind: u64) {
-        let now = self.0.load(Ordering::Relaxed);
-        self.0.store(((now >> 2) + 1) << 2 | kind, Ordering::Relaxed);
+        let now = self.state.load(Ordering::Relaxed);
+        self.state.store((((now >> 2) + 1) << 2) | kind, Ordering::Relaxed);
     }
 
     fn kind(&self) -> u64 {
-        self.0.load(Ordering::Relaxed) & KIND
+        self.state.load(Ordering::Relaxed) & KIND
+    }
+
+    /// Notes how a write went. Progress begins the phase anew: while an answer moves, however
+    /// slowly, the connection is neither idle nor stuck. hyper lets go of an answer's body before
+    /// its last bytes are written, so that this may also happen to an idle connection.
+    fn written(&self, written: &Poll<std::io::Result<usize>>) {
+        self.write_waits.store(written.is_pending(), Ordering::Relaxed);
+        if written.is_ready() {
+            self.enter(self.kind());
+        }
     }
 
     /// A request's header is complete.
@@ -120,7 +136,9 @@ impl<S: Write + Unpin> Write for Watched<S> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let written = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.phase.written(&written);
+        written
     }
 
     fn poll_write_vectored(
@@ -128,7 +146,9 @@ impl<S: Write + Unpin> Write for Watched<S> {
         context: &mut Context<'_>,
         slices: &[std::io::IoSlice<'_>],
     ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
+        let written = Pin::new(&mut self.stream).poll_write_vectored(context, slices);
+        self.phase.written(&written);
+        written
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -150,32 +170,34 @@ impl<S: Write + Unpin> Write for Watched<S> {
     }
 }
 
-/// Looks in on a connection, often enough to be late by a quarter of the shorter bound at most.
+/// Looks in on a connection, often enough to be late by a quarter of the shortest bound at most.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     phase: Arc<Phase>,
     header_timeout: Duration,
     idle_timeout: Duration,
+    write_timeout: Duration,
 }
 
 impl Watchdog {
-    pub(super) fn new(
-        phase: Arc<Phase>,
-        header_timeout: Duration,
-        idle_timeout: Duration,
-    ) -> Watchdog {
-        Watchdog { phase, header_timeout, idle_timeout }
+    pub(super) fn new(phase: Arc<Phase>, settings: &ServerSettings) -> Watchdog {
+        Watchdog {
+            phase,
+            header_timeout: settings.header_timeout,
+            idle_timeout: settings.idle_timeout,
+            write_timeout: settings.write_timeout,
+        }
     }
 
     /// Returns when the connection is to be closed, and says why.
     pub(super) async fn bark(self) -> &'static str {
-        let shorter = self.header_timeout.min(self.idle_timeout);
-        let interval = (shorter / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
-        let mut seen = self.phase.0.load(Ordering::Relaxed);
+        let shortest = self.header_timeout.min(self.idle_timeout).min(self.write_timeout);
+        let interval = (shortest / 4).clamp(Duration::from_millis(5), Duration::from_secs(1));
+        let mut seen = self.phase.state.load(Ordering::Relaxed);
         let mut since = Instant::now();
         loop {
             tokio::time::sleep(interval).await;
-            let phase = self.phase.0.load(Ordering::Relaxed);
+            let phase = self.phase.state.load(Ordering::Relaxed);
             if phase != seen {
                 seen = phase;
                 since = Instant::now();
@@ -185,6 +207,11 @@ impl Watchdog {
                 IDLE if since.elapsed() >= self.idle_timeout => return "it idled too long",
                 HEADER if since.elapsed() >= self.header_timeout => {
                     return "its header did not come in time";
+                }
+                BUSY if self.phase.write_waits.load(Ordering::Relaxed)
+                    && since.elapsed() >= self.write_timeout =>
+                {
+                    return "its caller did not take the answer";
                 }
                 _ => {}
             }
@@ -197,7 +224,12 @@ mod tests {
     use super::*;
 
     fn watchdog(phase: &Arc<Phase>) -> Watchdog {
-        Watchdog::new(Arc::clone(phase), Duration::from_secs(2), Duration::from_secs(8))
+        Watchdog {
+            phase: Arc::clone(phase),
+            header_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(8),
+            write_timeout: Duration::from_secs(4),
+        }
     }
 
     #[tokio::test(start_paused = true)]
@@ -227,5 +259,33 @@ mod tests {
         let idle_since = Instant::now();
         assert_eq!(barking.await.unwrap(), "it idled too long");
         assert!(idle_since.elapsed() >= Duration::from_secs(8));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_takes_nothing_is_closed_after_its_bound() {
+        let phase = Arc::new(Phase::default());
+        let _busy = phase.begin();
+        phase.written(&Poll::Pending);
+        let start = Instant::now();
+        assert_eq!(watchdog(&phase).bark().await, "its caller did not take the answer");
+        assert!((4.0..5.0).contains(&start.elapsed().as_secs_f64()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_caller_that_takes_its_answer_slowly_is_left_alone() {
+        let phase = Arc::new(Phase::default());
+        let busy = phase.begin();
+        let barking = tokio::spawn(watchdog(&phase).bark());
+        for second in 0..60 {
+            // Its body is let go of half-way, while its last bytes are still being written.
+            if second == 30 {
+                phase.enter(IDLE);
+            }
+            phase.written(&Poll::Ready(Ok(1)));
+            phase.written(&Poll::Pending);
+            tokio::time::sleep(Duration::from_secs(3)).await;
+        }
+        assert!(!barking.is_finished());
+        drop(busy);
     }
 }
