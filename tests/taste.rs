@@ -118,6 +118,8 @@ fn every_reason_for_not_caching_is_explained_in_the_guide() {
     codes.extend(words_behind(&key, "Cause::ours(\""));
     codes.extend(words_behind(&key, "Cause::callers(\""));
     codes.extend(words_behind(&store, "Err(\""));
+    let fetch = read("cache-server/src/request/fetch.rs");
+    codes.extend(words_behind(&fetch, "Err(\""));
     assert!(codes.len() > 40, "only {} codes were found", codes.len());
     for code in codes {
         assert!(guide.contains(&format!("`{code}`")), "docs/caching.md does not explain {code}");

@@ -116,7 +116,11 @@ impl App {
         if tokio::time::timeout_at(deadline, self.fills.wait()).await.is_err() {
             tracing::warn!(fills = self.fills.len(), "fills were cut off at the drain deadline");
         }
-        self.tier.close().await;
+        // A little longer even past the deadline: what is queued for the disk is worth it.
+        let grace = tokio::time::Instant::now() + Duration::from_secs(2);
+        if tokio::time::timeout_at(deadline.max(grace), self.tier.close()).await.is_err() {
+            tracing::warn!("the disk tier did not close in time");
+        }
     }
 
     /// What is measured when asked.

@@ -144,6 +144,8 @@ struct State<H, E> {
     bytes: usize,
     recording: bool,
     reservation: Reservation,
+    /// Bytes of the first chunk, if it passes over the budget.
+    unreserved: usize,
     end: Option<End<E>>,
     /// Position of each reader: the number of the chunk that it takes next.
     readers: HashMap<u64, usize>,
@@ -176,6 +178,7 @@ impl<H, E> State<H, E> {
             bytes: 0,
             recording: true,
             reservation,
+            unreserved: 0,
             end: None,
             readers: HashMap::new(),
             next_reader: 0,
@@ -191,7 +194,7 @@ impl<H, E> State<H, E> {
         if let Some(chunk) = self.chunks.pop_front() {
             self.dropped += 1;
             self.bytes -= chunk.len();
-            self.reservation.shrink(chunk.len());
+            self.reservation.shrink(chunk.len() - std::mem::take(&mut self.unreserved));
         }
     }
 
@@ -248,20 +251,19 @@ impl<H, E> Writer<H, E> {
             return false;
         }
         let fits = state.bytes + chunk.len() <= self.flights.limits.recorded_bytes_max;
-        let recorded = fits && state.reservation.grow(chunk.len());
-        if recorded {
+        if fits && state.reservation.grow(chunk.len()) {
             state.append(chunk.clone());
-        } else {
-            state.recording = false;
-            state.trim();
+            drop(state);
+            self.flight.changed.send_replace(());
+            return true;
         }
         drop(state);
-        if recorded {
-            self.flight.changed.send_replace(());
-        } else {
-            self.flights.close(&self.flight);
-        }
-        recorded
+        // First out of the table, then trimmed: nobody joins a flight whose beginning is gone.
+        self.flights.close(&self.flight);
+        let mut state = lock(&self.flight.state);
+        state.recording = false;
+        state.trim();
+        false
     }
 
     /// Passes a chunk of an answer that is not recorded on to its readers, at the pace of the
@@ -271,31 +273,38 @@ impl<H, E> Writer<H, E> {
     /// [`NobodyListens`] when every reader has left.
     pub async fn pass(&mut self, chunk: Bytes) -> Result<(), NobodyListens> {
         self.make_room(chunk.len()).await?;
-        let mut state = self.state();
-        // With an empty window one chunk passes even over the budget: it is here already.
-        let _ = state.reservation.grow(chunk.len());
-        state.append(chunk);
-        drop(state);
+        self.state().append(chunk);
         self.flight.changed.send_replace(());
         Ok(())
     }
 
+    /// Waits until the window and the budget have room for a chunk, and reserves it. With an empty
+    /// window it passes even over the budget, unreserved: it is here already.
     async fn make_room(&self, needed: usize) -> Result<(), NobodyListens> {
         let window_bytes = self.flights.limits.window_bytes;
         let mut deadline = Instant::now() + self.flights.limits.slow_reader_timeout;
+        let mut dropped = self.state().dropped;
         loop {
             let moved = self.flight.reader_moved.notified();
             {
                 let mut state = self.state();
-                let before = state.dropped;
                 state.trim();
                 if state.readers.is_empty() {
                     return Err(NobodyListens);
                 }
-                if state.chunks.is_empty() || state.bytes + needed <= window_bytes {
-                    return Ok(());
+                let is_empty = state.chunks.is_empty();
+                if is_empty || state.bytes + needed <= window_bytes {
+                    if state.reservation.grow(needed) {
+                        return Ok(());
+                    }
+                    if is_empty {
+                        state.unreserved = needed;
+                        return Ok(());
+                    }
                 }
-                if state.dropped != before {
+                // The slowest moved: it is slow, and does not stand still.
+                if state.dropped != dropped {
+                    dropped = state.dropped;
                     deadline = Instant::now() + self.flights.limits.slow_reader_timeout;
                 }
             }
@@ -322,6 +331,12 @@ impl<H, E> Writer<H, E> {
     pub fn recorded(&self) -> Option<Vec<Bytes>> {
         let state = self.state();
         state.recording.then(|| state.chunks.iter().cloned().collect())
+    }
+
+    /// How much of an answer is recorded at most.
+    #[must_use]
+    pub fn recorded_bytes_max(&self) -> usize {
+        self.flights.limits.recorded_bytes_max
     }
 
     /// How many have read along, whether they stayed or not.
@@ -602,6 +617,47 @@ mod tests {
         writer.finish(None);
         assert_eq!(fast.await.unwrap(), (b"abcdabcdabcdabcd".to_vec(), Next::Done(None)));
         assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_reader_that_moves_slowly_is_waited_for() {
+        let flights = flights(40, 100);
+        let (mut writer, mut slow) = lead(&flights);
+        for _ in 0..10 {
+            push(&mut writer, b"abcd").await.unwrap();
+        }
+        let reading = tokio::spawn(async move {
+            let mut chunks = 0;
+            while let Next::Chunk(_) = slow.next().await {
+                chunks += 1;
+                // Ten chunks at this pace take longer than a reader may stand still.
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            chunks
+        });
+        push(&mut writer, b"efgh").await.unwrap();
+        writer.finish(None);
+        assert_eq!(reading.await.unwrap(), 11);
+    }
+
+    #[tokio::test]
+    async fn the_window_too_draws_on_the_budget() {
+        let flights = flights(4, 6);
+        let other = flights.budget.open();
+        let (mut writer, mut reader) = lead(&flights);
+        push(&mut writer, b"abcd").await.unwrap();
+        assert_eq!(flights.budget.held(), 4);
+        let pushing = tokio::spawn(async move {
+            push(&mut writer, b"efg").await.unwrap();
+            writer
+        });
+        assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"abcd")));
+        let writer = pushing.await.unwrap();
+        assert_eq!(flights.budget.held(), 3, "what was taken is given back, the rest is held");
+        writer.finish(None);
+        assert_eq!(rest(&mut reader).await.0, b"efg");
+        drop((reader, other));
+        assert_eq!(flights.budget.held(), 0);
     }
 
     #[tokio::test]

@@ -121,10 +121,11 @@ impl RequestDirectives {
 /// What an upstream's `Cache-Control` says to a route that obeys it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamSays {
-    /// It must not be stored (`no-store`, `no-cache`, `private`).
+    /// It must not be stored (`no-store`, `no-cache`, `private`), or is stale at once.
     DoNotStore,
-    /// It is fresh for this long (`s-maxage` before `max-age`, RFC 9111 section 5.2.2.10).
-    FreshFor(Duration),
+    /// It may be used so long: `s-maxage` before `max-age` (RFC 9111 section 5.2.2.10), and stale
+    /// only as it says itself (RFC 5861), never against `must-revalidate` and its kin.
+    Use(Lifetime),
     /// It says nothing about a lifetime.
     Nothing,
 }
@@ -133,16 +134,27 @@ pub enum UpstreamSays {
 #[must_use]
 pub fn upstream_says(headers: &HeaderMap) -> UpstreamSays {
     let (mut max_age, mut s_maxage) = (None, None);
+    let (mut stale_while_revalidate, mut stale_if_error) = (Duration::ZERO, Duration::ZERO);
+    let mut must_revalidate = false;
     for (name, value) in each_directive(headers) {
         match name.as_str() {
             "no-store" | "no-cache" | "private" => return UpstreamSays::DoNotStore,
             "max-age" => max_age = max_age.or(Some(delta_seconds(&value))),
             "s-maxage" => s_maxage = s_maxage.or(Some(delta_seconds(&value))),
+            "stale-while-revalidate" => stale_while_revalidate = delta_seconds(&value),
+            "stale-if-error" => stale_if_error = delta_seconds(&value),
+            "must-revalidate" | "proxy-revalidate" => must_revalidate = true,
             _ => {}
         }
     }
+    if must_revalidate || s_maxage.is_some() {
+        (stale_while_revalidate, stale_if_error) = (Duration::ZERO, Duration::ZERO);
+    }
     match s_maxage.or(max_age) {
-        Some(fresh) => UpstreamSays::FreshFor(fresh),
+        Some(Duration::ZERO) => UpstreamSays::DoNotStore,
+        Some(fresh) => {
+            UpstreamSays::Use(Lifetime { fresh, stale_while_revalidate, stale_if_error })
+        }
         None => UpstreamSays::Nothing,
     }
 }
@@ -225,11 +237,28 @@ mod tests {
     #[test]
     fn s_maxage_goes_before_max_age_and_private_forbids() {
         let says = |value| upstream_says(&cache_control(value));
-        let seconds = |n| UpstreamSays::FreshFor(Duration::from_secs(n));
-        assert_eq!(says("max-age=5, s-maxage=7"), seconds(7));
-        assert_eq!(says("max-age=\"5\""), seconds(5));
-        assert_eq!(says("max-age=-1"), seconds(0));
-        assert_eq!(says("max-age=99999999999999999999"), seconds(1 << 31));
+        let with_stale = |fresh, stale| {
+            UpstreamSays::Use(Lifetime {
+                fresh: Duration::from_secs(fresh),
+                stale_while_revalidate: Duration::from_secs(stale),
+                stale_if_error: Duration::from_secs(stale),
+            })
+        };
+        assert_eq!(says("max-age=5, s-maxage=7"), with_stale(7, 0));
+        assert_eq!(says("max-age=\"5\""), with_stale(5, 0));
+        assert_eq!(says("max-age=-1"), UpstreamSays::DoNotStore);
+        assert_eq!(says("max-age=99999999999999999999"), with_stale(1 << 31, 0));
+        let stale = "stale-while-revalidate=3, stale-if-error=3";
+        let joined = |start| {
+            HeaderMap::from_iter([
+                (CACHE_CONTROL, start),
+                (CACHE_CONTROL, HeaderValue::from_static(stale)),
+            ])
+        };
+        let says_with_stale = |start| upstream_says(&joined(HeaderValue::from_static(start)));
+        assert_eq!(says_with_stale("max-age=5"), with_stale(5, 3));
+        assert_eq!(says_with_stale("max-age=5, must-revalidate"), with_stale(5, 0));
+        assert_eq!(says_with_stale("s-maxage=5"), with_stale(5, 0));
         assert_eq!(says("private, max-age=5"), UpstreamSays::DoNotStore);
         assert_eq!(says("immutable"), UpstreamSays::Nothing);
     }

@@ -36,6 +36,12 @@ struct Remembered {
     meaning: Arc<Meaning>,
 }
 
+impl Remembered {
+    fn weight(&self) -> usize {
+        ENTRY_BYTES + self.body.len() + self.meaning.model.as_ref().map_or(0, |name| name.len())
+    }
+}
+
 impl Memo {
     /// A memo that holds at most `bytes_max` bytes; 0 remembers nothing.
     #[must_use]
@@ -43,7 +49,7 @@ impl Memo {
         let remembered = (bytes_max > 0).then(|| {
             CacheBuilder::new(bytes_max)
                 .with_eviction_config(S3FifoConfig::default())
-                .with_weighter(|_, entry: &Arc<Remembered>| ENTRY_BYTES + entry.body.len())
+                .with_weighter(|_, entry: &Arc<Remembered>| entry.weight())
                 .build()
         });
         Memo { remembered, hasher: RandomState::new() }

@@ -37,9 +37,9 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
             Arc::clone(&calls),
             std::future::pending(),
         ));
+        let stop = serve::stop_signal().map_err(Failure::start)?;
         introduce(&app, &listeners, options).map_err(Failure::start)?;
         let live = tokio::spawn(show_totals(Arc::clone(&app), Arc::clone(&calls)));
-        let stop = serve::stop_signal().map_err(Failure::start)?;
         server::serve(app, listeners, stop).await;
         live.abort();
         simulated.abort();

@@ -17,8 +17,10 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let config = load_config(options.config.as_deref(), &overrides)?;
     runtime()?.block_on(async {
         let (app, listeners) = start(config).await.map_err(Failure::start)?;
+        // Waited for before anyone is told that we listen.
+        let stop = stop_signal().map_err(Failure::start)?;
         introduce(&app, &listeners).map_err(Failure::start)?;
-        server::serve(app, listeners, stop_signal().map_err(Failure::start)?).await;
+        server::serve(app, listeners, stop).await;
         tracing::info!("stopped");
         Ok(())
     })

@@ -117,12 +117,14 @@ pub enum LoadError {
         source: std::io::Error,
     },
     /// The file is not a config.
-    #[error("the config file {path} is not valid")]
+    #[error("the config file {path} is not valid: line {line}: {why}")]
     Parse {
         /// The file.
         path: String,
-        /// Where and why, with the fields that are allowed.
-        source: Box<toml::de::Error>,
+        /// The line of the mistake, from 1; its text is not repeated, for it may hold a secret.
+        line: usize,
+        /// What is wrong, with the fields that are allowed.
+        why: String,
     },
     /// A value is not allowed.
     #[error("the config is not valid")]
@@ -140,11 +142,16 @@ pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, LoadEr
             let shown = path.display().to_string();
             let text = std::fs::read_to_string(path)
                 .map_err(|source| LoadError::Read { path: shown.clone(), source })?;
-            toml::from_str(&text)
-                .map_err(|source| LoadError::Parse { path: shown, source: Box::new(source) })?
+            toml::from_str(&text).map_err(|error| parse_error(shown, &text, &error))?
         }
     };
     Ok(validate(file, overrides)?)
+}
+
+fn parse_error(path: String, text: &str, error: &toml::de::Error) -> LoadError {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+    let line = 1 + before.matches('\n').count();
+    LoadError::Parse { path, line, why: error.message().to_owned() }
 }
 
 /// Checks a config as written and makes it one as used.
@@ -199,7 +206,7 @@ fn apply(file: &mut written::File, overrides: &Overrides) -> Result<(), ConfigEr
     let plain = |argument: &&String| named_argument(argument).is_none();
     if overrides.upstreams.iter().filter(plain).count() > 1 {
         let allowed = "at most one plain URL, which takes everything: write the others NAME=URL";
-        return Err(ConfigError::new("--upstream", overrides.upstreams.join(" "), allowed));
+        return Err(ConfigError::new("--upstream", hide(&overrides.upstreams.join(" ")), allowed));
     }
     if !overrides.upstreams.is_empty() {
         file.upstream = overrides
@@ -220,7 +227,7 @@ fn upstream_argument(argument: &str) -> Result<written::Upstream, ConfigError> {
         }
         None => Err(ConfigError::new(
             "--upstream",
-            argument,
+            hide(argument),
             "write URL, or NAME=URL with a name of letters, digits, - and _",
         )),
     }
@@ -300,9 +307,12 @@ fn check_url(text: &str, field: &dyn Fn(&str) -> String) -> Result<Url, ConfigEr
             && url.username().is_empty()
             && url.password().is_none()
     });
-    // The value is not repeated where it may hold a password.
-    let shown = if text.contains('@') { "(hidden: it holds an @)" } else { text };
-    url.ok_or_else(|| ConfigError::new(field("url"), shown, allowed))
+    url.ok_or_else(|| ConfigError::new(field("url"), hide(text), allowed))
+}
+
+/// A URL as it may be shown: not where it may hold a password.
+fn hide(text: &str) -> &str {
+    if text.contains('@') { "(hidden: it holds an @)" } else { text }
 }
 
 fn check_prefix(

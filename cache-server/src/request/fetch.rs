@@ -196,12 +196,10 @@ impl<'w> Landing<'w> {
     /// Has the answer stored, or not, and lets out what waited for that.
     async fn settle(
         mut self,
-        store: impl FnOnce(&AnswerHead, Option<Bytes>) -> Result<Usage, &'static str>,
+        store: impl FnOnce(&AnswerHead, Result<Bytes, &'static str>) -> Result<Usage, &'static str>,
     ) -> Result<Result<Usage, &'static str>, Stopped> {
-        let body = self.is_recorded.then(|| self.joined());
-        // A fetch that began after this one has its place, and knows better.
-        let superseded = body.is_some() && self.head.is_shareable() && !self.writer.is_current();
-        let stored = if superseded { Err("superseded") } else { store(&self.head, body) };
+        let body = self.body();
+        let stored = store(&self.head, body);
         self.head.stored = Some(stored.map(|_| ()));
         // Before anyone can have seen its end: who asks after that asks anew, or finds it stored.
         self.writer.close_to_joiners();
@@ -210,6 +208,19 @@ impl<'w> Landing<'w> {
             self.publish(chunk).await?;
         }
         Ok(stored)
+    }
+
+    /// The body as it is to be stored, or why there is none.
+    fn body(&self) -> Result<Bytes, &'static str> {
+        if !self.is_recorded {
+            let too_large = self.received > self.writer.recorded_bytes_max() as u64;
+            return Err(if too_large { "too-large" } else { "buffers-full" });
+        }
+        // A fetch that began after this one has its place, and knows better.
+        if self.head.is_shareable() && !self.writer.is_current() {
+            return Err("superseded");
+        }
+        Ok(self.joined())
     }
 
     /// The whole body in one buffer of its exact size: slices would keep network buffers alive.
@@ -270,7 +281,7 @@ mod tests {
         assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"ab")));
         assert!(is_waiting(reader.next()), "the last chunk must not be out before the verdict");
         let stored = landing.settle(|_, body| {
-            assert_eq!(body.as_deref(), Some(&b"abc"[..]));
+            assert_eq!(body.as_deref(), Ok(&b"abc"[..]));
             Err("length")
         });
         assert!(matches!(stored.await, Ok(Err("length"))));
@@ -303,7 +314,7 @@ mod tests {
         let (flights, mut writer, _reader) = flight();
         let landing = Landing::new(head(&[]), &mut writer);
         let _newer = flights.lead_anew::<()>(Key::from_bytes([1; 32]));
-        let stored = landing.settle(|_, _| panic!("it must not be stored"));
+        let stored = landing.settle(|_, body| Err(body.expect_err("it must not be stored")));
         assert!(matches!(stored.await, Ok(Err("superseded"))));
     }
 }

@@ -127,7 +127,8 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     match collect(app, body).await? {
         Collected::Whole(body, reservation) => {
             let spec = Arc::clone(app.policies.spec(&asked.policy_question(route, None)));
-            let meaning = read_meaning(app, &asked.tenant.scope, &spec, &body).await;
+            let read = read_meaning(app, &asked.tenant.scope, &spec, &body, reservation).await;
+            let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
             Ok(interpret(app, asked, &spec, meaning, body, reservation))
         }
         Collected::Overlong(body) => {
@@ -196,7 +197,9 @@ async fn collect(app: &App, mut body: Incoming) -> Result<Collected, Rejection> 
             None if joined.is_empty() => first = Some(frame),
             None => joined.extend_from_slice(&frame),
             Some(before) => {
-                let expected = body.size_hint().lower().min(bytes_max as u64);
+                // A caller's word is worth so much room at once, and no more.
+                const TRUSTED: u64 = 1 << 20;
+                let expected = body.size_hint().lower().min(TRUSTED);
                 let expected = usize::try_from(expected).unwrap_or(0);
                 joined.reserve(before.len() + frame.len() + expected);
                 joined.extend_from_slice(&before);
@@ -229,20 +232,24 @@ async fn next_frame(body: &mut Incoming, within: Duration) -> Result<Option<Byte
     }
 }
 
-/// Reads what a body says; a large one aside, where it holds up nobody else.
+/// Reads what a body says; a large one aside, where it holds up nobody else. Its reservation goes
+/// along, so that a body whose caller has hung up counts until it is read. Nothing comes back if
+/// the server is being stopped.
 async fn read_meaning(
     app: &App,
     tenant: &TenantScope,
     spec: &Arc<KeySpec>,
     body: &Bytes,
-) -> Result<Arc<Meaning>, NotKeyable> {
+    reservation: Reservation,
+) -> Option<(Result<Arc<Meaning>, NotKeyable>, Reservation)> {
     const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
     if body.len() <= READ_IN_PLACE_BYTES_MAX {
-        return app.memo.read(tenant, spec, body);
+        return Some((app.memo.read(tenant, spec, body), reservation));
     }
     let (spec, body) = (Arc::clone(spec), body.clone());
-    let reading = tokio::task::spawn_blocking(move || spec.read(&body).map(Arc::new));
-    reading.await.expect("reading a body does not panic")
+    let reading =
+        tokio::task::spawn_blocking(move || (spec.read(&body).map(Arc::new), reservation));
+    reading.await.ok()
 }
 
 /// Makes the key, or says why the request goes past the cache.

@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use super::fetch;
 use super::key::Keyed;
+use super::{fetch, lookup};
 use crate::app::App;
 use crate::cache::flight::Joined;
 
-/// Begins a refresh, unless one is under way. Nobody waits for it, and if it fails the entry
+/// Begins a refresh, unless one is under way or has just landed. Nobody waits for it, and if it fails the entry
 /// stays as it is.
 pub fn behind(app: &Arc<App>, keyed: Keyed) {
-    if let Joined::Leader(writer, _) = app.flights.join(keyed.key, || None::<()>) {
+    let refreshed = || lookup::recheck(app, &keyed);
+    if let Joined::Leader(writer, _) = app.flights.join(keyed.key, refreshed) {
         app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
     }
 }

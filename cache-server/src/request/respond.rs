@@ -122,7 +122,8 @@ pub async fn follow(
     }
     app.telemetry.request(Some(route), Outcome::Collapsed, "");
     app.telemetry.coalesced();
-    let mut cache_status = CacheStatus::forwarded("miss", Some(head.status));
+    let forwarded = if stale.is_some() { "stale" } else { "miss" };
+    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.status));
     cache_status.0.push_str("; collapsed");
     cache_status.stored(&head);
     cache_status.key(&key);

@@ -42,12 +42,12 @@ pub struct Order {
     pub asked: Instant,
 }
 
-/// Stores the answer and says what it cost, or why it is not stored. `body` is absent where it was too large to be recorded.
+/// Stores the answer and says what it cost, or why it is not stored. Where there is no body to store, `body` says why.
 pub fn store(
     app: &App,
     order: &Order,
     head: &AnswerHead,
-    body: Option<Bytes>,
+    body: Result<Bytes, &'static str>,
 ) -> Result<Usage, &'static str> {
     let stored = try_store(app, order, head, body);
     match stored {
@@ -61,10 +61,10 @@ fn try_store(
     app: &App,
     order: &Order,
     head: &AnswerHead,
-    body: Option<Bytes>,
+    body: Result<Bytes, &'static str>,
 ) -> Result<Usage, &'static str> {
     let lifetime = storable_head(order, head)?;
-    let body = body.ok_or("too-large")?;
+    let body = body?;
     let report = examine(
         &Exchange {
             route: order.route,
@@ -94,7 +94,7 @@ fn storable_head(order: &Order, head: &AnswerHead) -> Result<Lifetime, &'static 
     }
     match upstream_says(&head.all_fields) {
         UpstreamSays::DoNotStore => Err("upstream-forbids"),
-        UpstreamSays::FreshFor(fresh) => Ok(Lifetime { fresh, ..order.policy.lifetime }),
+        UpstreamSays::Use(lifetime) => Ok(lifetime),
         UpstreamSays::Nothing => Ok(order.policy.lifetime),
     }
 }

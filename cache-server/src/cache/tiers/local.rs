@@ -3,16 +3,16 @@
 //! Every entry is written to disk when it is put, so that a killed process loses only what was
 //! still queued. foyer may bring an older entry back (a dropped write leaves the one before it
 //! readable, a removal does not clear its write queue), so every entry read is checked against
-//! its embedded key and its ends; `remove` is only garbage collection. foyer takes no lock on
-//! its folder: the lock here is ours.
+//! its embedded key and its ends, and nothing relies on removing. foyer takes no lock on its
+//! folder: the lock here is ours.
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::hash::{Hash, Hasher};
 use std::io::{Read, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use foyer::{
@@ -60,6 +60,8 @@ pub struct LocalTier {
     settings: LocalSettings,
     /// Until when the disk is left alone, in milliseconds of wall time.
     resting_until: AtomicU64,
+    /// One of these is held while memory is changed under a key.
+    stripes: [Mutex<()>; 16],
     /// Held for as long as the tier is open; the lock goes with the process, however it ends.
     _lock: Option<File>,
 }
@@ -79,7 +81,14 @@ impl LocalTier {
         let with_disk = settings.disk_bytes_max > 0;
         let lock = if with_disk { Some(lock_folder(&settings.data_dir)?) } else { None };
         let cache = build(&settings, registry, on_evict).await?;
-        Ok(LocalTier { cache, clock, settings, resting_until: AtomicU64::new(0), _lock: lock })
+        Ok(LocalTier {
+            cache,
+            clock,
+            settings,
+            resting_until: AtomicU64::new(0),
+            stripes: Default::default(),
+            _lock: lock,
+        })
     }
 
     /// Asks memory; never waits.
@@ -115,6 +124,7 @@ impl LocalTier {
             Ok(Ok(Load::Piece { piece, .. })) => Arc::clone(&piece.value().0),
         };
         let Some(entry) = self.checked(key, entry) else { return Ok(None) };
+        let _changing = self.changing(key);
         // A put that came while the disk was read is newer: leave it.
         if !self.cache.memory().contains(&stored_key) {
             self.cache.memory().insert(stored_key, Stored(Arc::clone(&entry)));
@@ -123,12 +133,15 @@ impl LocalTier {
     }
 
     /// Stores an entry in memory and queues it for the disk. One over `entry_bytes_max` is not
-    /// stored, and that is said.
+    /// stored, nor one that is too large for memory where there is no disk, and that is said.
     #[must_use]
     pub fn put(&self, entry: Arc<Entry>) -> bool {
-        if entry.encoded_size() > self.settings.entry_bytes_max {
+        let fits_memory = entry.weight() <= memory_entry_bytes_max(&self.settings);
+        let has_a_place = fits_memory || self.settings.disk_bytes_max > 0;
+        if entry.encoded_size() > self.settings.entry_bytes_max || !has_a_place {
             return false;
         }
+        let _changing = self.changing(&entry.key);
         self.cache.insert(StoredKey(entry.key), Stored(entry));
         true
     }
@@ -152,17 +165,24 @@ impl LocalTier {
         }
     }
 
-    /// The entry, if it answers this key and is of use to anybody.
+    /// The entry, if it answers this key and is of use to anybody. One that is of no use is left
+    /// to be evicted: removing it could take a newer one away that was put meanwhile.
     fn checked(&self, key: &Key, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        if entry.key != *key {
-            return None;
-        }
-        if self.clock.now() >= entry.ends.last() {
-            self.cache.remove(&StoredKey(*key));
-            return None;
-        }
-        Some(entry)
+        let is_of_use = entry.key == *key && self.clock.now() < entry.ends.last();
+        is_of_use.then_some(entry)
     }
+
+    /// Held while memory is changed under a key, so that what the disk gave never takes the place
+    /// of what is being put.
+    fn changing(&self, key: &Key) -> MutexGuard<'_, ()> {
+        let stripe = usize::from(key.as_bytes()[0]) % self.stripes.len();
+        self.stripes[stripe].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A larger entry would empty its whole shard; it lives on disk alone.
+fn memory_entry_bytes_max(settings: &LocalSettings) -> usize {
+    settings.memory_bytes_max / MEMORY_SHARDS / 8
 }
 
 /// Takes the lock on the data folder, making the folder where it is missing.
@@ -188,8 +208,7 @@ async fn build(
     registry: BoxedRegistry,
     on_evict: impl Fn() + Send + Sync + 'static,
 ) -> Result<HybridCache<StoredKey, Stored>, OpenError> {
-    // A larger entry would empty its whole shard; it lives on disk alone.
-    let memory_entry_bytes_max = settings.memory_bytes_max / MEMORY_SHARDS / 8;
+    let memory_entry_bytes_max = memory_entry_bytes_max(settings);
     let memory = HybridCacheBuilder::new()
         .with_name("cache-server")
         .with_policy(HybridCachePolicy::WriteOnInsertion)
@@ -383,6 +402,16 @@ mod tests {
         let bounds = LocalSettings { entry_bytes_max: 64, ..settings(&folder) };
         let tier = open(bounds, before_expiry()).await.unwrap();
         assert!(!tier.put(Arc::new(sample([1; 32], b"too large for sixty-four bytes"))));
+        assert_eq!(tier.get_memory(&key(1)), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn without_a_disk_what_memory_would_not_keep_is_not_called_stored() {
+        let folder = TempDir::new().unwrap();
+        let small =
+            LocalSettings { disk_bytes_max: 0, memory_bytes_max: 32 << 10, ..settings(&folder) };
+        let tier = open(small, before_expiry()).await.unwrap();
+        assert!(!tier.put(Arc::new(sample([1; 32], &[b'x'; 1024]))));
         assert_eq!(tier.get_memory(&key(1)), None);
     }
 
