@@ -291,3 +291,27 @@ async fn a_caller_who_does_not_read_an_oversized_answer_holds_nobody_up_for_long
     assert!(slow.rest().await.len() < body.len(), "the slow one is cut off");
     assert_eq!(upstream.calls(), 1);
 }
+
+#[tokio::test]
+async fn a_caller_that_takes_nothing_of_its_answer_is_cut_off() {
+    // More than the sockets between the two can hold.
+    let mut answer = embedding(1.0);
+    answer["padding"] = "x".repeat(12 << 20).into();
+    let upstream = Upstream::saying(answer).await;
+    let setup = Setup::in_front_of(&upstream).config(
+        "[server]\nwrite_timeout = \"300ms\"\n[cache]\nentry_bytes_max = \"15MiB\"\n\
+         disk_bytes_max = \"64MiB\"",
+    );
+    let server = Server::start(setup).await;
+    let whole = server.client().ask(EMBEDDINGS, &question("huge")).await.body.len();
+
+    let mut still = Raw::open(&server.address).await;
+    still.post(EMBEDDINGS, &question("huge").to_string()).await;
+    let head = still.head().await;
+    assert!(head.contains("; hit;"), "{head}");
+    eventually("its connection to be closed", || async {
+        (server.metric("cache_server_connections_open").await == 0.0).then_some(())
+    })
+    .await;
+    assert!(still.rest().await.len() < whole, "what it takes afterwards is not the whole answer");
+}

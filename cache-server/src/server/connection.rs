@@ -203,15 +203,16 @@ impl Watchdog {
                 since = Instant::now();
                 continue;
             }
+            // Whatever the phase: hyper calls a connection idle while its last bytes still wait.
+            let waits = self.phase.write_waits.load(Ordering::Relaxed);
             match phase & KIND {
+                _ if waits && since.elapsed() >= self.write_timeout => {
+                    return "its caller did not take the answer";
+                }
+                _ if waits => {}
                 IDLE if since.elapsed() >= self.idle_timeout => return "it idled too long",
                 HEADER if since.elapsed() >= self.header_timeout => {
                     return "its header did not come in time";
-                }
-                BUSY if self.phase.write_waits.load(Ordering::Relaxed)
-                    && since.elapsed() >= self.write_timeout =>
-                {
-                    return "its caller did not take the answer";
                 }
                 _ => {}
             }
