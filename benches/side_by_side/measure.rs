@@ -149,16 +149,19 @@ async fn hits(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
     Ok(section(title, &contenders, &rounds, &columns))
 }
 
+fn contender(
+    name: &'static str,
+    server: fn(&Stage) -> &Server,
+    question: Question,
+    prompts: Prompts,
+    expected: Expected,
+) -> Contender {
+    Contender { name, server, question, prompts, expected }
+}
+
 /// The time of a call, against the upstream itself.
 async fn calls(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
     let stored = Prompts::These(STORED);
-    let contender = |name, server, question, prompts, expected| Contender {
-        name,
-        server,
-        question,
-        prompts,
-        expected,
-    };
     let contenders = [
         contender("direct to the upstream", upstream, REUSED, stored, Expected::Direct),
         contender("passed through", cache, PASSED, stored, Expected::Bypass),
@@ -184,13 +187,6 @@ async fn calls(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
 /// The first byte of a stream.
 async fn streams(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
     let stored = Prompts::These(STORED_STREAMS);
-    let contender = |name, server, question, prompts, expected| Contender {
-        name,
-        server,
-        question,
-        prompts,
-        expected,
-    };
     let contenders = [
         contender("direct to the upstream", upstream, REUSED_STREAM, stored, Expected::Direct),
         contender("passed through", cache, PASSED_STREAM, stored, Expected::Bypass),
