@@ -111,9 +111,6 @@ struct Landing<'w> {
     head_due: tokio::time::Instant,
     received: u64,
     last_chunk: Option<Bytes>,
-    /// The record, until it is found not to hold the whole answer.
-    recorded: Vec<Bytes>,
-    is_recorded: bool,
 }
 
 impl<'w> Landing<'w> {
@@ -123,8 +120,6 @@ impl<'w> Landing<'w> {
             head_is_out: false,
             received: 0,
             last_chunk: None,
-            recorded: Vec::new(),
-            is_recorded: true,
             head,
             writer,
         };
@@ -182,13 +177,10 @@ impl<'w> Landing<'w> {
     }
 
     async fn publish(&mut self, chunk: Bytes) -> Result<(), Stopped> {
-        if self.is_recorded && self.writer.record(&chunk) {
-            self.recorded.push(chunk);
+        if self.writer.record(&chunk) {
             return Ok(());
         }
         // Its readers must be on their way before they can make room.
-        self.is_recorded = false;
-        self.recorded.clear();
         self.let_head_out();
         self.writer.pass(chunk).await.map_err(|_| Stopped::NobodyListens)
     }
@@ -212,25 +204,21 @@ impl<'w> Landing<'w> {
 
     /// The body as it is to be stored, or why there is none.
     fn body(&self) -> Result<Bytes, &'static str> {
-        if !self.is_recorded {
+        let Some(recorded) = self.writer.recorded() else {
             let too_large = self.received > self.writer.recorded_bytes_max() as u64;
             return Err(if too_large { "too-large" } else { "buffers-full" });
-        }
+        };
         // A fetch that began after this one has its place, and knows better.
         if self.head.is_shareable() && !self.writer.is_current() {
             return Err("superseded");
         }
-        Ok(self.joined())
-    }
-
-    /// The whole body in one buffer of its exact size: slices would keep network buffers alive.
-    fn joined(&self) -> Bytes {
-        let chunks = || self.recorded.iter().chain(&self.last_chunk);
+        // One buffer of its exact size: slices would keep network buffers alive.
+        let chunks = || recorded.iter().chain(&self.last_chunk);
         let mut body = BytesMut::with_capacity(chunks().map(Bytes::len).sum());
         for chunk in chunks() {
             body.extend_from_slice(chunk);
         }
-        body.freeze()
+        Ok(body.freeze())
     }
 }
 

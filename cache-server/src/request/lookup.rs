@@ -35,17 +35,18 @@ pub struct Hit {
 
 /// Looks for an entry that answers this request.
 pub async fn lookup(app: &App, keyed: &Keyed) -> Found {
+    // The caller wants it from the upstream; if that fails, so does the request.
+    if keyed.wants_afresh() {
+        return Found::Absent;
+    }
     let Some((tier, entry)) = read(app, keyed).await else { return Found::Absent };
     let freshness = judge(&entry.ends, app.clock.now());
     let hit = |ttl_s| Hit { entry, tier, ttl_s };
     match freshness {
-        Freshness::Fresh { ttl } if !keyed.wants_afresh() => Found::Fresh(hit(seconds(ttl))),
-        // The caller wants it from the upstream; if that fails, so does the request.
-        Freshness::Fresh { .. } | Freshness::Expired => Found::Absent,
-        Freshness::Stale { .. } if keyed.wants_afresh() => Found::Absent,
+        Freshness::Fresh { ttl } => Found::Fresh(hit(seconds(ttl))),
         Freshness::Stale { by, while_revalidate: true, .. } => Found::Usable(hit(-overdue(by))),
         Freshness::Stale { by, if_error: true, .. } => Found::OnlyOnError(hit(-overdue(by))),
-        Freshness::Stale { .. } => Found::Absent,
+        Freshness::Stale { .. } | Freshness::Expired => Found::Absent,
     }
 }
 

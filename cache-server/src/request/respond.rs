@@ -64,20 +64,12 @@ fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<Answ
     headers.insert(AGE, HeaderValue::from(entry.age_s(app.clock.now())));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    let body = if is_event_stream(&headers) {
+    let body = if fields::is_event_stream(&headers) {
         AnswerBody::events(entry.body.clone())
     } else {
         AnswerBody::whole(entry.body.clone())
     };
     answer(entry.status, headers, body)
-}
-
-fn is_event_stream(headers: &HeaderMap) -> bool {
-    const EVENT_STREAM: &[u8] = b"text/event-stream";
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.as_bytes().get(..EVENT_STREAM.len()))
-        .is_some_and(|essence| essence.eq_ignore_ascii_case(EVENT_STREAM))
 }
 
 /// Answers the leader of a flight, who alone sees cookies, ids and rate limits.

@@ -42,7 +42,8 @@ pub struct Order {
     pub asked: Instant,
 }
 
-/// Stores the answer and says what it cost, or why it is not stored. Where there is no body to store, `body` says why.
+/// Stores the answer and says what it cost, or why it is not stored. Where there is no body to
+/// store, `body` says why.
 pub fn store(
     app: &App,
     order: &Order,

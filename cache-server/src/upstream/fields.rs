@@ -1,7 +1,8 @@
 //! Which header fields pass through, in which direction, and which are ever stored.
 
 use http::header::{
-    self, CONNECTION, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    self, CONNECTION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, TE, TRANSFER_ENCODING,
+    UPGRADE, VIA,
 };
 
 /// What a caller says about the reuse of an answer; ours alone, never forwarded.
@@ -100,6 +101,14 @@ pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
         .filter(|(name, _)| !is_for_the_leader_alone(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+/// Whether these are the fields of an event stream: by the media type alone, without parameters.
+#[must_use]
+pub fn is_event_stream(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
 /// The upstream's own id of the exchange, for operators.

@@ -1,7 +1,7 @@
 //! What is known of an answer at its headers: enough for every reader to begin.
 
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, StatusCode, Version, response};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, StatusCode, Version, response};
 
 use super::fields;
 
@@ -46,9 +46,7 @@ impl AnswerHead {
     /// Whether it is an event stream.
     #[must_use]
     pub fn is_event_stream(&self) -> bool {
-        let media_type = self.all_fields.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-        let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-        essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+        fields::is_event_stream(&self.all_fields)
     }
 
     /// The length that it declares.
