@@ -132,6 +132,17 @@ async fn a_body_that_stops_coming_is_a_408() {
 }
 
 #[tokio::test]
+async fn a_body_for_a_key_is_due_as_a_whole_however_it_comes() {
+    let (_gate, upstream) = upstream().await;
+    let server = server(&upstream, "key_body_timeout = \"300ms\"\nbody_timeout = \"1h\"").await;
+    let mut caller = Raw::open(&server.address).await;
+    let head = format!("POST {EMBEDDINGS} HTTP/1.1\r\nhost: cache\r\ncontent-length: 100\r\n\r\n");
+    caller.send(head + "half").await;
+    assert_problem(&caller.answer().await, 408, "body-too-slow", "half a body");
+    assert_eq!(upstream.calls(), 0);
+}
+
+#[tokio::test]
 async fn a_header_with_too_many_fields_or_bytes_is_a_431() {
     let (_gate, upstream) = upstream().await;
     let server = server(&upstream, "headers_max = 20\nheader_bytes_max = \"8KiB\"").await;

@@ -1,6 +1,7 @@
 //! Black-box tests of the running server, a file a behaviour.
 
 mod admin;
+mod configuration;
 mod demo;
 mod failures;
 mod flights;
@@ -8,6 +9,7 @@ mod hits;
 mod keys;
 mod lifecycle;
 mod limits;
+mod mounts;
 mod never_stored;
 mod passing;
 mod providers;
@@ -15,4 +17,6 @@ mod reuse;
 mod stale;
 mod streams;
 mod taste;
+mod tenants;
 mod tls_upstream;
+mod tunnels;

@@ -262,6 +262,35 @@ async fn an_answers_trailers_pass_to_a_caller_who_takes_them() {
 }
 
 #[tokio::test]
+async fn a_requests_trailers_pass_even_where_its_body_would_have_a_key() {
+    for protocol in ["http1", "http2"] {
+        let upstream = Upstream::saying(serde_json::json!({})).await;
+        let setup = Setup::default().config(&format!(
+            "[[upstream]]\nname = \"up\"\nurl = \"{}\"\nprefix = \"/\"\nprotocol = \"{protocol}\"",
+            upstream.url()
+        ));
+        let server = Server::start(setup).await;
+        for path in ["/v1/embeddings", "/v1/files"] {
+            let mut caller = Raw::open(&server.address).await;
+            let head = format!(
+                "POST {path} HTTP/1.1\r\nhost: cache\r\ntrailer: x-checksum\r\n\
+                 transfer-encoding: chunked\r\n\r\n"
+            );
+            caller.send(head + "2\r\n{}\r\n0\r\nx-checksum: abc\r\n\r\n").await;
+            let answer = caller.answer().await;
+            assert!(answer.head.starts_with("HTTP/1.1 200"), "{}", answer.head);
+            if path == "/v1/embeddings" {
+                assert!(answer.head.contains("detail=request-trailers"), "{}", answer.head);
+            }
+            let received = upstream.received().pop().expect("a request");
+            assert_eq!(&received.body[..], b"{}", "{protocol}{path}");
+            let trailers = received.trailers.expect("trailers");
+            assert_eq!(trailers["x-checksum"], "abc", "{protocol}{path}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_requests_body_streams_up_while_it_is_sent() {
     let (listener, server) = played().await;
     // On the model route it is too large for a key from its second piece on.

@@ -1,26 +1,31 @@
-//! The app: all long-lived state, built once, torn down once.
+//! The app: all long-lived state, built once, torn down once. What may change meanwhile is in its
+//! [`settings`].
 
-use std::collections::HashMap;
+pub mod settings;
+
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use keyspec::CredentialDigest;
+use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::budget::Budget;
 use crate::cache::flight::Flights;
 use crate::cache::memo::Memo;
+use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
-use crate::config::policy::Policies;
-use crate::config::{Config, ServerSettings};
+use crate::config::Config;
 use crate::telemetry::{Levels, Telemetry};
 use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
+use crate::upstream::health::HealthReport;
+use settings::Settings;
 
 /// The flights of this server.
 pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
@@ -28,22 +33,19 @@ pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct App {
-    /// Listeners and their limits.
-    pub server: ServerSettings,
-    /// What is reused, and for how long.
-    pub policies: Policies,
-    /// Which credential belongs to which tenant.
-    pub tenants: HashMap<CredentialDigest, Arc<str>>,
-    /// Longest prefix first.
-    pub upstreams: Vec<Arc<Upstream>>,
+    settings: ArcSwap<Settings>,
     /// Where entries live.
     pub tier: LocalTier,
     /// The meaning of bodies that were read before.
     pub memo: Memo,
     /// The fills under way.
     pub flights: Arc<AnswerFlights>,
-    /// How long one fill may take altogether.
-    pub fill_timeout: Duration,
+    /// Credentials that an upstream refuses.
+    pub suspensions: Suspensions,
+    /// The tunnels, waited for at the end.
+    pub tunnels: TaskTracker,
+    /// Tunnels open or being opened.
+    pub tunnels_open: AtomicUsize,
     /// The tasks of the fills, waited for at the end.
     pub fills: TaskTracker,
     /// The cap on bytes held for requests and fills.
@@ -70,36 +72,28 @@ impl App {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let telemetry = Arc::new(Telemetry::new().context("cannot set up metrics")?);
         let clock = Clock::default();
-        let mut upstreams = Vec::with_capacity(config.upstreams.len());
-        for settings in config.upstreams {
-            let name = settings.name.clone();
-            let upstream = Upstream::new(settings, telemetry.upstream_seconds(&name))
-                .with_context(|| {
-                    format!(
-                        "cannot make a client for upstream {name} (are CA certificates installed?)"
-                    )
-                })?;
-            upstreams.push(Arc::new(upstream));
-        }
+        let local = config.local.clone();
+        let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
+        let suspensions = Suspensions::new(config.suspensions_max);
+        let budget = Budget::new(config.server.buffered_bytes_max);
+        let settings = Settings::of(config, &[], &telemetry, &clock)?;
         // Last, so that nothing that can fail comes after it: an open tier wants to be closed.
         let evictions = Arc::clone(&telemetry);
         let tier = LocalTier::open(
-            config.local,
+            local,
             clock.clone(),
             Box::new(telemetry.foyer_registry()),
             move || evictions.evicted(),
         )
         .await?;
-        let budget = Budget::new(config.server.buffered_bytes_max);
         Ok(Arc::new(App {
-            flights: Flights::new(config.flights, Arc::clone(&budget)),
-            server: config.server,
-            policies: config.policies,
-            tenants: config.tenants,
-            upstreams,
+            flights: Flights::new(flights, Arc::clone(&budget)),
+            settings: ArcSwap::from_pointee(settings),
             tier,
-            memo: Memo::new(config.memo_bytes_max),
-            fill_timeout: config.fill_timeout,
+            memo: Memo::new(memo_bytes_max),
+            suspensions,
+            tunnels: TaskTracker::new(),
+            tunnels_open: AtomicUsize::new(0),
             fills: TaskTracker::new(),
             budget,
             telemetry,
@@ -110,8 +104,42 @@ impl App {
         }))
     }
 
-    /// Waits for the fills under way, at most until `deadline`, then closes the tiers.
+    /// The settings now. A request takes them once, and keeps them to its end.
+    #[must_use]
+    pub fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Takes over what of a config may change while the server runs; the rest of it has no effect.
+    /// Connections, entries and fills under way stay as they are.
+    ///
+    /// # Errors
+    /// When a client of an upstream cannot be made; then nothing has changed.
+    pub fn apply(&self, config: Config) -> anyhow::Result<()> {
+        let before = self.settings();
+        let settings = Settings::of(config, &before.upstreams, &self.telemetry, &self.clock)?;
+        self.settings.store(Arc::new(settings));
+        Ok(())
+    }
+
+    /// How each upstream does, by name.
+    #[must_use]
+    pub fn upstream_health(&self) -> BTreeMap<String, HealthReport> {
+        let settings = self.settings();
+        let named =
+            |upstream: &Arc<Upstream>| (upstream.name().to_owned(), upstream.health().report());
+        settings.upstreams.iter().map(named).collect()
+    }
+
+    /// Waits for the tunnels and fills under way, at most until `deadline`, then closes the tiers.
     pub async fn tear_down(&self, deadline: tokio::time::Instant) {
+        self.tunnels.close();
+        if tokio::time::timeout_at(deadline, self.tunnels.wait()).await.is_err() {
+            tracing::warn!(
+                tunnels = self.tunnels.len(),
+                "tunnels were cut off at the drain deadline"
+            );
+        }
         self.fills.close();
         if tokio::time::timeout_at(deadline, self.fills.wait()).await.is_err() {
             tracing::warn!(fills = self.fills.len(), "fills were cut off at the drain deadline");
@@ -130,6 +158,8 @@ impl App {
             flights_open: self.flights.open_count(),
             buffered_bytes: self.budget.held(),
             connections_open: self.connections_open.load(Ordering::Relaxed),
+            tunnels_open: self.tunnels_open.load(Ordering::Relaxed),
+            suspensions: self.suspensions.count(),
             memory_bytes: self.tier.memory_bytes(),
             memory_entries: self.tier.memory_entries(),
         }

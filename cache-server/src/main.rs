@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Command::Serve(options) => command::serve::run(&options),
         Command::Demo(options) => command::demo::run(&options),
         Command::Check(options) => command::check::run(&options),
+        Command::Schema => command::schema::run(),
         Command::CredentialDigest => command::digest::run(),
     };
     match ended {

@@ -100,7 +100,7 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: impl Future<Output
     let data = tokio::spawn(accept_data(Arc::clone(&app), listeners.data, connections.clone()));
     stop.await;
 
-    let deadline = Instant::now() + app.server.drain_timeout;
+    let deadline = Instant::now() + app.settings().server.drain_timeout;
     app.draining.cancel();
     // The listener goes with its task, so that new callers are refused at once.
     let _ = data.await;
@@ -122,7 +122,7 @@ async fn keep_up(app: Arc<App>) {
 }
 
 async fn accept_data(app: Arc<App>, listener: TcpListener, connections: TaskTracker) {
-    let permits = Arc::new(Semaphore::new(app.server.connections_max));
+    let permits = Arc::new(Semaphore::new(app.settings().server.connections_max));
     loop {
         let accepted = tokio::select! {
             () = app.draining.cancelled() => return,
@@ -138,7 +138,7 @@ async fn accept_data(app: Arc<App>, listener: TcpListener, connections: TaskTrac
                 let app = Arc::clone(&served);
                 async move { request::serve(&app, request).await }
             };
-            converse(&app.server, stream, serve, &app.draining).await;
+            converse(&app.settings().server, stream, serve, &app.draining).await;
             app.connections_open.fetch_sub(1, Ordering::Relaxed);
         });
     }
@@ -163,7 +163,7 @@ async fn accept_admin(app: Arc<App>, listener: TcpListener) {
                     }
                 }
             };
-            converse(&app.server, stream, serve, &never).await;
+            converse(&app.settings().server, stream, serve, &never).await;
         });
     }
 }
@@ -216,6 +216,7 @@ async fn converse<B, F>(
             .max_buf_size(settings.header_bytes_max)
             .half_close(false)
             .serve_connection(watched, service)
+            .with_upgrades()
     );
     let mut watchdog = pin!(watchdog.bark());
     let mut draining = pin!(draining.cancelled());

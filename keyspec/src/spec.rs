@@ -62,6 +62,11 @@ impl KeySpec {
         PRESET_VERSION
     }
 
+    /// The header fields that are part of every key of its route, by their names in lower case.
+    pub fn keyed_headers(&self) -> &'static [&'static str] {
+        preset::keyed_headers(self.route.provider())
+    }
+
     /// What the preset of its route leaves out, and why. Changes are not in it.
     pub fn left_out_by_preset(&self) -> impl Iterator<Item = LeftOut> {
         preset::left_out_of(self.route)
@@ -102,7 +107,7 @@ impl KeySpec {
             version: self.version(),
             ignored: &self.ignored,
             kept: &self.kept,
-            headers: preset::keyed_headers(self.route.provider()),
+            headers: self.keyed_headers(),
         };
         key::derive(&identity, request, &meaning.digest, meaning.stream)
     }

@@ -60,6 +60,15 @@ impl Client {
         Answer::of(self.post(path, body)).await
     }
 
+    /// Posts as the owner of this credential and takes the whole answer.
+    pub async fn ask_as(&self, path: &str, body: &Value, credential: &str) -> Answer {
+        let request = self.request(Method::POST, path);
+        let request = request
+            .header("authorization", format!("Bearer {credential}"))
+            .header("content-type", "application/json");
+        Answer::of(request.body(body.to_string())).await
+    }
+
     /// Gets and takes the whole answer.
     pub async fn get(&self, path: &str) -> Answer {
         Answer::of(self.request(Method::GET, path)).await

@@ -17,6 +17,7 @@ pub struct Setup {
     config: String,
     arguments: Vec<String>,
     listen: Option<String>,
+    environment: Vec<(String, String)>,
     demo: bool,
 }
 
@@ -46,6 +47,13 @@ impl Setup {
     #[must_use]
     pub fn listening_on(mut self, address: &str) -> Setup {
         self.listen = Some(address.into());
+        self
+    }
+
+    /// With this variable in its environment.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -141,6 +149,13 @@ impl Server {
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         data_dir(&self.folder)
+    }
+
+    /// Replaces its config file, as an editor does: by another file of the same name.
+    pub fn rewrite_config(&self, lines: &str) {
+        let new = self.folder.path().join("config.toml.new");
+        std::fs::write(&new, config_text(lines)).expect("the config is written");
+        std::fs::rename(new, self.folder.path().join("config.toml")).expect("it is replaced");
     }
 
     /// Its figures.
@@ -283,17 +298,21 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
             command.env_remove(name);
         }
     }
+    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
     command
 }
 
 fn write_config(folder: &Path, lines: &str) -> PathBuf {
     let path = folder.join("config.toml");
+    std::fs::write(&path, config_text(lines)).expect("the config is written");
+    path
+}
+
+fn config_text(lines: &str) -> String {
     // A small disk opens faster; a test that says something about [cache] says it all.
     let small = "[cache]\ndisk_bytes_max = \"64MiB\"\n";
     let cache = if lines.contains("[cache]") { "" } else { small };
-    let text = format!("version = 1\n{lines}\n{cache}");
-    std::fs::write(&path, text).expect("the config is written");
-    path
+    format!("version = 1\n{lines}\n{cache}")
 }
 
 fn follow_log(child: &mut Child, log: Arc<Mutex<String>>) {

@@ -33,6 +33,8 @@ pub struct Received {
     pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
+    /// What came after it.
+    pub trailers: Option<HeaderMap>,
 }
 
 type Pieces = Pin<Box<dyn Stream<Item = Result<Bytes, io::Error>> + Send>>;
@@ -246,13 +248,16 @@ async fn answer(
 ) -> Result<Response<StreamBody<FrameStream>>, Infallible> {
     let (parts, body) = request.into_parts();
     // A body that is cut off is remembered as empty.
-    let body = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let body = body.collect().await;
+    let trailers = body.as_ref().ok().and_then(|body| body.trailers().cloned());
+    let body = body.map(http_body_util::Collected::to_bytes).unwrap_or_default();
     let received = Received {
         version: parts.version,
         method: parts.method,
         uri: parts.uri,
         headers: parts.headers,
         body,
+        trailers,
     };
     seen.lock().expect("what was received").push(received.clone());
     let reply = reply(&received);

@@ -1,5 +1,6 @@
 //! Health, readiness, metrics and stats. All of it reads; nothing here changes state.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,6 +12,7 @@ use serde::Serialize;
 
 use crate::app::App;
 use crate::telemetry::{Levels, Outcome, Totals};
+use crate::upstream::health::HealthReport;
 
 /// `GET /healthz`: the process is alive.
 pub async fn healthz() -> &'static str {
@@ -48,6 +50,7 @@ pub struct Stats {
     totals: Totals,
     #[serde(flatten)]
     levels: Levels,
+    upstreams: BTreeMap<String, HealthReport>,
 }
 
 impl Stats {
@@ -60,6 +63,7 @@ impl Stats {
             uptime_seconds: app.started.elapsed().as_secs(),
             hit_ratio: hit_ratio(&totals),
             levels: app.levels(),
+            upstreams: app.upstream_health(),
             totals,
         }
     }

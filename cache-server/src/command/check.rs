@@ -1,16 +1,64 @@
 //! `cache-server check`: validates a config and says in words what it means.
 
+use cache_server::config::Config;
+use std::fmt::Write as _;
+
 use cache_server::config::policy::{Asked, Policy, default_lifetime, reuse_in_words};
-use cache_server::config::{Config, Overrides};
+use cache_server::config::schema;
+use cache_server::config::sources::{Effective, Loaded, Origin};
 use humantime::format_duration;
 use keyspec::ModelRoute;
 
-use super::{CheckOptions, Failure, load_config};
+use super::{Failure, ServeOptions};
 
-pub(crate) fn run(options: &CheckOptions) -> Result<(), Failure> {
-    let config = load_config(Some(&options.config), &Overrides::default())?;
-    print!("{}", explain(&config));
+pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
+    let Loaded { config, effective } = options.sources().load()?;
+    print!("{}\n{}", values(&effective), explain(&config));
     Ok(())
+}
+
+/// Every value in force, where it comes from, and what it means.
+fn values(effective: &Effective) -> String {
+    let mut text = String::new();
+    let mut section = String::new();
+    for field in schema::fields() {
+        let (its_section, name) = field.split();
+        if its_section != section {
+            section = its_section.to_owned();
+            let _ = writeln!(text, "\n[{section}]");
+        }
+        let value = match effective.value(&field) {
+            Some(value) => format!("{name} = {value}"),
+            None => format!("# {name} is not set"),
+        };
+        let restart = if field.needs_restart { " (a change needs a restart)" } else { "" };
+        let origin = effective.origin(&field.path);
+        let meaning = field.meaning.trim_end_matches('.');
+        let _ = writeln!(text, "{value:<44} # {origin}: {meaning}{restart}");
+    }
+    for list in ["upstream", "route", "tenant"] {
+        text.push_str(&list_of(effective, list));
+    }
+    for name in &effective.unknown_variables {
+        let _ = writeln!(text, "\n# {name} is set and means nothing to this program");
+    }
+    text
+}
+
+/// The tables of a list, as a file would say them.
+fn list_of(effective: &Effective, list: &str) -> String {
+    let Some(toml::Value::Array(tables)) = effective.values.get(list) else { return String::new() };
+    let (origin, mut text) = (effective.origin(list), String::new());
+    for (index, table) in tables.iter().filter_map(toml::Value::as_table).enumerate() {
+        let _ = writeln!(text, "\n[[{list}]]");
+        for (name, value) in table {
+            let value = format!("{name} = {value}");
+            let given = effective.is_given(list, index, name);
+            let origin = if given { &origin } else { &Origin::Default };
+            let _ = writeln!(text, "{value:<44} # {origin}");
+        }
+    }
+    text
 }
 
 fn explain(config: &Config) -> String {

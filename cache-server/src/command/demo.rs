@@ -7,8 +7,9 @@ use std::time::Duration;
 use anyhow::Context;
 use cache_server::api::admin::hit_ratio;
 use cache_server::app::App;
+use cache_server::config::Config;
+use cache_server::config::sources::{Loaded, Origin};
 use cache_server::config::written::{File, Upstream};
-use cache_server::config::{Config, validate};
 use cache_server::server::{self, Listeners};
 use cache_server::simulation::{self, Calls, Simulation};
 use cache_server::telemetry::{Outcome, Totals};
@@ -55,7 +56,6 @@ async fn prepare(options: &DemoOptions) -> Result<(TcpListener, Config), Failure
         .map_err(Failure::start)?;
     let address = model.local_addr().map_err(Failure::start)?;
     let url = format!("http://{address}");
-    let mut overrides = options.common.overrides();
     let file = File {
         upstream: vec![
             Upstream::named("openai", &url, None),
@@ -65,14 +65,15 @@ async fn prepare(options: &DemoOptions) -> Result<(TcpListener, Config), Failure
         ],
         ..File::default()
     };
-    let named_folder = overrides.data_dir.take();
-    let mut config = validate(file, &overrides).map_err(Failure::usage)?;
+    let Loaded { mut config, effective } = options.sources().load_over(&file)?;
     for upstream in &mut config.upstreams {
         // The simulation listens on another port each time, and is the same upstream.
         upstream.identity = "simulation".into();
     }
     // What a simulation said must never be found by the real thing.
-    config.local.data_dir = named_folder.unwrap_or_else(|| config.local.data_dir.join("demo"));
+    if effective.origin("cache.data_dir") == Origin::Default {
+        config.local.data_dir.push("demo");
+    }
     Ok((model, config))
 }
 

@@ -3,13 +3,16 @@
 pub(crate) mod check;
 pub(crate) mod demo;
 pub(crate) mod digest;
+pub(crate) mod reload;
+pub(crate) mod schema;
 pub(crate) mod serve;
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use cache_server::config::{Config, LoadError, Overrides, load};
+use cache_server::config::LoadError;
+use cache_server::config::sources::{FlagValue, Sources};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
@@ -27,8 +30,10 @@ pub(crate) enum Command {
     Serve(ServeOptions),
     /// Serve in front of a bundled, simulated model API: no key and no network needed
     Demo(DemoOptions),
-    /// Check a config and explain what it means
-    Check(CheckOptions),
+    /// Check what serve would run with: every value in force, its origin, and what it means
+    Check(ServeOptions),
+    /// Print the JSON schema of the config file
+    Schema,
     /// Print the digest of a bare key read from standard input, for a [[tenant]]
     CredentialDigest,
 }
@@ -36,19 +41,24 @@ pub(crate) enum Command {
 /// What `serve` and `demo` have in common.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ListenOptions {
-    /// Where callers connect [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "ADDR", env = "CACHE_SERVER_LISTEN")]
+    /// Where callers connect [env: CACHE_SERVER_LISTEN] [default: 127.0.0.1:8080]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) listen: Option<String>,
-    /// Where health, metrics and stats are [default: 127.0.0.1:8081]
-    #[arg(long, value_name = "ADDR", env = "CACHE_SERVER_ADMIN_LISTEN")]
+    /// Where health, metrics and stats are [env: CACHE_SERVER_ADMIN_LISTEN] [default:
+    /// 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR")]
     pub(crate) admin_listen: Option<String>,
-    /// The data folder [default: cache-server in the user's cache directory; for the demo, demo in
-    /// that]
-    #[arg(long, value_name = "DIR", env = "CACHE_SERVER_DATA_DIR")]
-    pub(crate) data_dir: Option<PathBuf>,
-    /// Which answers are reused: deterministic, declared or any [default: deterministic]
-    #[arg(long, value_name = "POLICY", env = "CACHE_SERVER_REUSE")]
+    /// The data folder [env: CACHE_SERVER_DATA_DIR] [default: cache-server in the user's cache
+    /// directory; for the demo, demo in that]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data_dir: Option<String>,
+    /// Which answers are reused: deterministic, declared or any [env: CACHE_SERVER_REUSE]
+    /// [default: deterministic]
+    #[arg(long, value_name = "POLICY")]
     pub(crate) reuse: Option<String>,
+    /// Any other field, such as server.idle_timeout=10s. Repeatable
+    #[arg(long, value_name = "SECTION.FIELD=VALUE", value_parser = setting)]
+    pub(crate) set: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]
@@ -58,13 +68,9 @@ pub(crate) struct ServeOptions {
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: ListenOptions,
-    /// An upstream: URL takes everything; NAME=URL is mounted under /NAME. Repeatable
-    #[arg(
-        long,
-        value_name = "URL | NAME=URL",
-        env = "CACHE_SERVER_UPSTREAM",
-        value_delimiter = ' '
-    )]
+    /// An upstream: URL takes everything; NAME=URL is mounted under /NAME. Repeatable, or
+    /// separated by spaces [env: CACHE_SERVER_UPSTREAM]
+    #[arg(long, value_name = "URL | NAME=URL", value_delimiter = ' ')]
     pub(crate) upstream: Vec<String>,
 }
 
@@ -83,27 +89,56 @@ pub(crate) struct DemoOptions {
     pub(crate) error_rate: f64,
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct CheckOptions {
-    /// The config file
-    #[arg(long, value_name = "FILE", env = "CACHE_SERVER_CONFIG")]
-    pub(crate) config: PathBuf,
-}
-
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1".into()) }
 }
 
+fn setting(text: &str) -> Result<(String, String), String> {
+    let (path, value) = text.split_once('=').ok_or("write SECTION.FIELD=VALUE")?;
+    Ok((path.trim().to_owned(), value.trim().to_owned()))
+}
+
 impl ListenOptions {
-    pub(crate) fn overrides(&self) -> Overrides {
-        Overrides {
-            listen: self.listen.clone(),
-            admin_listen: self.admin_listen.clone(),
-            data_dir: self.data_dir.clone(),
-            reuse: self.reuse.clone(),
-            upstreams: Vec::new(),
+    fn flags(&self) -> Vec<FlagValue> {
+        let named = [
+            ("--listen", "server.listen", &self.listen),
+            ("--admin-listen", "server.admin_listen", &self.admin_listen),
+            ("--data-dir", "cache.data_dir", &self.data_dir),
+            ("--reuse", "cache.reuse", &self.reuse),
+        ];
+        let named = named.into_iter().filter_map(|(flag, path, text)| {
+            Some(FlagValue { flag: flag.into(), path: path.into(), text: text.clone()? })
+        });
+        let set = self.set.iter().map(|(path, text)| FlagValue {
+            flag: "--set".into(),
+            path: path.clone(),
+            text: text.clone(),
+        });
+        named.chain(set).collect()
+    }
+}
+
+impl ServeOptions {
+    /// Everything that the config is made of.
+    pub(crate) fn sources(&self) -> Sources {
+        Sources {
+            file: self.config.clone(),
+            flags: self.common.flags(),
+            upstreams: self.upstream.clone(),
+            ..Sources::default()
         }
+        .with_environment()
+    }
+}
+
+impl DemoOptions {
+    /// Everything that the demo's config is made of; it has no file, and its own upstreams.
+    pub(crate) fn sources(&self) -> Sources {
+        let mut sources = Sources { flags: self.common.flags(), ..Sources::default() };
+        sources = sources.with_environment();
+        sources.environment.retain(|(name, _)| name != "CACHE_SERVER_UPSTREAM");
+        sources
     }
 }
 
@@ -130,13 +165,6 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
         Failure::usage(error)
     }
-}
-
-pub(crate) fn load_config(
-    path: Option<&std::path::Path>,
-    overrides: &Overrides,
-) -> Result<Config, Failure> {
-    Ok(load(path, overrides)?)
 }
 
 /// Logs go to standard error, at `info` unless `RUST_LOG` says otherwise.

@@ -6,21 +6,29 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use cache_server::app::App;
-use cache_server::config::{Config, Overrides};
+use cache_server::config::Config;
+use cache_server::config::sources::Loaded;
 use cache_server::server::{self, Listeners};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{Failure, ServeOptions, load_config};
+use super::reload::Reload;
+use super::{Failure, ServeOptions};
 
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
-    let overrides = Overrides { upstreams: options.upstream.clone(), ..options.common.overrides() };
-    let config = load_config(options.config.as_deref(), &overrides)?;
+    let sources = options.sources();
+    let Loaded { config, effective } = sources.load()?;
+    for variable in &effective.unknown_variables {
+        tracing::warn!(variable, "a variable looks like one of ours and means nothing");
+    }
     runtime()?.block_on(async {
         let (app, listeners) = start(config).await.map_err(Failure::start)?;
         // Waited for before anyone is told that we listen.
         let stop = stop_signal().map_err(Failure::start)?;
+        let reload = Reload::new(Arc::clone(&app), sources, effective).map_err(Failure::start)?;
+        let reload = tokio::spawn(reload.run());
         introduce(&app, &listeners).map_err(Failure::start)?;
         server::serve(app, listeners, stop).await;
+        reload.abort();
         tracing::info!("stopped");
         Ok(())
     })
@@ -58,8 +66,10 @@ pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 fn introduce(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
     let data = listeners.data_address()?;
     eprintln!("cache-server {}", env!("CARGO_PKG_VERSION"));
-    for upstream in &app.upstreams {
-        let mount = format!("http://{data}{}", upstream.prefix());
+    for upstream in &app.settings().upstreams {
+        let hosts = upstream.settings().hosts.join(", ");
+        let place = if hosts.is_empty() { data.to_string() } else { hosts };
+        let mount = format!("http://{place}{}", upstream.prefix());
         eprintln!("  {mount}  →  {}", upstream.identity());
     }
     print_base_urls(app, data);
@@ -75,12 +85,12 @@ pub(crate) fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
 
 /// The lines to paste for clients that read a base URL from their environment.
 pub(crate) fn print_base_urls(app: &App, data: SocketAddr) {
+    let settings = app.settings();
     let mount = |provider: &str| {
-        let named = |name: &str| {
-            app.upstreams.iter().find(|upstream| upstream.name() == name).map(|u| u.prefix())
-        };
-        let all = app.upstreams.iter().find(|upstream| upstream.prefix().is_empty());
-        named(provider).or(all.map(|upstream| upstream.prefix()))
+        let mut reached = settings.upstreams.iter().filter(|u| u.settings().hosts.is_empty());
+        let named = reached.clone().find(|upstream| upstream.name() == provider);
+        let found = named.or_else(|| reached.find(|upstream| upstream.prefix().is_empty()));
+        found.map(|upstream| upstream.prefix())
     };
     eprintln!("Point a client here:");
     for (variable, provider, version) in [

@@ -1,9 +1,13 @@
-//! The config: as written ([`written`]), then as used (here and in [`policy`]). Everything is
-//! checked before anything starts, and a mistake names the field, the value and what is allowed.
+//! The config: where it comes from ([`sources`]), as written ([`written`]), then as used (here and
+//! in [`policy`]). Everything is checked before anything starts, and a mistake names the field,
+//! the value and what is allowed.
 
 pub mod policy;
+pub mod schema;
+pub mod sources;
 pub mod written;
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,6 +22,7 @@ use crate::cache::flight;
 use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
 use crate::upstream::client::UpstreamSettings;
 use policy::Policies;
+use sources::hide;
 use written::Span;
 
 /// A mistake in the config.
@@ -38,21 +43,6 @@ impl ConfigError {
     }
 }
 
-/// What flags and environment say; each goes before the file.
-#[derive(Clone, Debug, Default)]
-pub struct Overrides {
-    /// `--listen`
-    pub listen: Option<String>,
-    /// `--admin-listen`
-    pub admin_listen: Option<String>,
-    /// `--upstream`, each `URL` or `NAME=URL`.
-    pub upstreams: Vec<String>,
-    /// `--data-dir`
-    pub data_dir: Option<PathBuf>,
-    /// `--reuse`
-    pub reuse: Option<String>,
-}
-
 /// The config as used.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -66,7 +56,12 @@ pub struct Config {
     pub flights: flight::Limits,
     /// How long one fill may take altogether.
     pub fill_timeout: Duration,
-    /// Whom we stand in front of, longest prefix first.
+    /// Credentials remembered as refused.
+    pub suspensions_max: usize,
+    /// How long after its refusal a credential still gets stored answers while the upstream is
+    /// down.
+    pub suspension_grace: Duration,
+    /// Whom we stand in front of: those with hosts of their own first, then the longest prefix.
     pub upstreams: Vec<UpstreamSettings>,
     /// What is reused, and for how long.
     pub policies: Policies,
@@ -91,7 +86,9 @@ pub struct ServerSettings {
     pub body_timeout: Duration,
     /// How long a caller may take nothing of its answer.
     pub write_timeout: Duration,
-    /// How long answers and fills may take to finish after SIGTERM.
+    /// How long a body that is read for a key may take altogether.
+    pub key_body_timeout: Duration,
+    /// How long answers, fills and tunnels may take to finish after SIGTERM.
     pub drain_timeout: Duration,
     /// Fields in a request's header.
     pub headers_max: usize,
@@ -103,6 +100,10 @@ pub struct ServerSettings {
     pub key_body_bytes_max: usize,
     /// Bytes of request bodies and fills held at once.
     pub buffered_bytes_max: usize,
+    /// Tunnels at once.
+    pub tunnels_max: usize,
+    /// How long a tunnel may carry nothing either way.
+    pub tunnel_idle_timeout: Duration,
 }
 
 /// Why no config could be made.
@@ -131,45 +132,35 @@ pub enum LoadError {
     Invalid(#[from] ConfigError),
 }
 
-/// Reads the file, if there is one, lays the overrides over it and checks the whole.
-///
-/// # Errors
-/// When the file cannot be read or parsed, or a value is not allowed.
-pub fn load(path: Option<&Path>, overrides: &Overrides) -> Result<Config, LoadError> {
-    let file = match path {
-        None => written::File::default(),
-        Some(path) => {
-            let shown = path.display().to_string();
-            let text = std::fs::read_to_string(path)
-                .map_err(|source| LoadError::Read { path: shown.clone(), source })?;
-            toml::from_str(&text).map_err(|error| parse_error(shown, &text, &error))?
-        }
-    };
-    Ok(validate(file, overrides)?)
+fn read(path: &Path) -> Result<String, LoadError> {
+    let shown = path.display().to_string();
+    std::fs::read_to_string(path).map_err(|source| LoadError::Read { path: shown, source })
 }
 
-fn parse_error(path: String, text: &str, error: &toml::de::Error) -> LoadError {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
-    let line = 1 + before.matches('\n').count();
-    LoadError::Parse { path, line, why: error.message().to_owned() }
+/// Parses a file by itself, so that a mistake in it is told with its line.
+fn parse_toml(path: &Path, text: &str) -> Result<toml::Table, LoadError> {
+    let refuse = |error: &toml::de::Error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        let line = 1 + before.matches('\n').count();
+        let path = path.display().to_string();
+        LoadError::Parse { path, line, why: error.message().to_owned() }
+    };
+    toml::from_str::<written::File>(text).map_err(|error| refuse(&error))?;
+    text.parse().map_err(|error| refuse(&error))
 }
 
 /// Checks a config as written and makes it one as used.
 ///
 /// # Errors
 /// The first mistake found.
-pub fn validate(mut file: written::File, overrides: &Overrides) -> Result<Config, ConfigError> {
+pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
     if file.version != 1 {
         return Err(ConfigError::new("version", file.version, "the only version is 1"));
-    }
-    apply(&mut file, overrides)?;
-    if file.upstream.is_empty() {
-        file.upstream = well_known();
     }
     let upstreams = check_upstreams(&file.upstream)?;
     let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let tenants = check_tenants(&file.tenant)?;
-    let policies = Policies::check(&file, &names)?;
+    let policies = Policies::check(file, &names)?;
     Ok(Config {
         server: check_server(&file.server)?,
         local: check_local(&file.cache)?,
@@ -184,66 +175,12 @@ pub fn validate(mut file: written::File, overrides: &Overrides) -> Result<Config
             )?,
         },
         fill_timeout: positive("cache.fill_timeout", file.cache.fill_timeout)?,
+        suspensions_max: at_least_one("cache.suspensions_max", file.cache.suspensions_max)?,
+        suspension_grace: file.cache.suspension_grace.0,
         upstreams,
         policies,
         tenants,
     })
-}
-
-fn apply(file: &mut written::File, overrides: &Overrides) -> Result<(), ConfigError> {
-    if let Some(listen) = &overrides.listen {
-        file.server.listen.clone_from(listen);
-    }
-    if let Some(admin_listen) = &overrides.admin_listen {
-        file.server.admin_listen.clone_from(admin_listen);
-    }
-    if let Some(data_dir) = &overrides.data_dir {
-        file.cache.data_dir = Some(data_dir.clone());
-    }
-    if let Some(reuse) = &overrides.reuse {
-        file.cache.reuse.clone_from(reuse);
-    }
-    let plain = |argument: &&String| named_argument(argument).is_none();
-    if overrides.upstreams.iter().filter(plain).count() > 1 {
-        let allowed = "at most one plain URL, which takes everything: write the others NAME=URL";
-        return Err(ConfigError::new("--upstream", hide(&overrides.upstreams.join(" ")), allowed));
-    }
-    if !overrides.upstreams.is_empty() {
-        file.upstream = overrides
-            .upstreams
-            .iter()
-            .map(|argument| upstream_argument(argument))
-            .collect::<Result<_, _>>()?;
-    }
-    Ok(())
-}
-
-/// `URL` takes everything; `NAME=URL` is mounted under `/NAME`.
-fn upstream_argument(argument: &str) -> Result<written::Upstream, ConfigError> {
-    match named_argument(argument) {
-        Some((name, url)) => Ok(written::Upstream::named(name, url, None)),
-        None if argument.contains("://") => {
-            Ok(written::Upstream::named("upstream", argument, Some("/")))
-        }
-        None => Err(ConfigError::new(
-            "--upstream",
-            hide(argument),
-            "write URL, or NAME=URL with a name of letters, digits, - and _",
-        )),
-    }
-}
-
-fn named_argument(argument: &str) -> Option<(&str, &str)> {
-    argument.split_once('=').filter(|(name, _)| is_name(name))
-}
-
-/// The providers that are mounted when no upstream is configured.
-fn well_known() -> Vec<written::Upstream> {
-    vec![
-        written::Upstream::named("openai", "https://api.openai.com", None),
-        written::Upstream::named("anthropic", "https://api.anthropic.com", None),
-        written::Upstream::named("gemini", "https://generativelanguage.googleapis.com", None),
-    ]
 }
 
 fn is_name(name: &str) -> bool {
@@ -259,7 +196,7 @@ fn check_upstreams(written: &[written::Upstream]) -> Result<Vec<UpstreamSettings
         let checked = check_upstream(upstream, &field)?;
         for (name, taken) in [
             ("name", upstreams.iter().any(|other| other.name == checked.name)),
-            ("prefix", upstreams.iter().any(|other| other.prefix == checked.prefix)),
+            ("prefix", upstreams.iter().any(|other| other.is_mounted_like(&checked))),
         ] {
             if taken {
                 let value = if name == "name" { &checked.name } else { &checked.prefix };
@@ -268,7 +205,7 @@ fn check_upstreams(written: &[written::Upstream]) -> Result<Vec<UpstreamSettings
         }
         upstreams.push(checked);
     }
-    upstreams.sort_by_key(|upstream| std::cmp::Reverse(upstream.prefix.len()));
+    upstreams.sort_by_key(|upstream| (upstream.hosts.is_empty(), Reverse(upstream.prefix.len())));
     Ok(upstreams)
 }
 
@@ -290,6 +227,7 @@ fn check_upstream(
         identity: base.as_str().trim_end_matches('/').to_owned(),
         base,
         prefix: check_prefix(upstream, field)?,
+        hosts: check_hosts(&field("hosts"), &upstream.hosts)?,
         protocol: upstream.protocol,
         connect_timeout: positive(&field("connect_timeout"), upstream.connect_timeout)?,
         read_timeout: positive(&field("read_timeout"), upstream.read_timeout)?,
@@ -310,16 +248,12 @@ fn check_url(text: &str, field: &dyn Fn(&str) -> String) -> Result<Url, ConfigEr
     url.ok_or_else(|| ConfigError::new(field("url"), hide(text), allowed))
 }
 
-/// A URL as it may be shown: not where it may hold a password.
-fn hide(text: &str) -> &str {
-    if text.contains('@') { "(hidden: it holds an @)" } else { text }
-}
-
 fn check_prefix(
     upstream: &written::Upstream,
     field: &dyn Fn(&str) -> String,
 ) -> Result<String, ConfigError> {
     let prefix = match &upstream.prefix {
+        None if !upstream.hosts.is_empty() => String::new(),
         None => format!("/{}", upstream.name),
         Some(prefix) => prefix.trim_end_matches('/').to_owned(),
     };
@@ -336,6 +270,17 @@ fn check_prefix(
     Err(ConfigError::new(field("prefix"), prefix, allowed))
 }
 
+/// Names as callers write them in `Host`, less the port; they are compared in lower case.
+fn check_hosts(field: &str, hosts: &[String]) -> Result<Vec<String>, ConfigError> {
+    let check = |host: &String| match Url::parse(&format!("http://{host}")) {
+        Ok(url) if url.host_str().is_some_and(|parsed| parsed.eq_ignore_ascii_case(host)) => {
+            Ok(host.to_ascii_lowercase())
+        }
+        _ => Err(ConfigError::new(field, host, "names or addresses, without scheme and port")),
+    };
+    hosts.iter().map(check).collect()
+}
+
 fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError> {
     let header_bytes_max = bytes("server.header_bytes_max", server.header_bytes_max)?;
     if header_bytes_max < 8192 {
@@ -350,12 +295,15 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
         idle_timeout: positive("server.idle_timeout", server.idle_timeout)?,
         body_timeout: positive("server.body_timeout", server.body_timeout)?,
         write_timeout: positive("server.write_timeout", server.write_timeout)?,
+        key_body_timeout: positive("server.key_body_timeout", server.key_body_timeout)?,
         drain_timeout: server.drain_timeout.0,
         headers_max: at_least_one("server.headers_max", server.headers_max)?,
         header_bytes_max,
         body_bytes_max: server.body_bytes_max.as_u64(),
         key_body_bytes_max: bytes("server.key_body_bytes_max", server.key_body_bytes_max)?,
         buffered_bytes_max: bytes("server.buffered_bytes_max", server.buffered_bytes_max)?,
+        tunnels_max: server.tunnels_max,
+        tunnel_idle_timeout: positive("server.tunnel_idle_timeout", server.tunnel_idle_timeout)?,
     })
 }
 
@@ -454,18 +402,9 @@ mod tests {
     use super::*;
 
     fn check(toml: &str) -> Result<Config, String> {
-        let file: written::File = toml::from_str(toml).map_err(|error| error.to_string())?;
-        let overrides = Overrides { data_dir: Some("/data".into()), ..Overrides::default() };
-        validate(file, &overrides).map_err(|error| error.to_string())
-    }
-
-    fn with_upstreams(arguments: &[&str]) -> Result<Config, ConfigError> {
-        let overrides = Overrides {
-            data_dir: Some("/data".into()),
-            upstreams: arguments.iter().map(ToString::to_string).collect(),
-            ..Overrides::default()
-        };
-        validate(written::File::default(), &overrides)
+        let mut file: written::File = toml::from_str(toml).map_err(|error| error.to_string())?;
+        file.cache.data_dir = Some("/data".into());
+        validate(&file.with_upstreams()).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -474,17 +413,6 @@ mod tests {
         let mut prefixes: Vec<_> = config.upstreams.iter().map(|u| u.prefix.clone()).collect();
         prefixes.sort();
         assert_eq!(prefixes, ["/anthropic", "/gemini", "/openai"]);
-    }
-
-    #[test]
-    fn an_upstream_argument_takes_everything_or_is_mounted_by_name() {
-        let one = with_upstreams(&["http://u:1/base?"]);
-        assert!(one.is_err(), "a query is refused");
-        let one = with_upstreams(&["http://u:1/base"]).unwrap();
-        assert_eq!(one.upstreams[0].prefix, "");
-        let two = with_upstreams(&["a=http://u:1", "bb=http://u:2"]).unwrap();
-        assert_eq!(two.upstreams[0].prefix, "/bb", "the longest prefix is asked first");
-        assert!(with_upstreams(&["nonsense"]).is_err());
     }
 
     #[test]
@@ -530,8 +458,14 @@ mod tests {
 
     #[test]
     fn two_upstreams_may_not_share_a_name_or_a_prefix() {
-        assert!(with_upstreams(&["a=http://x", "a=http://y"]).is_err());
-        assert!(with_upstreams(&["http://x", "http://y"]).is_err());
+        let two = |name: &str, prefix: &str| {
+            check(&format!(
+                "version = 1\n[[upstream]]\nname = 'a'\nurl = 'http://x'\n\
+                 [[upstream]]\nname = '{name}'\nurl = 'http://y'\nprefix = '{prefix}'"
+            ))
+        };
+        assert!(two("b", "/b").is_ok());
+        assert!(two("a", "/b").is_err() && two("b", "/a").is_err());
     }
 
     const SAMPLE: &str = include_str!("../../../docs/cache-server.toml");

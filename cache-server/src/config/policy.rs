@@ -45,6 +45,20 @@ pub struct Policy {
     pub lifetime: Lifetime,
     /// Whether the upstream's `Cache-Control` decides instead.
     pub obey_upstream: bool,
+    /// Who shares its answers.
+    pub scope: Scope,
+}
+
+/// Who shares the answers of a route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The callers of one tenant.
+    #[default]
+    Tenant,
+    /// The callers of all named tenants.
+    NamedCallers,
+    /// All callers, whoever they are.
+    AllCallers,
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +69,8 @@ struct Rule {
     stale_while_revalidate: Option<Duration>,
     stale_if_error: Option<Duration>,
     obey_upstream: Option<bool>,
+    shared: Option<bool>,
+    allow_unverified_callers: Option<bool>,
     /// For each model route, its spec with this rule's members.
     specs: Option<Vec<Arc<KeySpec>>>,
 }
@@ -142,6 +158,13 @@ impl Rule {
                 let verb = if obeys { "obeys" } else { "does not obey" };
                 format!("{verb} the upstream's Cache-Control")
             }),
+            self.shared.map(|shared| {
+                if shared { "shared by the tenants" } else { "not shared" }.to_owned()
+            }),
+            self.allow_unverified_callers.map(|allowed| {
+                let whom = if allowed { "with" } else { "without" };
+                format!("if shared, {whom} callers of no tenant")
+            }),
             self.specs.as_ref().map(|_| "has members of its own in the key".to_owned()),
         ];
         let joined = |parts: &[Option<String>], none: &str| {
@@ -218,6 +241,18 @@ impl Policies {
                 .matching(asked)
                 .find_map(|rule| rule.obey_upstream)
                 .unwrap_or(false),
+            scope: self.scope(asked),
+        }
+    }
+
+    fn scope(&self, asked: &Asked<'_>) -> Scope {
+        let first = |field: fn(&Rule) -> Option<bool>| self.matching(asked).find_map(field);
+        match first(|rule| rule.shared) {
+            Some(true) if first(|rule| rule.allow_unverified_callers) == Some(true) => {
+                Scope::AllCallers
+            }
+            Some(true) => Scope::NamedCallers,
+            _ => Scope::Tenant,
         }
     }
 
@@ -266,8 +301,22 @@ fn check_route(
         stale_while_revalidate: route.stale_while_revalidate.map(|span| span.0),
         stale_if_error: route.stale_if_error.map(|span| span.0),
         obey_upstream: route.obey_upstream,
+        shared: check_scope(route, &field)?,
+        allow_unverified_callers: route.allow_unverified_callers,
         specs,
     })
+}
+
+fn check_scope(
+    route: &written::Route,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Option<bool>, ConfigError> {
+    match route.scope.as_deref() {
+        None => Ok(None),
+        Some("shared") => Ok(Some(true)),
+        Some("tenant") => Ok(Some(false)),
+        Some(other) => Err(ConfigError::new(field("scope"), other, "tenant or shared")),
+    }
 }
 
 fn check_selects(
@@ -331,15 +380,15 @@ fn check_members(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Config, Overrides, validate};
+    use crate::config::{Config, validate, written};
 
     fn config(routes: &str) -> Result<Config, String> {
         let toml = format!(
             "version = 1\n[[tenant]]\nname = 't'\ncredential_digests = []\nreuse = 'declared'\n{routes}"
         );
-        let file = toml::from_str(&toml).map_err(|error| error.to_string())?;
-        let overrides = Overrides { data_dir: Some("/data".into()), ..Overrides::default() };
-        validate(file, &overrides).map_err(|error| error.to_string())
+        let mut file: written::File = toml::from_str(&toml).map_err(|error| error.to_string())?;
+        file.cache.data_dir = Some("/data".into());
+        validate(&file.with_upstreams()).map_err(|error| error.to_string())
     }
 
     fn chat<'a>(tenant: Option<&'a str>, model: &'a str) -> Asked<'a> {
@@ -373,6 +422,18 @@ mod tests {
     }
 
     #[test]
+    fn unverified_callers_share_only_where_a_route_says_so() {
+        let scope = |routes| config(routes).unwrap().policies.policy(&chat(None, "m")).scope;
+        assert_eq!(scope(""), Scope::Tenant);
+        assert_eq!(scope("[[route]]\nallow_unverified_callers = true"), Scope::Tenant);
+        assert_eq!(scope("[[route]]\nscope = 'shared'"), Scope::NamedCallers);
+        let both = "[[route]]\nscope = 'shared'\nallow_unverified_callers = true\n";
+        assert_eq!(scope(both), Scope::AllCallers);
+        let one_model = format!("{both}[[route]]\nmodel = 'm'\nscope = 'tenant'");
+        assert_eq!(scope(&one_model), Scope::Tenant);
+    }
+
+    #[test]
     fn a_tenants_reuse_holds_where_no_route_says() {
         let config = config("").unwrap();
         assert_eq!(config.policies.policy(&chat(Some("t"), "m")).reuse, ReusePolicy::Declared);
@@ -400,6 +461,7 @@ mod tests {
             ("[[route]]\nendpoint = 'chat'", "route[0].endpoint: chat — one of openai."),
             ("[[route]]\nmodel = 'a*b'", "route[0].model: a*b"),
             ("[[route]]\nreuse = 'x'", "route[0].reuse: x — deterministic"),
+            ("[[route]]\nscope = 'world'", "route[0].scope: world — tenant or shared"),
             ("[[route]]\nmodel = 'a'\nignore_members = ['x']", "route[0].model: set"),
             ("[[route]]\nmodel = 'a'\n[[route]]\nmodel = 'a'", "route[1]: a twin — route[0]"),
             ("[[route]]\nignore_members = ['x']\nkeep_members = ['x']", "route[0].keep_members: x"),

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use serde::Deserialize;
+use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
 
+use super::schema::Size;
 use crate::upstream::client::Protocol;
 
 /// A duration written as `"250ms"`, `"10s"`, `"1h 30m"` or `"7d"`.
@@ -25,12 +27,18 @@ impl<'de> Deserialize<'de> for Span {
     }
 }
 
+impl Serialize for Span {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_duration(self.0))
+    }
+}
+
 const fn seconds(count: u64) -> Span {
     Span(Duration::from_secs(count))
 }
 
 /// The whole file.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct File {
     /// The version of this format; 1.
@@ -52,6 +60,21 @@ pub struct File {
     pub tenant: Vec<Tenant>,
 }
 
+impl File {
+    /// With the well-known providers, if no upstream is named.
+    #[must_use]
+    pub fn with_upstreams(mut self) -> File {
+        if self.upstream.is_empty() {
+            self.upstream = vec![
+                Upstream::named("openai", "https://api.openai.com", None),
+                Upstream::named("anthropic", "https://api.anthropic.com", None),
+                Upstream::named("gemini", "https://generativelanguage.googleapis.com", None),
+            ];
+        }
+        self
+    }
+}
+
 impl Default for File {
     fn default() -> File {
         File {
@@ -66,14 +89,17 @@ impl Default for File {
 }
 
 /// `[server]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Server {
     /// Where callers connect.
+    #[schemars(extend("x-needs-restart" = true))]
     pub listen: String,
     /// Where health, metrics and stats are.
+    #[schemars(extend("x-needs-restart" = true))]
     pub admin_listen: String,
     /// Connections at once; further ones wait in the kernel's queue.
+    #[schemars(extend("x-needs-restart" = true))]
     pub connections_max: usize,
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Span,
@@ -83,18 +109,28 @@ pub struct Server {
     pub body_timeout: Span,
     /// How long a caller may take nothing of its answer.
     pub write_timeout: Span,
-    /// How long answers and fills may take to finish after SIGTERM.
+    /// How long a body that is read for a key may take altogether; then 408.
+    pub key_body_timeout: Span,
+    /// How long answers, fills and tunnels may take to finish after SIGTERM.
     pub drain_timeout: Span,
     /// Fields in a request's header.
     pub headers_max: usize,
     /// Bytes of a request's header; at least 8 KiB.
+    #[schemars(with = "Size")]
     pub header_bytes_max: ByteSize,
     /// Bytes of a request's body that are passed on at all.
+    #[schemars(with = "Size")]
     pub body_bytes_max: ByteSize,
     /// Bytes of a request's body that are read for a key; larger ones pass through uncached.
+    #[schemars(with = "Size")]
     pub key_body_bytes_max: ByteSize,
     /// Bytes of request bodies and fills held in memory at once; beyond, 503.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub buffered_bytes_max: ByteSize,
+    /// WebSocket tunnels at once; one more is refused with 503.
+    pub tunnels_max: usize,
+    /// How long a tunnel may carry nothing either way; then it is closed.
+    pub tunnel_idle_timeout: Span,
 }
 
 impl Default for Server {
@@ -106,6 +142,7 @@ impl Default for Server {
             header_timeout: seconds(10),
             idle_timeout: seconds(75),
             body_timeout: seconds(30),
+            key_body_timeout: seconds(120),
             write_timeout: seconds(60),
             drain_timeout: seconds(30),
             headers_max: 128,
@@ -113,34 +150,50 @@ impl Default for Server {
             body_bytes_max: ByteSize::gib(1),
             key_body_bytes_max: ByteSize::mib(32),
             buffered_bytes_max: ByteSize::gib(1),
+            tunnels_max: 1000,
+            tunnel_idle_timeout: seconds(600),
         }
     }
 }
 
 /// `[cache]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Cache {
     /// The data folder; without it, one in the user's cache directory.
+    #[schemars(extend("x-needs-restart" = true))]
     pub data_dir: Option<PathBuf>,
     /// Bytes of entries in memory.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub memory_bytes_max: ByteSize,
     /// Bytes of request bodies whose meaning is remembered; 0 reads every body anew.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub memo_bytes_max: ByteSize,
     /// Bytes of disk; 0 keeps entries in memory only.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub disk_bytes_max: ByteSize,
     /// The largest entry; larger answers pass through.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub entry_bytes_max: ByteSize,
     /// How long a read from disk may take before it counts as a miss.
+    #[schemars(extend("x-needs-restart" = true))]
     pub disk_deadline: Span,
     /// Which answers are reused: `deterministic`, `declared` or `any`.
     pub reuse: String,
     /// Fills under way at once; further misses go alone.
+    #[schemars(extend("x-needs-restart" = true))]
     pub flights_max: usize,
     /// How long one fill may take altogether.
     pub fill_timeout: Span,
     /// How long a caller may hold up an answer that is too large to be recorded.
+    #[schemars(extend("x-needs-restart" = true))]
     pub slow_reader_timeout: Span,
+    /// Credentials remembered as refused by an upstream (401, 403); beyond, the oldest is forgotten.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub suspensions_max: usize,
+    /// How long after its refusal a credential still gets stored answers while the upstream is
+    /// down; 0s for never.
+    pub suspension_grace: Span,
 }
 
 impl Default for Cache {
@@ -156,12 +209,14 @@ impl Default for Cache {
             flights_max: 10_000,
             fill_timeout: seconds(30 * 60),
             slow_reader_timeout: seconds(30),
+            suspensions_max: 10_000,
+            suspension_grace: seconds(300),
         }
     }
 }
 
 /// `[[upstream]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Upstream {
     /// Its name: letters, digits, `-` and `_`.
@@ -170,6 +225,10 @@ pub struct Upstream {
     pub url: String,
     /// The path under which callers reach it; `/name` by default, `/` for everything else.
     pub prefix: Option<String>,
+    /// Names of ours, without port, under which callers reach it; with any, requests to other
+    /// names never do, and the prefix is `/` by default.
+    #[serde(default)]
+    pub hosts: Vec<String>,
     /// `auto`, `http1` or `http2`.
     #[serde(default)]
     pub protocol: Protocol,
@@ -191,6 +250,7 @@ impl Upstream {
             name: name.into(),
             url: url.into(),
             prefix: prefix.map(Into::into),
+            hosts: Vec::new(),
             protocol: Protocol::default(),
             connect_timeout: default_connect_timeout(),
             read_timeout: default_read_timeout(),
@@ -210,7 +270,7 @@ fn default_read_timeout() -> Span {
 
 /// `[[route]]`: what it selects, and what it sets. A field that is not set falls to the next
 /// less specific route, and at last to the defaults.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Route {
     /// Selects: the tenant's name.
@@ -231,6 +291,10 @@ pub struct Route {
     pub stale_if_error: Option<Span>,
     /// Sets: whether the upstream's `Cache-Control` decides instead.
     pub obey_upstream: Option<bool>,
+    /// Sets: `tenant`, or `shared`: callers of every named tenant share answers.
+    pub scope: Option<String>,
+    /// Sets: whether `shared` includes callers that belong to no `[[tenant]]`.
+    pub allow_unverified_callers: Option<bool>,
     /// Sets: more members of the body that the key leaves out.
     pub ignore_members: Option<Vec<String>>,
     /// Sets: members that the key keeps although it leaves them out by default.
@@ -238,7 +302,7 @@ pub struct Route {
 }
 
 /// `[[tenant]]`
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Tenant {
     /// Its name.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
@@ -28,6 +29,7 @@ pub struct PassingBody {
     timer: Option<Pin<Box<Sleep>>>,
     left: u64,
     fault: Fault,
+    trailers: Option<HeaderMap>,
     _reservation: Option<Reservation>,
 }
 
@@ -68,6 +70,7 @@ impl PassingBody {
             timer: None,
             left: u64::MAX,
             fault: Fault::default(),
+            trailers: None,
             _reservation: Some(reservation),
         }
     }
@@ -82,6 +85,7 @@ impl PassingBody {
             timer: None,
             left: bytes_max,
             fault: Fault::default(),
+            trailers: None,
             _reservation: None,
         }
     }
@@ -101,6 +105,12 @@ impl PassingBody {
             _reservation: Some(reservation),
             ..PassingBody::streamed(rest, read_timeout, bytes_max)
         }
+    }
+
+    /// With trailers that came after the bytes that were read.
+    #[must_use]
+    pub fn with_trailers(self, trailers: HeaderMap) -> PassingBody {
+        PassingBody { trailers: Some(trailers), ..self }
     }
 
     /// Where to look for what went wrong, after the body was handed away.
@@ -126,7 +136,9 @@ impl Body for PassingBody {
         if let Some(begun) = self.begun.take().filter(|begun| !begun.is_empty()) {
             return Poll::Ready(Some(Ok(Frame::data(begun))));
         }
-        let Some(rest) = self.rest.as_mut() else { return Poll::Ready(None) };
+        let Some(rest) = self.rest.as_mut() else {
+            return Poll::Ready(self.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+        };
         let frame = match Pin::new(rest).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
@@ -156,6 +168,7 @@ impl Body for PassingBody {
 
     fn is_end_stream(&self) -> bool {
         self.begun.as_ref().is_none_or(Bytes::is_empty)
+            && self.trailers.is_none()
             && self.rest.as_ref().is_none_or(Body::is_end_stream)
     }
 
@@ -164,7 +177,8 @@ impl Body for PassingBody {
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
         let mut hint = SizeHint::new();
         hint.set_lower(rest.lower() + begun);
-        if let Some(upper) = rest.upper() {
+        // Without a length it goes in chunks, which alone can be followed by trailers.
+        if let (Some(upper), None) = (rest.upper(), &self.trailers) {
             hint.set_upper(upper + begun);
         }
         hint

@@ -11,6 +11,7 @@ use http_body_util::BodyExt;
 use super::body::PassingBody;
 use super::key::Keyed;
 use super::store::{self, Order};
+use super::suspend;
 use crate::app::App;
 use crate::cache::entry::Usage;
 use crate::cache::flight::Writer;
@@ -26,8 +27,9 @@ type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
+    let fill_timeout = keyed.asked.settings.fill_timeout;
     let (order, request) = prepare(&app, keyed);
-    let filled = tokio::time::timeout(app.fill_timeout, run(&app, &order, request, &mut writer));
+    let filled = tokio::time::timeout(fill_timeout, run(&app, &order, request, &mut writer));
     match filled.await {
         Ok(Ok(trailers)) => {
             order.upstream.record_end(order.asked.elapsed());
@@ -40,7 +42,7 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
         // Nobody is left to be told.
         Ok(Err(Stopped::NobodyListens)) => drop(writer),
         Err(_elapsed) => {
-            let within = humantime::format_duration(app.fill_timeout);
+            let within = humantime::format_duration(fill_timeout);
             let why = format!("no end within cache.fill_timeout = {within}");
             writer.fail(UpstreamError::TimedOut { upstream: order.upstream.name().into(), why });
         }
@@ -54,8 +56,12 @@ enum Stopped {
 }
 
 fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
-    let Keyed { asked, route, key, meaning, policy, body, reservation } = keyed;
+    let Keyed { asked, route, key, meaning, policy, shared, body, reservation } = keyed;
+    let credential = asked.credential();
     let mut headers = asked.headers;
+    if let Some(keyed) = shared {
+        fields::keep_what_all_callers_share(&mut headers, keyed);
+    }
     fields::prepare_request(&mut headers);
     // One stored form for everybody, and one that can be checked for completeness.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -66,7 +72,8 @@ fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
     let order = Order {
         key,
         route,
-        tenant: asked.tenant,
+        tenant: if shared.is_some() { "(shared)".into() } else { asked.tenant.label() },
+        credential,
         policy,
         names_token_limit: meaning.names_token_limit,
         upstream: asked.upstream,
@@ -89,6 +96,7 @@ async fn run(
         .await
         .map_err(Stopped::Failed)?;
     let (parts, body) = answer.into_parts();
+    suspend::note(app, order.credential.as_ref(), parts.status);
     let head = AnswerHead::of(parts);
     let mut landing = Landing::new(head, writer);
     let trailers = landing.take_in(order, body).await?;

@@ -5,11 +5,14 @@ use std::time::Instant;
 
 use http::{HeaderMap, Method, Request};
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use keyspec::{Credentials, ModelRoute, TenantScope};
 
 use super::rejection::Rejection;
 use crate::app::App;
+use crate::app::settings::Settings;
 use crate::cache::freshness::RequestDirectives;
+use crate::cache::suspension::Credential;
 use crate::config::policy::Asked as PolicyQuestion;
 use crate::upstream::client::Upstream;
 use crate::upstream::fields::{self, CACHE_SERVER_REUSE};
@@ -37,6 +40,10 @@ pub struct Asked {
     pub directives: RequestDirectives,
     /// What it says about reuse.
     pub reuse: Reuse,
+    /// Its connection, if it asks for a tunnel and can have one.
+    pub tunnel: Option<OnUpgrade>,
+    /// The settings that it began with.
+    pub settings: Arc<Settings>,
     /// Its body, until it is read.
     pub body: Option<Incoming>,
     /// When it came.
@@ -48,6 +55,14 @@ impl Asked {
     #[must_use]
     pub fn route(&self) -> Option<ModelRoute> {
         self.model_route.as_ref().map(|(route, _)| *route)
+    }
+
+    /// The credential that it shows, if it shows any: what an upstream takes or refuses.
+    #[must_use]
+    pub fn credential(&self) -> Option<Credential> {
+        let credentials = Credentials::from_request(&self.headers, self.target.query());
+        let upstream = self.upstream.identity().to_owned();
+        (!credentials.is_empty()).then(|| Credential { upstream, scope: credentials.own_scope() })
     }
 
     /// What a policy is chosen by.
@@ -126,7 +141,11 @@ impl Reuse {
 /// When it is for no upstream, its path is bad, or it says what we do not understand.
 pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejection> {
     let received = app.clock.instant();
+    let settings = app.settings();
     let (mut parts, body) = request.into_parts();
+    let tunnel = fields::asks_for_websocket(&parts)
+        .then(|| parts.extensions.remove::<OnUpgrade>())
+        .flatten();
     // First of all: what a caller names in Connection must count for nothing below.
     fields::strip_hop_by_hop(&mut parts.headers);
     if parts.method == Method::CONNECT {
@@ -136,16 +155,15 @@ pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejectio
     if mount::behind(OUR_PREFIX, path).is_some() {
         return Err(Rejection::NoSuchAddress);
     }
-    let (upstream, rest) = app
-        .upstreams
-        .iter()
-        .find_map(|upstream| Some((upstream, mount::behind(upstream.prefix(), path)?)))
-        .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(app) })?;
+    let host = host(&parts);
+    let (upstream, rest) = settings
+        .upstream_for(host, path)
+        .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(&settings, host) })?;
     let target = mount::target(upstream.base(), rest, parts.uri.query())
         .map_err(|error| Rejection::BadPath { why: error.to_string() })?;
     let model_route = ModelRoute::match_request(parts.method.as_str(), target.path())
         .map(|found| (found.route, found.model_in_path.map(Into::into)));
-    let tenant = tenant(app, &Credentials::from_request(&parts.headers, target.query()));
+    let tenant = tenant(&settings, &Credentials::from_request(&parts.headers, target.query()));
     Ok(Asked {
         directives: RequestDirectives::parse(&parts.headers),
         reuse: Reuse::parse(&parts.headers)?,
@@ -155,16 +173,18 @@ pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejectio
         target,
         model_route,
         tenant,
+        tunnel,
         body: Some(body),
         received,
+        settings,
     })
 }
 
 /// A caller is a named tenant only if every credential that it shows belongs to that tenant:
 /// nobody slips into a tenant by adding one credential to another.
-fn tenant(app: &App, credentials: &Credentials<'_>) -> Tenant {
-    if !app.tenants.is_empty() && !credentials.is_empty() {
-        let mut names = credentials.secret_digests().map(|digest| app.tenants.get(&digest));
+fn tenant(settings: &Settings, credentials: &Credentials<'_>) -> Tenant {
+    if !settings.tenants.is_empty() && !credentials.is_empty() {
+        let mut names = credentials.secret_digests().map(|digest| settings.tenants.get(&digest));
         if let Some(Some(first)) = names.next()
             && names.all(|name| name == Some(first))
         {
@@ -175,6 +195,19 @@ fn tenant(app: &App, credentials: &Credentials<'_>) -> Tenant {
     Tenant { scope: credentials.own_scope(), name: None }
 }
 
-fn mounts(app: &App) -> Vec<String> {
-    app.upstreams.iter().map(|upstream| format!("{}/", upstream.prefix())).collect()
+/// The mounts that a request to this host may use.
+fn mounts(settings: &Settings, host: Option<&str>) -> Vec<String> {
+    let upstreams = settings.upstreams.iter();
+    upstreams
+        .filter(|upstream| upstream.settings().answers_to(host))
+        .map(|upstream| format!("{}/", upstream.prefix()))
+        .collect()
+}
+
+/// The host that a request is for, without its port.
+fn host(parts: &http::request::Parts) -> Option<&str> {
+    parts.uri.host().or_else(|| {
+        let value = parts.headers.get(http::header::HOST)?.to_str().ok()?;
+        Some(value.rsplit_once(':').map_or(value, |(host, _)| host))
+    })
 }

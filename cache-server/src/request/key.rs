@@ -1,7 +1,6 @@
 //! Key: reads the body, and says what the request means or why it has no key.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,7 +8,7 @@ use http::header::{
     CONTENT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE,
 };
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable, TenantScope};
@@ -19,7 +18,8 @@ use super::identify::{Asked, Reuse};
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
-use crate::config::policy::Policy;
+use crate::config::ServerSettings;
+use crate::config::policy::{Policy, Scope};
 
 /// A request that has a key and may be answered from the cache.
 #[derive(Debug)]
@@ -34,6 +34,8 @@ pub struct Keyed {
     pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
     pub policy: Policy,
+    /// Whether callers of other tenants share its answer; then the fields that its key covers.
+    pub shared: Option<&'static [&'static str]>,
     /// Its body, byte for byte.
     pub body: Bytes,
     /// The body's share of the budget.
@@ -90,6 +92,15 @@ impl Cause {
     pub const NOT_SHAREABLE: Cause =
         Cause::ours("not-shareable", "The answer that was waited for concerned another caller.");
 
+    /// The upstream refused the caller's credential, and has not taken it since.
+    pub const SUSPENDED: Cause = Cause::ours(
+        "credential-suspended",
+        "The upstream refused this credential; stored answers come back once it takes it again.",
+    );
+
+    /// It is a WebSocket.
+    pub const TUNNEL: Cause = Cause::ours("tunnel", "What a WebSocket carries is not cached.");
+
     /// Every flight's place is taken.
     pub const FLIGHTS_FULL: Cause =
         Cause::ours("flights-full", "Raise cache.flights_max, or ask less at once.");
@@ -111,29 +122,30 @@ pub enum Reading {
 pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     let Some(body) = asked.body.take() else { return Err(Rejection::BodyBroken) };
     let declared = body.size_hint().exact();
-    if declared.is_some_and(|bytes| bytes > app.server.body_bytes_max) {
-        return Err(Rejection::BodyTooLarge { bytes_max: app.server.body_bytes_max });
+    let bytes_max = asked.settings.server.body_bytes_max;
+    if declared.is_some_and(|bytes| bytes > bytes_max) {
+        return Err(Rejection::BodyTooLarge { bytes_max });
     }
     let Some(route) = asked.route() else {
         let cause = Cause::ours("not-a-model-route", "Only model routes are cached.");
-        return Ok(unread(app, asked, cause, body));
+        return Ok(unread(asked, cause, body));
     };
     if let Some(cause) = cause_in_header(&asked) {
-        return Ok(unread(app, asked, cause, body));
+        return Ok(unread(asked, cause, body));
     }
-    if declared.is_some_and(|bytes| bytes > app.server.key_body_bytes_max as u64) {
-        return Ok(unread(app, asked, TOO_LARGE_FOR_A_KEY, body));
+    if declared.is_some_and(|bytes| bytes > asked.settings.server.key_body_bytes_max as u64) {
+        return Ok(unread(asked, TOO_LARGE_FOR_A_KEY, body));
     }
-    match collect(app, body).await? {
+    match collect(app, &asked.settings.server, body).await? {
         Collected::Whole(body, reservation) => {
-            let spec = Arc::clone(app.policies.spec(&asked.policy_question(route, None)));
+            let question = asked.policy_question(route, None);
+            let spec = Arc::clone(asked.settings.policies.spec(&question));
             let read = read_meaning(app, &asked.tenant.scope, &spec, &body, reservation).await;
             let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
-            Ok(interpret(app, asked, &spec, meaning, body, reservation))
+            Ok(interpret(asked, &spec, meaning, body, reservation))
         }
-        Collected::Overlong(body) => {
-            let cause = TOO_LARGE_FOR_A_KEY;
-            Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body })))
+        Collected::Past(cause, body) => {
+            Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body: *body })))
         }
     }
 }
@@ -141,8 +153,12 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
 const TOO_LARGE_FOR_A_KEY: Cause =
     Cause::ours("body-too-large", "Bodies above server.key_body_bytes_max are passed through.");
 
-fn unread(app: &App, asked: Asked, cause: Cause, body: Incoming) -> Reading {
-    let body = PassingBody::streamed(body, app.server.body_timeout, app.server.body_bytes_max);
+const TRAILERS: Cause =
+    Cause::ours("request-trailers", "Send what is in the body's trailers in the header instead.");
+
+fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
+    let server = &asked.settings.server;
+    let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
     Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body }))
 }
 
@@ -173,62 +189,96 @@ fn is_encoded(headers: &HeaderMap) -> bool {
 
 enum Collected {
     Whole(Bytes, Reservation),
-    Overlong(PassingBody),
+    /// It cannot be keyed, and goes on as it came.
+    Past(Cause, Box<PassingBody>),
 }
 
 /// Reads a body into one buffer of its exact size, within its bounds and deadlines.
-async fn collect(app: &App, mut body: Incoming) -> Result<Collected, Rejection> {
-    let bytes_max = app.server.key_body_bytes_max;
+async fn collect(
+    app: &App,
+    server: &ServerSettings,
+    mut body: Incoming,
+) -> Result<Collected, Rejection> {
+    let due = tokio::time::Instant::now() + server.key_body_timeout;
     let mut reservation = app.budget.open();
-    let mut first: Option<Bytes> = None;
-    let mut joined = BytesMut::new();
-    let total_max = app.server.body_bytes_max;
-    while let Some(frame) = next_frame(&mut body, app.server.body_timeout).await? {
-        if !reservation.grow(frame.len()) {
+    let mut read = Joined::default();
+    let total_max = server.body_bytes_max;
+    loop {
+        let data = match next_frame(&mut body, server, due).await? {
+            None => return Ok(Collected::Whole(read.into_bytes(), reservation)),
+            Some(frame) => match frame.into_data() {
+                Ok(data) => data,
+                Err(frame) => {
+                    let trailers = frame.into_trailers().unwrap_or_default();
+                    let body = PassingBody::buffered(read.into_bytes(), reservation);
+                    return Ok(Collected::Past(TRAILERS, Box::new(body.with_trailers(trailers))));
+                }
+            },
+        };
+        if !reservation.grow(data.len()) {
             return Err(Rejection::BuffersFull);
         }
-        let so_far = first.as_ref().map_or(joined.len(), Bytes::len);
-        if (so_far + frame.len()) as u64 > total_max {
+        let so_far = read.len() + data.len();
+        if so_far as u64 > total_max {
             return Err(Rejection::BodyTooLarge { bytes_max: total_max });
         }
-        let overlong = so_far + frame.len() > bytes_max;
-        // One frame is the common case, and needs no copy.
-        match first.take() {
-            None if joined.is_empty() => first = Some(frame),
-            None => joined.extend_from_slice(&frame),
+        read.add(data, body.size_hint().lower());
+        if so_far > server.key_body_bytes_max {
+            let read = read.into_bytes();
+            let timeout = server.body_timeout;
+            let body = PassingBody::begun(read, reservation, body, timeout, total_max);
+            return Ok(Collected::Past(TOO_LARGE_FOR_A_KEY, Box::new(body)));
+        }
+    }
+}
+
+/// The frames of a body, joined. One frame is the common case, and is not copied.
+#[derive(Debug, Default)]
+struct Joined {
+    first: Option<Bytes>,
+    all: BytesMut,
+}
+
+impl Joined {
+    fn len(&self) -> usize {
+        self.first.as_ref().map_or(self.all.len(), Bytes::len)
+    }
+
+    fn add(&mut self, frame: Bytes, expected: u64) {
+        match self.first.take() {
+            None if self.all.is_empty() => self.first = Some(frame),
+            None => self.all.extend_from_slice(&frame),
             Some(before) => {
                 // A caller's word is worth so much room at once, and no more.
                 const TRUSTED: u64 = 1 << 20;
-                let expected = body.size_hint().lower().min(TRUSTED);
-                let expected = usize::try_from(expected).unwrap_or(0);
-                joined.reserve(before.len() + frame.len() + expected);
-                joined.extend_from_slice(&before);
-                joined.extend_from_slice(&frame);
+                let expected = usize::try_from(expected.min(TRUSTED)).unwrap_or(0);
+                self.all.reserve(before.len() + frame.len() + expected);
+                self.all.extend_from_slice(&before);
+                self.all.extend_from_slice(&frame);
             }
-        }
-        if overlong {
-            let read = first.unwrap_or_else(|| joined.freeze());
-            let timeout = app.server.body_timeout;
-            let body = PassingBody::begun(read, reservation, body, timeout, total_max);
-            return Ok(Collected::Overlong(body));
         }
     }
-    Ok(Collected::Whole(first.unwrap_or_else(|| joined.freeze()), reservation))
+
+    fn into_bytes(self) -> Bytes {
+        self.first.unwrap_or_else(|| self.all.freeze())
+    }
 }
 
-/// The next piece of the body; trailers of a request are read over.
-async fn next_frame(body: &mut Incoming, within: Duration) -> Result<Option<Bytes>, Rejection> {
-    loop {
-        match tokio::time::timeout(within, body.frame()).await {
-            Err(_elapsed) => return Err(Rejection::BodyTimeout { within }),
-            Ok(None) => return Ok(None),
-            Ok(Some(Err(_))) => return Err(Rejection::BodyBroken),
-            Ok(Some(Ok(frame))) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
-            }
+/// The next piece of the body, or its trailers; within the bound on silence and by the time that
+/// the whole is due.
+async fn next_frame(
+    body: &mut Incoming,
+    server: &ServerSettings,
+    due: tokio::time::Instant,
+) -> Result<Option<Frame<Bytes>>, Rejection> {
+    let silence = tokio::time::Instant::now() + server.body_timeout;
+    match tokio::time::timeout_at(silence.min(due), body.frame()).await {
+        Err(_elapsed) if due < silence => {
+            Err(Rejection::BodyTooSlow { within: server.key_body_timeout })
         }
+        Err(_elapsed) => Err(Rejection::BodyTimeout { within: server.body_timeout }),
+        Ok(None) => Ok(None),
+        Ok(Some(frame)) => frame.map(Some).map_err(|_| Rejection::BodyBroken),
     }
 }
 
@@ -254,7 +304,6 @@ async fn read_meaning(
 
 /// Makes the key, or says why the request goes past the cache.
 fn interpret(
-    app: &App,
     asked: Asked,
     spec: &KeySpec,
     meaning: Result<Arc<Meaning>, NotKeyable>,
@@ -275,14 +324,19 @@ fn interpret(
     };
     let in_path = asked.model_route.as_ref().and_then(|(_, model)| model.as_deref());
     let model = meaning.model.as_deref().or(in_path);
-    let policy = app.policies.policy(&asked.policy_question(route, model));
+    let policy = asked.settings.policies.policy(&asked.policy_question(route, model));
     let declared = asked.reuse.is_declared();
     if let Err(not_reused) = keyspec::reusable(route, &meaning, policy.reuse, declared) {
         let cause = Cause::ours(not_reused.code(), not_reused.advice());
         return past(asked, cause, body, reservation);
     }
+    let shares = match policy.scope {
+        Scope::Tenant => false,
+        Scope::NamedCallers => asked.tenant.name.is_some(),
+        Scope::AllCallers => true,
+    };
     let request = KeyedRequest {
-        tenant: &asked.tenant.scope,
+        tenant: if shares { &TenantScope::Shared } else { &asked.tenant.scope },
         upstream: asked.upstream.identity(),
         method: asked.method.as_str(),
         path: asked.target.path(),
@@ -290,5 +344,7 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    Reading::Keyed(Box::new(Keyed { asked, route, key, meaning, policy, body, reservation }))
+    let shared = shares.then(|| spec.keyed_headers());
+    let keyed = Keyed { asked, route, key, meaning, policy, shared, body, reservation };
+    Reading::Keyed(Box::new(keyed))
 }

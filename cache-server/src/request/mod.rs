@@ -18,6 +18,8 @@ pub mod refresh;
 pub mod rejection;
 pub mod respond;
 pub mod store;
+pub mod suspend;
+pub mod tunnel;
 
 use std::sync::Arc;
 
@@ -37,12 +39,18 @@ pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<Answe
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(app, None, rejection),
     };
+    if asked.tunnel.is_some() {
+        return Box::pin(tunnel::open(app, asked)).await;
+    }
     let route = asked.route();
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
         Ok(Reading::Unkeyed(unkeyed)) => return Box::pin(pass::through(app, *unkeyed)).await,
         Err(rejection) => return respond::reject(app, route, rejection),
     };
+    if let Some(since) = suspend::since(app, &keyed) {
+        return Box::pin(suspend::serve(app, *keyed, since)).await;
+    }
     let stale = match lookup::lookup(app, &keyed).await {
         Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
         Found::Usable(hit) => {

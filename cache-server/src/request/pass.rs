@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::Response;
 
-use super::body::AnswerBody;
+use super::body::{AnswerBody, PassingBody};
+use super::identify::Asked;
 use super::key::Unkeyed;
 use super::rejection::Rejection;
-use super::respond;
+use super::{respond, suspend};
 use crate::app::App;
-use crate::upstream::fields;
+use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
 pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
@@ -18,14 +19,41 @@ pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
     if asked.directives.only_if_cached {
         return respond::reject(app, route, Rejection::OnlyIfCached);
     }
-    let fault = body.fault();
+    match ask(app, &mut asked, body).await {
+        Ok(answer) => respond::passed(app, &asked, &cause, answer),
+        Err(Unanswered::Caller(rejection)) => respond::reject(app, route, rejection),
+        Err(Unanswered::Upstream(error)) => respond::upstream_failed(app, route, &error),
+    }
+}
+
+/// Why there is no answer from the upstream.
+#[derive(Debug)]
+pub enum Unanswered {
+    /// The caller's body did not come as it should.
+    Caller(Rejection),
+    /// The upstream failed.
+    Upstream(UpstreamError),
+}
+
+/// Sends a request on as it came, and returns at the headers of the answer.
+///
+/// # Errors
+/// When there is no answer; an error status is an answer.
+pub async fn ask(
+    app: &App,
+    asked: &mut Asked,
+    body: PassingBody,
+) -> Result<Response<reqwest::Body>, Unanswered> {
+    let (fault, credential) = (body.fault(), asked.credential());
     let mut headers = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers);
     let body = reqwest::Body::wrap(body);
     let answer = asked.upstream.send(asked.method.clone(), &asked.target, headers, body).await;
-    match (answer, fault.get()) {
-        (_, Some(fault)) => respond::reject(app, route, Rejection::from_fault(fault, &app.server)),
-        (Err(error), None) => respond::upstream_failed(app, route, &error),
-        (Ok(answer), None) => respond::passed(app, &asked, &cause, answer),
+    if let Some(fault) = fault.get() {
+        let rejection = Rejection::from_fault(fault, &asked.settings.server);
+        return Err(Unanswered::Caller(rejection));
     }
+    let answer = answer.map_err(Unanswered::Upstream)?;
+    suspend::note(app, credential.as_ref(), answer.status());
+    Ok(answer)
 }

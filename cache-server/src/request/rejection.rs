@@ -34,8 +34,18 @@ pub enum Rejection {
         /// How long nothing came.
         within: Duration,
     },
+    /// The body came, but not fast enough to be held that long.
+    BodyTooSlow {
+        /// How long it may take altogether.
+        within: Duration,
+    },
     /// The body broke off.
     BodyBroken,
+    /// Every tunnel's place is taken.
+    TunnelsFull {
+        /// The bound.
+        tunnels_max: usize,
+    },
     /// There is no room to hold the body.
     BuffersFull,
     /// The caller wants it from the cache alone, and it is not there.

@@ -39,8 +39,8 @@ pub fn stale(app: &App, hit: &Hit) -> Response<AnswerBody> {
     from_entry(app, hit, &CacheStatus::hit(hit))
 }
 
-/// Answers with a stale entry because the upstream failed (RFC 5861 section 4).
-fn stale_on_error(
+/// Answers with a stored entry because the upstream failed (RFC 5861 section 4).
+pub fn stale_on_error(
     app: &App,
     route: ModelRoute,
     hit: &Hit,
@@ -156,8 +156,9 @@ fn or_stale(
     }
 }
 
-/// An answer instead of which a stale entry may be served.
-fn is_failure(status: StatusCode) -> bool {
+/// Whether a stored entry may be served instead of an answer of this status.
+#[must_use]
+pub fn is_failure(status: StatusCode) -> bool {
     status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS
 }
 
@@ -290,6 +291,20 @@ impl Rejection {
                 status: StatusCode::SERVICE_UNAVAILABLE,
                 code: "buffers-full",
                 detail: "too many bytes of requests are held (server.buffered_bytes_max)".into(),
+                retry_after_s: Some(1),
+            },
+            Rejection::BodyTooSlow { within } => plain(
+                StatusCode::REQUEST_TIMEOUT,
+                "body-too-slow",
+                format!(
+                    "the request's body did not come within {} (server.key_body_timeout)",
+                    humantime::format_duration(within)
+                ),
+            ),
+            Rejection::TunnelsFull { tunnels_max } => Problem {
+                status: StatusCode::SERVICE_UNAVAILABLE,
+                code: "tunnels-full",
+                detail: format!("{tunnels_max} tunnels are open (server.tunnels_max)"),
                 retry_after_s: Some(1),
             },
             Rejection::OnlyIfCached => plain(

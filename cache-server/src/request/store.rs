@@ -10,10 +10,10 @@ use bytes::Bytes;
 use http::StatusCode;
 use keyspec::{Key, ModelRoute};
 
-use super::identify::Tenant;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
+use crate::cache::suspension::Credential;
 use crate::config::policy::Policy;
 use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
 use crate::upstream::client::Upstream;
@@ -28,8 +28,10 @@ pub struct Order {
     pub key: Key,
     /// The model route.
     pub route: ModelRoute,
-    /// The tenant.
-    pub tenant: Tenant,
+    /// A label for the tenant that gives no credential away.
+    pub tenant: Box<str>,
+    /// The credential that the upstream is asked with.
+    pub credential: Option<Credential>,
     /// For how long to store.
     pub policy: Policy,
     /// Whether the request named a limit of tokens.
@@ -111,16 +113,15 @@ fn entry(
     let stored = app.clock.now();
     let initial_age_s = head.age_s();
     let generated = stored.minus(Duration::from_secs(u64::from(initial_age_s)));
-    let tenant = order.tenant.label();
     let mut selectors = vec![
         Selector::url(&order.target.masked()),
         Selector::route(order.route.name()),
-        Selector::tenant(&tenant),
+        Selector::tenant(&order.tenant),
     ];
     selectors.extend(report.model.as_deref().map(Selector::model));
     Entry {
         key: order.key,
-        tenant,
+        tenant: order.tenant.clone(),
         route: order.route.name().into(),
         model: report.model.clone(),
         status: head.status,

@@ -5,6 +5,7 @@
 //! number of series is bounded by construction.
 
 pub mod foyer;
+pub mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -81,6 +82,8 @@ pub fn route_label(route: Option<ModelRoute>) -> &'static str {
     route.map_or("other", ModelRoute::name)
 }
 
+const CONFIG_RELOADS: &str = "cache_server_config_reloads_total";
+
 const METADATA: Metadata<'static> = Metadata::new("cache_server::telemetry", Level::INFO, None);
 
 /// Seconds; from a memory lookup to a long generation.
@@ -136,6 +139,9 @@ pub struct Telemetry {
     flights_open: Gauge,
     buffered_bytes: Gauge,
     connections_open: Gauge,
+    tunnels_open: Gauge,
+    suspensions: Gauge,
+    config_successful: Gauge,
     memory_bytes: Gauge,
     memory_entries: Gauge,
 }
@@ -182,6 +188,13 @@ impl Telemetry {
             flights_open: gauge("cache_server_flights_open"),
             buffered_bytes: gauge("cache_server_buffered_bytes"),
             connections_open: gauge("cache_server_connections_open"),
+            tunnels_open: gauge("cache_server_tunnels_open"),
+            suspensions: gauge("cache_server_suspensions"),
+            config_successful: {
+                let gauge = gauge("cache_server_config_last_reload_successful");
+                gauge.set(1.0);
+                gauge
+            },
             memory_bytes: gauge("cache_server_memory_bytes"),
             memory_entries: gauge("cache_server_memory_entries"),
             handle: recorder.handle(),
@@ -193,19 +206,6 @@ impl Telemetry {
     #[must_use]
     pub fn foyer_registry(&self) -> foyer::Registry {
         foyer::Registry(Arc::clone(&self.recorder))
-    }
-
-    /// The latency histograms of one configured upstream: to the headers, and to the end.
-    pub fn upstream_seconds(&self, upstream: &str) -> (Histogram, Histogram) {
-        let histogram = |until: &'static str| {
-            let labels =
-                vec![Label::new("upstream", upstream.to_owned()), Label::new("until", until)];
-            self.recorder.register_histogram(
-                &Key::from_parts("cache_server_upstream_seconds", labels),
-                &METADATA,
-            )
-        };
-        (histogram("headers"), histogram("end"))
     }
 
     /// Counts a hit.
@@ -303,12 +303,22 @@ impl Telemetry {
             .increment(1);
     }
 
+    /// Counts an attempt to read the config anew.
+    pub fn config_reloaded(&self, applied: bool) {
+        let outcome = if applied { "applied" } else { "refused" };
+        let key = Key::from_parts(CONFIG_RELOADS, vec![Label::new("outcome", outcome)]);
+        self.recorder.register_counter(&key, &METADATA).increment(1);
+        self.config_successful.set(f64::from(u8::from(applied)));
+    }
+
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn render(&self, levels: &Levels) -> String {
         self.flights_open.set(count_as_f64(levels.flights_open));
         self.buffered_bytes.set(count_as_f64(levels.buffered_bytes));
         self.connections_open.set(count_as_f64(levels.connections_open));
+        self.tunnels_open.set(count_as_f64(levels.tunnels_open));
+        self.suspensions.set(count_as_f64(levels.suspensions));
         self.memory_bytes.set(count_as_f64(levels.memory_bytes));
         self.memory_entries.set(count_as_f64(levels.memory_entries));
         self.handle.render()
@@ -363,6 +373,10 @@ pub struct Levels {
     pub buffered_bytes: usize,
     /// Connections of callers.
     pub connections_open: usize,
+    /// WebSockets of callers.
+    pub tunnels_open: usize,
+    /// Credentials that an upstream refuses.
+    pub suspensions: usize,
     /// Bytes of entries in memory.
     pub memory_bytes: usize,
     /// Entries in memory.
@@ -463,6 +477,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ),
         ("cache_server_evictions_total", "Entries that left a tier for want of space"),
         ("cache_server_tier_errors_total", "Faults of a tier, each of which became a miss"),
+        (CONFIG_RELOADS, "Attempts to read the config anew, by outcome"),
+        ("cache_server_upstream_exchanges_total", "Exchanges with an upstream by how they ended"),
     ] {
         recorder.describe_counter(KeyName::from_const_str(name), None, what.into());
     }
@@ -470,8 +486,12 @@ fn describe(recorder: &PrometheusRecorder) {
         ("cache_server_flights_open", "Fetches under way for the cache"),
         ("cache_server_buffered_bytes", "Bytes of request bodies and fetches held in memory"),
         ("cache_server_connections_open", "Connections of callers"),
+        ("cache_server_tunnels_open", "WebSockets of callers"),
+        ("cache_server_config_last_reload_successful", "0 while the config file is not usable"),
+        ("cache_server_suspensions", "Credentials that an upstream refuses"),
         ("cache_server_memory_bytes", "Bytes of entries in memory"),
         ("cache_server_memory_entries", "Entries in memory"),
+        ("cache_server_upstream_up", "0 after three failures in a row, else 1"),
     ] {
         recorder.describe_gauge(KeyName::from_const_str(name), None, what.into());
     }

@@ -5,18 +5,30 @@
 //! `Accept: */*` where a request says nothing, which means the same (RFC 9110 section 12.5.1).
 
 use std::error::Error as _;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use http::{HeaderMap, Method, Response};
-use metrics::Histogram;
+use http::{HeaderMap, Method, Response, StatusCode};
 use reqwest::{Body, Client, Request};
 use url::Url;
 
 use super::UpstreamError;
+use super::health::Health;
 use super::mount::Target;
+use crate::clock::Clock;
+use crate::telemetry::upstream::{ExchangeEnd, UpstreamMetrics};
 
 /// Which HTTP is spoken to an upstream.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    serde::Serialize,
+    serde::Deserialize,
+    schemars::JsonSchema,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// What TLS negotiates; HTTP/1.1 without TLS.
@@ -29,7 +41,7 @@ pub enum Protocol {
 }
 
 /// An upstream as configured.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UpstreamSettings {
     /// Its name in messages, metrics and routes.
     pub name: String,
@@ -40,6 +52,8 @@ pub struct UpstreamSettings {
     pub identity: String,
     /// The path under which callers reach it: empty, or `/name`.
     pub prefix: String,
+    /// Names of ours under which callers reach it, in lower case; none means all.
+    pub hosts: Vec<String>,
     /// Which HTTP it is spoken to in.
     pub protocol: Protocol,
     /// Until a connection stands, TLS included.
@@ -50,13 +64,32 @@ pub struct UpstreamSettings {
     pub ca_pem: Option<Vec<u8>>,
 }
 
+impl UpstreamSettings {
+    /// Whether some request would belong to both.
+    #[must_use]
+    pub fn is_mounted_like(&self, other: &UpstreamSettings) -> bool {
+        let share_a_host = self.hosts.is_empty() && other.hosts.is_empty()
+            || self.hosts.iter().any(|host| other.hosts.contains(host));
+        self.prefix == other.prefix && share_a_host
+    }
+
+    /// Whether requests to this host may belong to it.
+    #[must_use]
+    pub fn answers_to(&self, host: Option<&str>) -> bool {
+        self.hosts.is_empty()
+            || host.is_some_and(|host| self.hosts.iter().any(|own| own.eq_ignore_ascii_case(host)))
+    }
+}
+
 /// An upstream that can be asked.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
     client: Client,
-    seconds_to_headers: Histogram,
-    seconds_to_end: Histogram,
+    /// For WebSockets, where `client` may speak HTTP/2, which has no `Upgrade`.
+    upgrading: Option<Client>,
+    health: Health,
+    clock: Clock,
 }
 
 impl Upstream {
@@ -66,32 +99,19 @@ impl Upstream {
     /// When the certificates cannot be used.
     pub fn new(
         settings: UpstreamSettings,
-        (seconds_to_headers, seconds_to_end): (Histogram, Histogram),
+        metrics: UpstreamMetrics,
+        clock: Clock,
     ) -> Result<Upstream, reqwest::Error> {
-        let mut builder = Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .referer(false)
-            .retry(reqwest::retry::never())
-            .connect_timeout(settings.connect_timeout)
-            .read_timeout(settings.read_timeout)
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(60));
-        builder = match settings.protocol {
-            Protocol::Auto => builder,
-            Protocol::Http1 => builder.http1_only(),
-            Protocol::Http2 => builder.http2_prior_knowledge(),
+        let client = client(&settings, settings.protocol)?;
+        let may_speak_http2 = match settings.protocol {
+            Protocol::Auto => settings.base.scheme() == "https",
+            Protocol::Http1 => false,
+            Protocol::Http2 => true,
         };
-        if settings.base.scheme() == "http" {
-            // No redirects are followed, so that TLS is never spoken: the machine's certificate
-            // authorities are not needed, and may be missing.
-            builder = builder.tls_certs_only([]);
-        } else if let Some(pem) = &settings.ca_pem {
-            for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
-                builder = builder.add_root_certificate(certificate);
-            }
-        }
-        Ok(Upstream { client: builder.build()?, settings, seconds_to_headers, seconds_to_end })
+        let upgrading =
+            may_speak_http2.then(|| self::client(&settings, Protocol::Http1)).transpose()?;
+        let health = Health::new(&settings.name, metrics, clock.clone());
+        Ok(Upstream { client, upgrading, settings, health, clock })
     }
 
     /// Its name.
@@ -112,6 +132,12 @@ impl Upstream {
         &self.settings.prefix
     }
 
+    /// All that is configured of it.
+    #[must_use]
+    pub fn settings(&self) -> &UpstreamSettings {
+        &self.settings
+    }
+
     /// What it is called in keys.
     #[must_use]
     pub fn identity(&self) -> &str {
@@ -129,24 +155,79 @@ impl Upstream {
         headers: HeaderMap,
         body: Body,
     ) -> Result<Response<Body>, UpstreamError> {
-        let asked = Instant::now();
         let mut request = Request::new(method, target.url());
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body);
-        let response = self.client.execute(request).await.map_err(|error| self.error(&error))?;
-        self.seconds_to_headers.record(asked.elapsed());
+        let answer = self.exchange(&self.client, request).await?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked: what follows would not be HTTP.
+            self.health.note(ExchangeEnd::Broken);
+            let upstream = self.settings.name.clone();
+            return Err(UpstreamError::Broken { upstream, why: "it switched protocols".into() });
+        }
+        Ok(answer)
+    }
+
+    /// Asks over HTTP/1.1 for another protocol; 101 means that the connection is free for it.
+    ///
+    /// # Errors
+    /// As [`Upstream::send`].
+    pub async fn send_upgrade(
+        &self,
+        target: &Target,
+        headers: HeaderMap,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let mut request = Request::new(Method::GET, target.url());
+        *request.headers_mut() = headers;
+        self.exchange(self.upgrading.as_ref().unwrap_or(&self.client), request).await
+    }
+
+    async fn exchange(
+        &self,
+        client: &Client,
+        request: Request,
+    ) -> Result<Response<Body>, UpstreamError> {
+        let asked = self.clock.instant();
+        let waiting = self.health.wait();
+        let response = client.execute(request).await.map_err(|error| self.error(&error))?;
+        drop(waiting);
+        self.health.metrics().seconds_to_headers.record(asked.elapsed());
+        self.health.note(match response.status().as_u16() {
+            429 => ExchangeEnd::Limited,
+            500..=599 => ExchangeEnd::ServerError,
+            _ => ExchangeEnd::Answered,
+        });
         Ok(response.into())
     }
 
     /// Records how long a whole answer took.
     pub fn record_end(&self, took: Duration) {
-        self.seconds_to_end.record(took);
+        self.health.metrics().seconds_to_end.record(took);
     }
 
-    /// Sorts an error of the client by who must act. It names the upstream and the innermost
-    /// cause, never the whole URL: its query may carry a credential.
+    /// How it does.
+    #[must_use]
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// Notes an error of the client and sorts it by who must act. It names the upstream and the
+    /// innermost cause, never the whole URL: its query may carry a credential.
     #[must_use]
     pub fn error(&self, error: &reqwest::Error) -> UpstreamError {
+        let sorted = self.sort(error);
+        // A caller that breaks off its own body says nothing about the upstream.
+        if !is_the_callers(error) {
+            self.health.note(match sorted {
+                UpstreamError::Unreachable { .. } => ExchangeEnd::Unreachable,
+                UpstreamError::TimedOut { .. } => ExchangeEnd::TimedOut,
+                UpstreamError::Broken { .. } => ExchangeEnd::Broken,
+            });
+        }
+        sorted
+    }
+
+    fn sort(&self, error: &reqwest::Error) -> UpstreamError {
         let upstream = self.settings.name.clone();
         if error.is_connect() {
             let why = if error.is_timeout() {
@@ -167,6 +248,46 @@ impl Upstream {
     fn address(&self) -> String {
         self.settings.base.origin().ascii_serialization()
     }
+}
+
+/// A client of one upstream, which opens no connection yet.
+fn client(settings: &UpstreamSettings, protocol: Protocol) -> Result<Client, reqwest::Error> {
+    let mut builder = Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .connect_timeout(settings.connect_timeout)
+        .read_timeout(settings.read_timeout)
+        .tcp_nodelay(true)
+        .pool_idle_timeout(Duration::from_secs(60));
+    builder = match protocol {
+        Protocol::Auto => builder,
+        Protocol::Http1 => builder.http1_only(),
+        Protocol::Http2 => builder.http2_prior_knowledge(),
+    };
+    if settings.base.scheme() == "http" {
+        // No redirects are followed, so that TLS is never spoken: the machine's certificate
+        // authorities are not needed, and may be missing.
+        builder = builder.tls_certs_only([]);
+    } else if let Some(pem) = &settings.ca_pem {
+        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
+            builder = builder.add_root_certificate(certificate);
+        }
+    }
+    builder.build()
+}
+
+/// Whether the exchange ended because the request's body did.
+fn is_the_callers(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn innermost(error: &reqwest::Error) -> String {

@@ -32,6 +32,49 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether a request asks for a WebSocket (RFC 6455 section 4.1). No other protocol is tunnelled:
+/// h2c, above all, would carry requests that nobody looks at.
+#[must_use]
+pub fn asks_for_websocket(parts: &http::request::Parts) -> bool {
+    let lists = |name: HeaderName, token: &str| {
+        let values = parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+        let mut tokens = values.flat_map(|value| value.split(','));
+        tokens.any(|listed| listed.trim().eq_ignore_ascii_case(token))
+    };
+    parts.method == http::Method::GET && lists(UPGRADE, "websocket") && lists(CONNECTION, "upgrade")
+}
+
+/// What a request for a WebSocket, or the answer that grants it, says about the connection.
+pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+}
+
+/// Leaves out whatever might change an answer without being in its key, where callers of several
+/// tenants share it: the leader's fields must not reach the followers' answer. What stays names
+/// the caller, the form of the body, or is in the key (`keyed`).
+pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[&str]) {
+    const KEPT: [HeaderName; 11] = [
+        header::AUTHORIZATION,
+        header::CONTENT_TYPE,
+        header::USER_AGENT,
+        HeaderName::from_static("api-key"),
+        HeaderName::from_static("baggage"),
+        HeaderName::from_static("openai-organization"),
+        HeaderName::from_static("openai-project"),
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("x-api-key"),
+        HeaderName::from_static("x-goog-api-key"),
+    ];
+    let kept = headers
+        .iter()
+        .filter(|(name, _)| KEPT.contains(name) || keyed.contains(&name.as_str()))
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    *headers = kept;
+}
+
 /// Adds us to `Via` (RFC 9110 section 7.6.3).
 pub fn add_via(headers: &mut HeaderMap) {
     headers.append(VIA, HeaderValue::from_static("1.1 cache-server"));

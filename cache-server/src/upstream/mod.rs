@@ -4,6 +4,7 @@ pub mod answer;
 pub mod client;
 pub mod fields;
 pub mod head;
+pub mod health;
 pub mod mount;
 
 /// The upstream did not give a complete answer. An upstream's own error status is an answer.

@@ -1,0 +1,135 @@
+//! Suspension: a credential that an upstream refuses gets no stored answers until the upstream
+//! takes it again. Otherwise a revoked key would go on reading what it once paid for.
+//!
+//! The table is bounded; at the bound the oldest suspension is forgotten, so that its credential
+//! may hit again until its next refusal.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use keyspec::TenantScope;
+
+use crate::clock::Timestamp;
+
+/// A credential at one upstream.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Credential {
+    /// The upstream's identity, as in keys.
+    pub upstream: String,
+    /// The credential's own scope, whatever tenant it is mapped to.
+    pub scope: TenantScope,
+}
+
+/// The credentials that are suspended.
+#[derive(Debug)]
+pub struct Suspensions {
+    count_max: usize,
+    /// How many there are: a request looks no further while there are none.
+    count: AtomicUsize,
+    table: Mutex<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    since: HashMap<Credential, Timestamp>,
+    /// The same credentials, the oldest first.
+    order: VecDeque<Credential>,
+}
+
+impl Suspensions {
+    /// None yet, and at most `count_max`.
+    #[must_use]
+    pub fn new(count_max: usize) -> Suspensions {
+        Suspensions { count_max, count: AtomicUsize::new(0), table: Mutex::default() }
+    }
+
+    /// Whether there are none at all, which is the rule and costs next to nothing to ask.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Relaxed) == 0
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Since when this credential is suspended.
+    #[must_use]
+    pub fn since(&self, credential: &Credential) -> Option<Timestamp> {
+        self.with_table(|table| table.since.get(credential).copied())
+    }
+
+    /// Suspends a credential; one that is suspended already stays so since then.
+    pub fn suspend(&self, credential: Credential, now: Timestamp) {
+        self.with_table(|table| {
+            if table.since.contains_key(&credential) {
+                return;
+            }
+            table.since.insert(credential.clone(), now);
+            table.order.push_back(credential);
+            while table.since.len() > self.count_max {
+                let Some(oldest) = table.order.pop_front() else { return };
+                table.since.remove(&oldest);
+            }
+        });
+    }
+
+    /// Lifts a credential's suspension. Says whether there was one.
+    pub fn lift(&self, credential: &Credential) -> bool {
+        self.with_table(|table| {
+            let was = table.since.remove(credential).is_some();
+            if was {
+                table.order.retain(|other| other != credential);
+            }
+            was
+        })
+    }
+
+    fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let done = work(&mut table);
+        self.count.store(table.since.len(), Ordering::Relaxed);
+        done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credential(number: u8) -> Credential {
+        Credential { upstream: "u".into(), scope: TenantScope::Credential([number; 32]) }
+    }
+
+    #[test]
+    fn a_suspension_lasts_from_the_first_refusal_until_it_is_lifted() {
+        let suspensions = Suspensions::new(10);
+        assert!(suspensions.is_empty());
+        suspensions.suspend(credential(1), Timestamp(5));
+        suspensions.suspend(credential(1), Timestamp(9));
+        assert_eq!(suspensions.since(&credential(1)), Some(Timestamp(5)));
+        let elsewhere = Credential { upstream: "other".into(), ..credential(1) };
+        assert_eq!(suspensions.since(&elsewhere), None, "another upstream may take it");
+        assert!(suspensions.lift(&credential(1)) && !suspensions.lift(&credential(1)));
+        assert!(suspensions.is_empty());
+    }
+
+    #[test]
+    fn at_the_bound_the_oldest_is_forgotten() {
+        let suspensions = Suspensions::new(3);
+        for number in 0..5 {
+            suspensions.suspend(credential(number), Timestamp(u64::from(number)));
+        }
+        assert_eq!(suspensions.count(), 3);
+        let known = (0..5).filter(|number| suspensions.since(&credential(*number)).is_some());
+        assert_eq!(known.collect::<Vec<_>>(), [2, 3, 4]);
+        suspensions.lift(&credential(2));
+        suspensions.suspend(credential(2), Timestamp(9));
+        suspensions.suspend(credential(7), Timestamp(9));
+        assert_eq!(suspensions.since(&credential(3)), None, "now the oldest");
+        assert!(suspensions.since(&credential(2)).is_some(), "its new suspension is young");
+    }
+}

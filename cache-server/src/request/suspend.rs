@@ -1,0 +1,63 @@
+//! Suspend: a credential that an upstream refuses gets no stored answers until the upstream takes
+//! it again. While the upstream is down nobody can tell, so that a short grace keeps a caller
+//! going whom the upstream refused only because it was about to fail.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+
+use super::body::AnswerBody;
+use super::key::{Cause, Keyed, Unkeyed};
+use super::lookup::{self, Found, Hit};
+use super::pass::{self, Unanswered};
+use super::respond;
+use crate::app::App;
+use crate::cache::suspension::Credential;
+use crate::clock::Timestamp;
+
+/// Takes note of what an upstream's answer says about a credential.
+pub fn note(app: &App, credential: Option<&Credential>, status: StatusCode) {
+    let Some(credential) = credential else { return };
+    if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+        app.suspensions.suspend(credential.clone(), app.clock.now());
+    } else if status.is_success() && !app.suspensions.is_empty() {
+        app.suspensions.lift(credential);
+    }
+}
+
+/// Since when the credential of this request is suspended.
+#[must_use]
+pub fn since(app: &App, keyed: &Keyed) -> Option<Timestamp> {
+    if app.suspensions.is_empty() {
+        return None;
+    }
+    app.suspensions.since(&keyed.asked.credential()?)
+}
+
+/// Asks the upstream on behalf of a suspended credential. A stored answer stands in only if the
+/// upstream is down and the grace is not over.
+pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<AnswerBody> {
+    let grace = keyed.asked.settings.suspension_grace;
+    let fallback =
+        if app.clock.now().since(since) < grace { stored(app, &keyed).await } else { None };
+    let Some(fallback) = fallback else {
+        return pass::through(app, keyed.unkeyed(Cause::SUSPENDED)).await;
+    };
+    let route = keyed.route;
+    let Unkeyed { mut asked, cause, body } = keyed.unkeyed(Cause::SUSPENDED);
+    match pass::ask(app, &mut asked, body).await {
+        Ok(answer) if respond::is_failure(answer.status()) => {
+            respond::stale_on_error(app, route, &fallback, Some(answer.status()))
+        }
+        Ok(answer) => respond::passed(app, &asked, &cause, answer),
+        Err(Unanswered::Upstream(_)) => respond::stale_on_error(app, route, &fallback, None),
+        Err(Unanswered::Caller(rejection)) => respond::reject(app, Some(route), rejection),
+    }
+}
+
+async fn stored(app: &App, keyed: &Keyed) -> Option<Hit> {
+    match lookup::lookup(app, keyed).await {
+        Found::Fresh(hit) | Found::Usable(hit) | Found::OnlyOnError(hit) => Some(hit),
+        Found::Absent => None,
+    }
+}
