@@ -6,6 +6,7 @@ mod demo;
 mod failures;
 mod flights;
 mod hits;
+mod hostile;
 mod keys;
 mod lifecycle;
 mod limits;

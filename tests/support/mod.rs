@@ -10,6 +10,7 @@ pub mod sample;
 pub mod server;
 pub mod tls;
 pub mod upstream;
+pub mod wire;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -21,6 +22,7 @@ pub use reading::Reading;
 pub use server::{Ended, Server, Setup, credential_digest};
 pub use tls::TlsFront;
 pub use upstream::{Received, Reply, Upstream};
+pub use wire::{Wire, WireRequest};
 
 /// How long anything outside may take before a test fails. Generous: the machine may be busy.
 pub const PATIENCE: Duration = Duration::from_secs(20);

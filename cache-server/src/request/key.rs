@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::cache::budget::Reservation;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
+use crate::upstream::fields;
 
 /// A request that has a key and may be answered from the cache.
 #[derive(Debug)]
@@ -179,6 +180,9 @@ fn cause_in_header(asked: &Asked) -> Option<Cause> {
     if is_encoded(&asked.headers) {
         let advice = "Send the request's body without Content-Encoding.";
         return Some(Cause::ours("encoded-request", advice));
+    }
+    if fields::has_another_charset(&asked.headers) {
+        return Some(Cause::ours("charset", "Send the request's body in UTF-8, as JSON is."));
     }
     None
 }

@@ -27,6 +27,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::App;
+use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
 use key::{Keyed, Reading};
@@ -35,6 +36,9 @@ use rejection::Rejection;
 
 /// Answers one request of the data listener.
 pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<AnswerBody> {
+    if framing::check_coding(request.headers()).is_err() {
+        return respond::reject(app, None, Rejection::TransferCoding);
+    }
     let asked = match identify::identify(app, request) {
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(app, None, rejection),

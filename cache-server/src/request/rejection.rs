@@ -17,6 +17,8 @@ pub enum Rejection {
     NoSuchAddress,
     /// It wants a tunnel, which would be a way past everything.
     NoTunnel,
+    /// The body has a transfer coding that we do not undo.
+    TransferCoding,
     /// The path cannot be forwarded.
     BadPath {
         /// What is wrong with it.

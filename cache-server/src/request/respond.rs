@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{AGE, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::Frame;
 use keyspec::{Key, ModelRoute};
@@ -263,6 +263,11 @@ impl Rejection {
                 "no-tunnel",
                 "CONNECT is not served: upstreams are named by the config alone".into(),
             ),
+            Rejection::TransferCoding => plain(
+                StatusCode::NOT_IMPLEMENTED,
+                "transfer-coding",
+                "the one Transfer-Encoding that is understood is chunked, once".into(),
+            ),
             Rejection::BadPath { why } => plain(StatusCode::BAD_REQUEST, "bad-path", why),
             Rejection::BadReuse => plain(
                 StatusCode::BAD_REQUEST,
@@ -318,9 +323,15 @@ impl Rejection {
 
 /// Refuses a request.
 pub fn reject(app: &App, route: Option<ModelRoute>, rejection: Rejection) -> Response<AnswerBody> {
+    let ends_connection = rejection == Rejection::TransferCoding;
     let problem = rejection.problem();
     app.telemetry.request(route, Outcome::Refused, problem.code);
-    problem.into_response()
+    let mut response = problem.into_response();
+    if ends_connection {
+        // What comes next may have been meant as a part of this request.
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
 }
 
 /// An error of our own, as RFC 9457 has it, with a `code` that stays the same.

@@ -11,9 +11,9 @@ use http::{HeaderMap, Method, Response, StatusCode};
 use reqwest::{Body, Client, Request};
 use url::Url;
 
-use super::UpstreamError;
 use super::health::Health;
 use super::mount::Target;
+use super::{UpstreamError, framing};
 use crate::clock::Clock;
 use crate::telemetry::upstream::{ExchangeEnd, UpstreamMetrics};
 
@@ -159,13 +159,7 @@ impl Upstream {
         *request.headers_mut() = headers;
         *request.body_mut() = Some(body);
         let answer = self.exchange(&self.client, request).await?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            // Nobody asked: what follows would not be HTTP.
-            self.health.note(ExchangeEnd::Broken);
-            let upstream = self.settings.name.clone();
-            return Err(UpstreamError::Broken { upstream, why: "it switched protocols".into() });
-        }
-        Ok(answer)
+        self.settle(answer)
     }
 
     /// Asks over HTTP/1.1 for another protocol; 101 means that the connection is free for it.
@@ -179,7 +173,24 @@ impl Upstream {
     ) -> Result<Response<Body>, UpstreamError> {
         let mut request = Request::new(Method::GET, target.url());
         *request.headers_mut() = headers;
-        self.exchange(self.upgrading.as_ref().unwrap_or(&self.client), request).await
+        let client = self.upgrading.as_ref().unwrap_or(&self.client);
+        let answer = self.exchange(client, request).await?;
+        match answer.status() {
+            StatusCode::SWITCHING_PROTOCOLS => Ok(answer),
+            _ => self.settle(answer),
+        }
+    }
+
+    /// Refuses an answer whose end not all readers would agree on.
+    fn settle(&self, mut answer: Response<Body>) -> Result<Response<Body>, UpstreamError> {
+        match framing::settle_answer(answer.status(), answer.headers_mut()) {
+            Ok(()) => Ok(answer),
+            Err(bad) => {
+                self.health.note(ExchangeEnd::Broken);
+                let upstream = self.settings.name.clone();
+                Err(UpstreamError::Broken { upstream, why: bad.to_string() })
+            }
+        }
     }
 
     async fn exchange(

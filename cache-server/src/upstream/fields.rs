@@ -12,6 +12,7 @@ pub const CACHE_SERVER_REUSE: HeaderName = HeaderName::from_static("cache-server
 pub const OUR_NAME: &str = "cache-server";
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1): the fields named by
@@ -27,7 +28,9 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     for name in named {
         headers.remove(name);
     }
-    for name in [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+    const KNOWN: [HeaderName; 7] =
+        [CONNECTION, HTTP2_SETTINGS, KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE];
+    for name in KNOWN {
         headers.remove(name);
     }
 }
@@ -154,6 +157,25 @@ pub fn is_event_stream(headers: &HeaderMap) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
 }
 
+/// Whether a body is said to be in another encoding than UTF-8: then the same bytes may mean
+/// something else upstream than here.
+#[must_use]
+pub fn has_another_charset(headers: &HeaderMap) -> bool {
+    let types = headers.get_all(CONTENT_TYPE).iter();
+    let parameters = types.flat_map(|value| value.as_bytes().split(|byte| *byte == b';').skip(1));
+    let is_utf_8 =
+        |name: &[u8]| name.eq_ignore_ascii_case(b"utf-8") || name.eq_ignore_ascii_case(b"utf8");
+    parameters.filter_map(charset).any(|name| !is_utf_8(name))
+}
+
+/// The value of a media type's parameter, if that is the charset.
+fn charset(parameter: &[u8]) -> Option<&[u8]> {
+    let equals = parameter.iter().position(|byte| *byte == b'=')?;
+    let (name, value) = (parameter[..equals].trim_ascii(), parameter[equals + 1..].trim_ascii());
+    let unquoted = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\""));
+    name.eq_ignore_ascii_case(b"charset").then_some(unquoted.unwrap_or(value))
+}
+
 /// The upstream's own id of the exchange, for operators.
 #[must_use]
 pub fn request_id(headers: &HeaderMap) -> Option<Box<str>> {
@@ -186,6 +208,7 @@ mod tests {
             ("te", "trailers"),
             ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
+            ("http2-settings", "AAMAAABk"),
             ("x-hop", "1"),
             ("x-other", "1"),
             ("authorization", "Bearer k"),
@@ -211,6 +234,25 @@ mod tests {
             shared,
             fields(&[("content-type", "application/json"), ("openai-version", "2020-10-01")])
         );
+    }
+
+    #[test]
+    fn a_body_is_utf_8_unless_its_type_says_otherwise() {
+        for same in [
+            "application/json",
+            "application/json; charset=utf-8",
+            "a/b;CHARSET = \"UTF-8\" ; x=y",
+            "a/b; charset",
+            "a/b; x=charset",
+        ] {
+            assert!(!has_another_charset(&fields(&[("content-type", same)])), "{same}");
+        }
+        assert!(!has_another_charset(&fields(&[])));
+        for other in ["a/b; charset=utf-16", "a/b;charset=utf-8;charset=utf-7", "a/b; charset="] {
+            assert!(has_another_charset(&fields(&[("content-type", other)])), "{other}");
+        }
+        let twice = [("content-type", "a/b"), ("content-type", "a/b; charset=latin1")];
+        assert!(has_another_charset(&fields(&twice)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod client;
 pub mod fields;
+pub mod framing;
 pub mod head;
 pub mod health;
 pub mod mount;
