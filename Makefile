@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test lint fmt bench deny
+.PHONY: run test lint fmt bench soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -23,6 +23,11 @@ fmt:
 bench:
 	cargo build --release --locked --package cache-server --package cache-server-benches
 	cargo run --release --locked --package cache-server-benches
+
+# Ten minutes of load of every kind with every answer checked. Others: make soak MINUTES=60
+soak:
+	cargo build --release --locked --package cache-server --package cache-server-benches
+	cargo run --release --locked --package cache-server-benches --bin soak -- --minutes $(or $(MINUTES),10)
 
 # Licences, bans and sources of all dependencies. Installs cargo-deny where it is missing.
 deny:

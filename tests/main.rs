@@ -1,6 +1,7 @@
 //! Black-box tests of the running server, a file a behaviour.
 
 mod admin;
+mod command;
 mod configuration;
 mod demo;
 mod failures;
@@ -12,6 +13,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod never_stored;
+mod packaging;
 mod passing;
 mod providers;
 mod reuse;

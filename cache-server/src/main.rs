@@ -1,6 +1,6 @@
 //! Arguments → config → app → serve → exit code.
 //!
-//! Exit codes: 0 after a clean end, 1 when the server cannot start, 2 for wrong usage or an
+//! Exit codes: 0 after a clean end, 1 when the server cannot start or is not healthy, 2 for wrong usage or an
 //! invalid config.
 
 mod command;
@@ -22,6 +22,9 @@ fn main() -> ExitCode {
         Command::Check(options) => command::check::run(&options),
         Command::Schema => command::schema::run(),
         Command::CredentialDigest => command::digest::run(),
+        Command::Health(options) => command::health::run(&options),
+        Command::Completions(options) => command::completions::run(&options),
+        Command::Man(options) => command::man::run(&options),
     };
     match ended {
         Ok(()) => ExitCode::SUCCESS,

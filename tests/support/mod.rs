@@ -19,7 +19,7 @@ pub use calls::{CALLS, Call, Fixture};
 pub use client::{Answer, Client};
 pub use raw::{Raw, RawAnswer};
 pub use reading::Reading;
-pub use server::{Ended, Server, Setup, credential_digest};
+pub use server::{Ended, Server, Setup, credential_digest, run};
 pub use tls::TlsFront;
 pub use upstream::{Received, Reply, Upstream};
 pub use wire::{Wire, WireRequest};

@@ -16,8 +16,8 @@ use crate::{Client, PATIENCE, Upstream, eventually};
 pub struct Setup {
     config: String,
     arguments: Vec<String>,
+    variables: Vec<(String, String)>,
     listen: Option<String>,
-    environment: Vec<(String, String)>,
     demo: bool,
 }
 
@@ -43,17 +43,17 @@ impl Setup {
         self
     }
 
+    /// With one more environment variable.
+    #[must_use]
+    pub fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.variables.push((name.into(), value.into()));
+        self
+    }
+
     /// Listening at this address for callers, instead of on any free port.
     #[must_use]
     pub fn listening_on(mut self, address: &str) -> Setup {
         self.listen = Some(address.into());
-        self
-    }
-
-    /// With this variable in its environment.
-    #[must_use]
-    pub fn variable(mut self, name: &str, value: &str) -> Setup {
-        self.environment.push((name.into(), value.into()));
         self
     }
 
@@ -229,6 +229,14 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// Runs a binary of the workspace that is expected to end by itself.
+pub async fn run(name: &str, arguments: &[&str]) -> Ended {
+    let mut command = Command::new(binary(name));
+    command.args(arguments).stdin(Stdio::null());
+    without_our_variables(&mut command);
+    end_of(command).await
+}
+
 async fn end_of(mut command: Command) -> Ended {
     command.kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output());
@@ -293,13 +301,18 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    without_our_variables(&mut command);
+    command.envs(setup.variables.iter().cloned());
+    command
+}
+
+/// Settings around the test are not for what it starts.
+fn without_our_variables(command: &mut Command) {
     for (name, _) in std::env::vars() {
         if name.starts_with("CACHE_SERVER_") {
             command.env_remove(name);
         }
     }
-    command.envs(setup.environment.iter().map(|(name, value)| (name, value)));
-    command
 }
 
 fn write_config(folder: &Path, lines: &str) -> PathBuf {

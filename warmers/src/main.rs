@@ -3,15 +3,19 @@
 //! - [`record`]: the recorded requests, read line by line;
 //! - [`run`]: sends them, several at a time, and sees what the cache did;
 //! - [`cache_status`]: what the cache says that it did;
-//! - [`report`]: counts, progress and the closing report.
+//! - [`report`]: counts and the closing report;
+//! - [`progress`]: how the run goes;
+//! - [`shell`]: completions and man pages.
 //!
 //! Exit codes: 0 when nothing failed, 1 when a request failed, 2 for wrong usage or a file that
 //! cannot be read.
 
 mod cache_status;
+mod progress;
 mod record;
 mod report;
 mod run;
+mod shell;
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -23,12 +27,16 @@ use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
 use reqwest::Url;
 
+use progress::Progress;
 use report::Tally;
 use run::Replay;
 
+/// What `--version` says: the version, and the commit that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CACHE_SERVER_COMMIT"), ")");
+
 /// Fills a cache-server from recorded requests.
 #[derive(Debug, Parser)]
-#[command(name = "warm", version, about)]
+#[command(name = "warm", version = VERSION, about)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +46,17 @@ struct Arguments {
 enum Command {
     /// Send every recorded request to a cache-server once
     Run(RunOptions),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the man page
+    Man {
+        /// Write the pages of all commands into this folder instead, a file each
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -65,10 +84,14 @@ fn server_url(text: &str) -> Result<Url, String> {
 }
 
 fn main() -> ExitCode {
-    let Command::Run(options) = Arguments::parse().command;
-    match warm(&options) {
-        Ok(tally) if tally.failures() == 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::from(1),
+    let ended = match Arguments::parse().command {
+        Command::Run(options) => warm(&options).map(|tally| tally.failures() == 0),
+        Command::Completions { shell } => shell::completions(shell).map(|()| true),
+        Command::Man { dir } => shell::man(dir.as_deref()).map(|()| true),
+    };
+    match ended {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
         Err(why) => {
             eprintln!("warm: {why:#}");
             ExitCode::from(2)
@@ -86,7 +109,7 @@ fn warm(options: &RunOptions) -> anyhow::Result<Tally> {
         .context("cannot set up the HTTP client")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let begun = Instant::now();
-    let (tally, read) = runtime.block_on(replay.run(file));
+    let (tally, read) = runtime.block_on(replay.run(file, Progress::of(&options.file)));
     print!("{}", tally.report(begun.elapsed()));
     read.with_context(|| format!("cannot read {}", options.file.display()))?;
     Ok(tally)

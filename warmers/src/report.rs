@@ -1,14 +1,10 @@
-//! What came of the requests: counts, a progress line while it runs, and the closing report.
+//! What came of the requests: counts and the closing report.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{IsTerminal, Write as _};
 use std::time::Duration;
 
 use crate::cache_status::CacheStatus;
-
-/// Failures that are told one by one; further ones are only counted.
-const FAILURES_TOLD: u64 = 20;
 
 /// Different reasons that are counted one by one; further ones are counted together.
 const REASONS_MAX: usize = 32;
@@ -68,7 +64,8 @@ impl Tally {
         self.failures
     }
 
-    fn requests(&self) -> u64 {
+    /// Requests that have ended, whatever came of them.
+    pub(crate) fn requests(&self) -> u64 {
         self.hits + self.fills + self.bypasses + self.failures
     }
 
@@ -101,65 +98,12 @@ impl Tally {
         text
     }
 
-    fn progress_line(&self, in_flight: usize) -> String {
+    /// What the requests came to so far, in one line.
+    pub(crate) fn counts(&self) -> String {
         format!(
-            "{} done: {} hits, {} fills, {} bypasses, {} failures; {in_flight} under way",
-            self.requests(),
-            self.hits,
-            self.fills,
-            self.bypasses,
-            self.failures,
+            "{} hits, {} fills, {} bypasses, {} failures",
+            self.hits, self.fills, self.bypasses, self.failures,
         )
-    }
-}
-
-/// Tells on stderr how the run goes: one line renewed in place on a terminal, plain lines
-/// elsewhere.
-#[derive(Debug)]
-pub(crate) struct Progress {
-    is_terminal: bool,
-    failures_told: u64,
-}
-
-impl Progress {
-    /// For this process's stderr.
-    pub(crate) fn on_stderr() -> Progress {
-        Progress { is_terminal: std::io::stderr().is_terminal(), failures_told: 0 }
-    }
-
-    /// How often to [`show`](Self::show).
-    pub(crate) fn interval(&self) -> Duration {
-        if self.is_terminal { Duration::from_millis(250) } else { Duration::from_secs(5) }
-    }
-
-    /// Shows the counts.
-    pub(crate) fn show(&self, tally: &Tally, in_flight: usize) {
-        let line = tally.progress_line(in_flight);
-        self.write(&if self.is_terminal { line } else { format!("{line}\n") });
-    }
-
-    /// Tells of a failure, up to a bound.
-    pub(crate) fn tell(&mut self, outcome: &Outcome) {
-        let Outcome::Failed { line, why } = outcome else { return };
-        self.failures_told += 1;
-        if self.failures_told <= FAILURES_TOLD {
-            self.write(&format!("line {line}: {why}\n"));
-        } else if self.failures_told == FAILURES_TOLD + 1 {
-            self.write("further failures are only counted\n");
-        }
-    }
-
-    /// Takes the renewed line away.
-    pub(crate) fn finish(&self) {
-        self.write("");
-    }
-
-    fn write(&self, text: &str) {
-        let clear = if self.is_terminal { "\r\x1b[K" } else { "" };
-        let mut stderr = std::io::stderr().lock();
-        // There is nobody left to tell when stderr is gone.
-        let _ = write!(stderr, "{clear}{text}");
-        let _ = stderr.flush();
     }
 }
 
@@ -195,8 +139,7 @@ not stored because of: length 1, not-deterministic 1
 1 answers have no Cache-Status of a cache-server: is that its address?
 ";
         assert_eq!(tally.report(Duration::from_millis(1500)), expected);
-        let line = "6 done: 1 hits, 2 fills, 2 bypasses, 1 failures; 4 under way";
-        assert_eq!(tally.progress_line(4), line);
+        assert_eq!(tally.counts(), "1 hits, 2 fills, 2 bypasses, 1 failures");
     }
 
     #[test]

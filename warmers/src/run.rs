@@ -10,8 +10,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use crate::cache_status::CacheStatus;
+use crate::progress::Progress;
 use crate::record::{self, Malformed, Record};
-use crate::report::{Outcome, Progress, Tally};
+use crate::report::{Outcome, Tally};
 
 /// How long the connection to the server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -59,10 +60,13 @@ impl Replay {
     /// reading; what is under way is finished and counted.
     ///
     /// In memory are at most the lines under way and two more.
-    pub(crate) async fn run(&self, file: impl BufRead + Send + 'static) -> (Tally, io::Result<()>) {
+    pub(crate) async fn run(
+        &self,
+        file: impl BufRead + Send + 'static,
+        mut progress: Progress,
+    ) -> (Tally, io::Result<()>) {
         let mut lines = read_ahead(file);
         let (mut in_flight, mut tally) = (JoinSet::new(), Tally::default());
-        let mut progress = Progress::on_stderr();
         let mut ticks = interval_at(Instant::now() + progress.interval(), progress.interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut read = Ok(());

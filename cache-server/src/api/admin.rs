@@ -43,6 +43,8 @@ pub async fn stats(State(app): State<Arc<App>>) -> impl IntoResponse {
 #[derive(Debug, Serialize)]
 pub struct Stats {
     version: &'static str,
+    /// What it was built from.
+    commit: &'static str,
     uptime_seconds: u64,
     /// Hits among all that could have been hits, 0 to 1.
     hit_ratio: f64,
@@ -60,6 +62,7 @@ impl Stats {
         let totals = app.telemetry.totals();
         Stats {
             version: env!("CARGO_PKG_VERSION"),
+            commit: env!("CACHE_SERVER_COMMIT"),
             uptime_seconds: app.started.elapsed().as_secs(),
             hit_ratio: hit_ratio(&totals),
             levels: app.levels(),

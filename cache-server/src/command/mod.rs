@@ -1,24 +1,33 @@
 //! The command line: what can be typed, and what each command does.
 
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod digest;
+pub(crate) mod health;
+pub(crate) mod man;
 pub(crate) mod reload;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod supervisor;
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::Context;
 use cache_server::config::LoadError;
 use cache_server::config::sources::{FlagValue, Sources};
 use clap::{Args, Parser, Subcommand};
 use tracing_subscriber::EnvFilter;
 
+/// What `--version` says: the version, and the commit that it was built from.
+const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CACHE_SERVER_COMMIT"), ")");
+
 /// A caching server for AI and agent traffic.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version = VERSION, about)]
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -36,6 +45,12 @@ pub(crate) enum Command {
     Schema,
     /// Print the digest of a bare key read from standard input, for a [[tenant]]
     CredentialDigest,
+    /// Ask a server whether it takes requests: exits with 0 if it does, with 1 if not
+    Health(HealthOptions),
+    /// Print a completion script for a shell
+    Completions(CompletionsOptions),
+    /// Print the man page
+    Man(ManOptions),
 }
 
 /// What `serve` and `demo` have in common.
@@ -87,6 +102,32 @@ pub(crate) struct DemoOptions {
     /// The share of requests that the simulated model answers with an error, 0 to 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = share)]
     pub(crate) error_rate: f64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HealthOptions {
+    /// Its admin listener
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "CACHE_SERVER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub(crate) admin: SocketAddr,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsOptions {
+    /// The shell
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: clap_complete::Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManOptions {
+    /// Write the pages of all commands into this folder instead, a file each
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -165,6 +206,13 @@ impl From<LoadError> for Failure {
     fn from(error: LoadError) -> Failure {
         Failure::usage(error)
     }
+}
+
+/// Writes to standard output, which may be a pipe that nobody reads any more.
+pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text).and_then(|()| stdout.flush());
+    written.context("cannot write to standard output").map_err(Failure::start)
 }
 
 /// Logs go to standard error, at `info` unless `RUST_LOG` says otherwise.

@@ -13,6 +13,8 @@ use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
+use super::supervisor;
+
 /// How long a folder must be quiet before its file is read: editors and orchestrators write in
 /// several steps.
 const QUIET: Duration = Duration::from_millis(200);
@@ -83,6 +85,7 @@ impl Reload {
     }
 
     fn reload(&mut self) {
+        supervisor::reloading();
         self.text = read(&self.sources);
         let applied = self.try_reload();
         self.app.telemetry.config_reloaded(applied.is_ok());
@@ -90,6 +93,7 @@ impl Reload {
             let error = format!("{error:#}");
             tracing::error!(error, "the config was not taken over; the one before stays in force");
         }
+        supervisor::ready();
     }
 
     fn try_reload(&mut self) -> anyhow::Result<()> {

@@ -12,7 +12,7 @@ use cache_server::server::{self, Listeners};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::reload::Reload;
-use super::{Failure, ServeOptions};
+use super::{Failure, ServeOptions, supervisor};
 
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let sources = options.sources();
@@ -27,6 +27,7 @@ pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
         let reload = Reload::new(Arc::clone(&app), sources, effective).map_err(Failure::start)?;
         let reload = tokio::spawn(reload.run());
         introduce(&app, &listeners).map_err(Failure::start)?;
+        supervisor::ready();
         server::serve(app, listeners, stop).await;
         reload.abort();
         tracing::info!("stopped");
@@ -59,6 +60,7 @@ pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = interrupt.recv() => {}
         }
         tracing::info!("draining");
+        supervisor::stopping();
     })
 }
 
