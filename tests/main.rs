@@ -22,4 +22,5 @@ mod streams;
 mod taste;
 mod tenants;
 mod tls_upstream;
+mod tracing;
 mod tunnels;

@@ -20,6 +20,7 @@ use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::telemetry::trace::Traces;
 use crate::telemetry::{Levels, Telemetry};
 use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
@@ -52,6 +53,8 @@ pub struct App {
     pub budget: Arc<Budget>,
     /// Every metric.
     pub telemetry: Arc<Telemetry>,
+    /// The spans of requests, if they are exported.
+    pub traces: Traces,
     /// The time.
     pub clock: Clock,
     /// Cancelled when the server begins to drain.
@@ -71,6 +74,7 @@ impl App {
         // A second call finds a provider installed already, and that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let telemetry = Arc::new(Telemetry::new().context("cannot set up metrics")?);
+        let traces = Traces::new(config.trace.clone(), &telemetry)?;
         let clock = Clock::default();
         let local = config.local.clone();
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
@@ -97,6 +101,7 @@ impl App {
             fills: TaskTracker::new(),
             budget,
             telemetry,
+            traces,
             clock: clock.clone(),
             draining: CancellationToken::new(),
             connections_open: AtomicUsize::new(0),
@@ -131,7 +136,8 @@ impl App {
         settings.upstreams.iter().map(named).collect()
     }
 
-    /// Waits for the tunnels and fills under way, at most until `deadline`, then closes the tiers.
+    /// Waits for the tunnels and fills under way, at most until `deadline`, then closes the tiers
+    /// and exports the last spans.
     pub async fn tear_down(&self, deadline: tokio::time::Instant) {
         self.tunnels.close();
         if tokio::time::timeout_at(deadline, self.tunnels.wait()).await.is_err() {
@@ -149,6 +155,7 @@ impl App {
         if tokio::time::timeout_at(deadline.max(grace), self.tier.close()).await.is_err() {
             tracing::warn!("the disk tier did not close in time");
         }
+        self.traces.shut_down(deadline).await;
     }
 
     /// What is measured when asked.

@@ -4,6 +4,7 @@
 
 pub mod calls;
 pub mod client;
+pub mod collector;
 pub mod raw;
 pub mod reading;
 pub mod sample;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 pub use calls::{CALLS, Call, Fixture};
 pub use client::{Answer, Client};
+pub use collector::{Collector, Exported};
 pub use raw::{Raw, RawAnswer};
 pub use reading::Reading;
 pub use server::{Ended, Server, Setup, credential_digest, run};

@@ -309,7 +309,7 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
 /// Settings around the test are not for what it starts.
 fn without_our_variables(command: &mut Command) {
     for (name, _) in std::env::vars() {
-        if name.starts_with("CACHE_SERVER_") {
+        if name.starts_with("CACHE_SERVER_") || name.starts_with("OTEL_") {
             command.env_remove(name);
         }
     }

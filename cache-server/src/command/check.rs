@@ -78,6 +78,10 @@ fn explain(config: &Config) -> String {
         config.server.listen, config.server.admin_listen
     ));
     lines.push(tier_line(config));
+    lines.extend(config.trace.as_ref().map(|trace| {
+        let (endpoint, sample) = (&trace.endpoint, trace.sample);
+        format!("Traces are exported to {endpoint}; of those that begin here, a share of {sample}.")
+    }));
     lines.push("Where no [[route]] by tenant or model says otherwise:".into());
     for route in ModelRoute::ALL {
         lines.extend(policy_lines(config, route));

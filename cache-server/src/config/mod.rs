@@ -5,6 +5,7 @@
 pub mod policy;
 pub mod schema;
 pub mod sources;
+mod trace;
 pub mod written;
 
 use std::cmp::Reverse;
@@ -20,6 +21,7 @@ use url::Url;
 
 use crate::cache::flight;
 use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
+use crate::telemetry::trace::TraceSettings;
 use crate::upstream::client::UpstreamSettings;
 use policy::Policies;
 use sources::hide;
@@ -67,6 +69,8 @@ pub struct Config {
     pub policies: Policies,
     /// Which credential belongs to which tenant.
     pub tenants: HashMap<CredentialDigest, Arc<str>>,
+    /// Where traces go; off if nowhere.
+    pub trace: Option<TraceSettings>,
 }
 
 /// Listeners and their limits.
@@ -180,6 +184,7 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
         upstreams,
         policies,
         tenants,
+        trace: trace::check(&file.trace)?,
     })
 }
 
@@ -499,6 +504,7 @@ mod tests {
         let written: written::File = toml::from_str(SAMPLE).unwrap();
         let server = format!("{:?}", written.server);
         assert_eq!(server, format!("{:?}", written::Server::default()));
+        assert_eq!(format!("{:?}", written.trace), format!("{:?}", written::Trace::default()));
         let cache = written::Cache { data_dir: None, ..written.cache };
         assert_eq!(format!("{cache:?}"), format!("{:?}", written::Cache::default()));
     }

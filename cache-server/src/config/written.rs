@@ -58,6 +58,9 @@ pub struct File {
     /// Names for callers.
     #[serde(default)]
     pub tenant: Vec<Tenant>,
+    /// Where traces go.
+    #[serde(default)]
+    pub trace: Trace,
 }
 
 impl File {
@@ -84,6 +87,7 @@ impl Default for File {
             upstream: Vec::new(),
             route: Vec::new(),
             tenant: Vec::new(),
+            trace: Trace::default(),
         }
     }
 }
@@ -311,4 +315,25 @@ pub struct Tenant {
     pub credential_digests: Vec<String>,
     /// Which answers are reused for it, where no route says.
     pub reuse: Option<String>,
+}
+
+/// `[trace]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Trace {
+    /// The base URL of an OTLP/HTTP collector; without it, traces are off.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub endpoint: Option<String>,
+    /// The share of requests without a trace of their own that begin one, 0 to 1.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub sample: f64,
+    /// A file of `Name: value` lines that the collector is sent besides.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub headers_file: Option<PathBuf>,
+}
+
+impl Default for Trace {
+    fn default() -> Trace {
+        Trace { endpoint: None, sample: 1.0, headers_file: None }
+    }
 }

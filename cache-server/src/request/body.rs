@@ -12,8 +12,10 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::traced::TracedBody;
 use crate::cache::budget::Reservation;
 use crate::telemetry::Telemetry;
+use crate::telemetry::trace::Step;
 use crate::upstream::answer::EventFrames;
 
 /// Any error that cuts a body off.
@@ -200,19 +202,23 @@ pub enum AnswerBody {
     Passing(PassingAnswer),
     /// From a flight.
     Flight(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>),
+    /// Any of these, with the span that ends with it.
+    Traced(Box<TracedBody>),
 }
 
 /// An upstream's answer that no cache looks at.
 pub struct PassingAnswer {
     body: reqwest::Body,
     telemetry: Arc<Telemetry>,
+    /// The span of the fetch; it ends with the body.
+    span: Step,
 }
 
 impl PassingAnswer {
     /// Passes `body` on and counts its bytes.
     #[must_use]
-    pub fn new(body: reqwest::Body, telemetry: Arc<Telemetry>) -> PassingAnswer {
-        PassingAnswer { body, telemetry }
+    pub fn new(body: reqwest::Body, telemetry: Arc<Telemetry>, span: Step) -> PassingAnswer {
+        PassingAnswer { body, telemetry, span }
     }
 }
 
@@ -248,13 +254,18 @@ impl Body for AnswerBody {
             }
             AnswerBody::Passing(answer) => {
                 let frame = ready!(Pin::new(&mut answer.body).poll_frame(context));
-                if let Some(Ok(frame)) = &frame {
-                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                    answer.telemetry.served_from_upstream(bytes);
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                        answer.telemetry.served_from_upstream(bytes);
+                    }
+                    Some(Err(_)) => answer.span.fail("broken"),
+                    None => answer.span.end(),
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             AnswerBody::Flight(stream) => stream.as_mut().poll_next(context),
+            AnswerBody::Traced(traced) => Pin::new(&mut **traced).poll_frame(context),
         }
     }
 
@@ -264,6 +275,7 @@ impl Body for AnswerBody {
             AnswerBody::Events { bytes, .. } => *bytes == 0,
             AnswerBody::Passing(answer) => answer.body.is_end_stream(),
             AnswerBody::Flight(_) => false,
+            AnswerBody::Traced(traced) => traced.is_end_stream(),
         }
     }
 
@@ -273,6 +285,7 @@ impl Body for AnswerBody {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
             AnswerBody::Passing(answer) => answer.body.size_hint(),
+            AnswerBody::Traced(traced) => traced.size_hint(),
             AnswerBody::Events { .. } | AnswerBody::Flight(_) => SizeHint::default(),
         }
     }

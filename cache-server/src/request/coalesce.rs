@@ -9,6 +9,7 @@ use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::{self, Hit};
 use crate::app::App;
 use crate::cache::flight::{Joined, Reader};
+use crate::telemetry::trace::Step;
 use crate::upstream::UpstreamError;
 use crate::upstream::head::AnswerHead;
 
@@ -28,6 +29,8 @@ pub struct OnBoard {
     pub afresh: bool,
     /// The request, for a follower who may have to go alone.
     pub keyed: Option<Box<Keyed>>,
+    /// The span of waiting for the head.
+    pub span: Step,
 }
 
 /// Where a request finds itself.
@@ -46,12 +49,19 @@ pub enum Place {
 /// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
 pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     let (key, route, afresh) = (keyed.key, keyed.route, keyed.wants_afresh());
+    let mut span = keyed.asked.trace.coalesce();
     let joined = if afresh {
         app.flights.lead_anew(key)
     } else {
         app.flights.join(key, || lookup::recheck(app, &keyed))
     };
-    let on_board = |reader, keyed| OnBoard { reader, key, route, afresh, keyed };
+    span.note_role(match &joined {
+        Joined::Leader(..) => "leader",
+        Joined::Follower(_) => "follower",
+        Joined::Found(_) => "found",
+        Joined::Full => "alone",
+    });
+    let on_board = |reader, keyed| OnBoard { reader, key, route, afresh, keyed, span };
     match joined {
         Joined::Leader(writer, reader) => {
             app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));

@@ -15,6 +15,7 @@ use super::suspend;
 use crate::app::App;
 use crate::cache::entry::Usage;
 use crate::cache::flight::Writer;
+use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
 
@@ -28,20 +29,25 @@ type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
     let fill_timeout = keyed.asked.settings.fill_timeout;
-    let (order, request) = prepare(&app, keyed);
-    let filled = tokio::time::timeout(fill_timeout, run(&app, &order, request, &mut writer));
-    match filled.await {
+    let (order, request, mut span) = prepare(&app, keyed);
+    let filling = run(&app, &order, request, &mut writer, &mut span);
+    match tokio::time::timeout(fill_timeout, filling).await {
         Ok(Ok(trailers)) => {
             order.upstream.record_end(order.asked.elapsed());
             writer.finish(trailers);
         }
         Ok(Err(Stopped::Failed(error))) => {
             tracing::warn!(route = order.route.name(), %error, "a fill failed");
+            span.fail(error.kind());
             writer.fail(error);
         }
         // Nobody is left to be told.
-        Ok(Err(Stopped::NobodyListens)) => drop(writer),
+        Ok(Err(Stopped::NobodyListens)) => {
+            span.fail("nobody-listens");
+            drop(writer);
+        }
         Err(_elapsed) => {
+            span.fail("fill-timeout");
             let within = humantime::format_duration(fill_timeout);
             let why = format!("no end within cache.fill_timeout = {within}");
             writer.fail(UpstreamError::TimedOut { upstream: order.upstream.name().into(), why });
@@ -55,14 +61,15 @@ enum Stopped {
     NobodyListens,
 }
 
-fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
-    let Keyed { asked, route, key, meaning, policy, shared, body, reservation } = keyed;
-    let credential = asked.credential();
-    let mut headers = asked.headers;
-    if let Some(keyed) = shared {
+fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>, Step) {
+    let credential = keyed.asked.credential();
+    let mut headers = std::mem::take(&mut keyed.asked.headers);
+    if let Some(keyed) = keyed.shared {
         fields::keep_what_all_callers_share(&mut headers, keyed);
     }
     fields::prepare_request(&mut headers);
+    let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
+    let Keyed { asked, route, key, meaning, policy, shared, body, reservation } = keyed;
     // One stored form for everybody, and one that can be checked for completeness.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let body = PassingBody::buffered(body, reservation);
@@ -79,8 +86,9 @@ fn prepare(app: &App, keyed: Keyed) -> (Order, http::Request<reqwest::Body>) {
         upstream: asked.upstream,
         target: asked.target,
         asked: app.clock.instant(),
+        trace: asked.trace,
     };
-    (order, request)
+    (order, request, span)
 }
 
 async fn run(
@@ -88,6 +96,7 @@ async fn run(
     order: &Order,
     request: http::Request<reqwest::Body>,
     writer: &mut AnswerWriter,
+    span: &mut Step,
 ) -> Result<Option<HeaderMap>, Stopped> {
     let (parts, body) = request.into_parts();
     let answer = order
@@ -97,9 +106,12 @@ async fn run(
         .map_err(Stopped::Failed)?;
     let (parts, body) = answer.into_parts();
     suspend::note(app, order.credential.as_ref(), parts.status);
-    let head = AnswerHead::of(parts);
+    span.note_status(parts.status);
+    let mut head = AnswerHead::of(parts);
+    head.fetch_span = span.context();
     let mut landing = Landing::new(head, writer);
     let trailers = landing.take_in(order, body).await?;
+    span.end();
     let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
     if let Ok(usage) = stored {
         let followers = writer.joined().saturating_sub(1);

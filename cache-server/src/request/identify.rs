@@ -14,6 +14,7 @@ use crate::app::settings::Settings;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::suspension::Credential;
 use crate::config::policy::Asked as PolicyQuestion;
+use crate::telemetry::trace::{Call, RequestTrace};
 use crate::upstream::client::Upstream;
 use crate::upstream::fields::{self, CACHE_SERVER_REUSE};
 use crate::upstream::mount::{self, Target};
@@ -48,6 +49,8 @@ pub struct Asked {
     pub body: Option<Incoming>,
     /// When it came.
     pub received: Instant,
+    /// Its trace.
+    pub trace: RequestTrace,
 }
 
 impl Asked {
@@ -63,6 +66,24 @@ impl Asked {
         let credentials = Credentials::from_request(&self.headers, self.target.query());
         let upstream = self.upstream.identity().to_owned();
         (!credentials.is_empty()).then(|| Credential { upstream, scope: credentials.own_scope() })
+    }
+
+    /// The model, if the path names it.
+    #[must_use]
+    pub fn model_in_path(&self) -> Option<&str> {
+        self.model_route.as_ref()?.1.as_deref()
+    }
+
+    /// What the span of asking the upstream says.
+    #[must_use]
+    pub fn call(&self) -> Call<'_> {
+        Call {
+            method: &self.method,
+            route: self.route(),
+            upstream: self.upstream.name(),
+            base: self.upstream.base(),
+            path: self.target.path(),
+        }
     }
 
     /// What a policy is chosen by.
@@ -139,7 +160,11 @@ impl Reuse {
 ///
 /// # Errors
 /// When it is for no upstream, its path is bad, or it says what we do not understand.
-pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejection> {
+pub fn identify(
+    app: &App,
+    request: Request<Incoming>,
+    trace: RequestTrace,
+) -> Result<Asked, Rejection> {
     let received = app.clock.instant();
     let settings = app.settings();
     let (mut parts, body) = request.into_parts();
@@ -163,6 +188,9 @@ pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejectio
         .map_err(|error| Rejection::BadPath { why: error.to_string() })?;
     let model_route = ModelRoute::match_request(parts.method.as_str(), target.path())
         .map(|found| (found.route, found.model_in_path.map(Into::into)));
+    if let Some((route, _)) = &model_route {
+        trace.note_route(&parts.method, *route);
+    }
     let tenant = tenant(&settings, &Credentials::from_request(&parts.headers, target.query()));
     Ok(Asked {
         directives: RequestDirectives::parse(&parts.headers),
@@ -177,6 +205,7 @@ pub fn identify(app: &App, request: Request<Incoming>) -> Result<Asked, Rejectio
         body: Some(body),
         received,
         settings,
+        trace,
     })
 }
 

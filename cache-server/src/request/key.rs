@@ -121,6 +121,7 @@ pub enum Reading {
 /// # Errors
 /// When the body is too large to be passed on, does not come in time, or there is no room.
 pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
+    let _span = asked.trace.key();
     let Some(body) = asked.body.take() else { return Err(Rejection::BodyBroken) };
     let declared = body.size_hint().exact();
     let bytes_max = asked.settings.server.body_bytes_max;
@@ -326,8 +327,8 @@ fn interpret(
             return past(asked, Cause::ours(not_keyable.code(), advice), body, reservation);
         }
     };
-    let in_path = asked.model_route.as_ref().and_then(|(_, model)| model.as_deref());
-    let model = meaning.model.as_deref().or(in_path);
+    let model = meaning.model.as_deref().or(asked.model_in_path());
+    asked.trace.note_model(model);
     let policy = asked.settings.policies.policy(&asked.policy_question(route, model));
     let declared = asked.reuse.is_declared();
     if let Err(not_reused) = keyspec::reusable(route, &meaning, policy.reuse, declared) {

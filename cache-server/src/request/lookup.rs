@@ -39,7 +39,9 @@ pub async fn lookup(app: &App, keyed: &Keyed) -> Found {
     if keyed.wants_afresh() {
         return Found::Absent;
     }
+    let mut span = keyed.asked.trace.lookup();
     let Some((tier, entry)) = read(app, keyed).await else { return Found::Absent };
+    span.note_tier(tier);
     let freshness = judge(&entry.ends, app.clock.now());
     let hit = |ttl_s| Hit { entry, tier, ttl_s };
     match freshness {

@@ -19,6 +19,7 @@ pub mod rejection;
 pub mod respond;
 pub mod store;
 pub mod suspend;
+pub mod traced;
 pub mod tunnel;
 
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::App;
+use crate::telemetry::trace::RequestTrace;
 use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
@@ -36,10 +38,21 @@ use rejection::Rejection;
 
 /// Answers one request of the data listener.
 pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<AnswerBody> {
+    match app.traces.begin(&request) {
+        None => answer(app, request, RequestTrace::off()).await,
+        Some(trace) => Box::pin(traced::answer(app, request, trace)).await,
+    }
+}
+
+async fn answer(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    trace: RequestTrace,
+) -> Response<AnswerBody> {
     if framing::check_coding(request.headers()).is_err() {
         return respond::reject(app, None, Rejection::TransferCoding);
     }
-    let asked = match identify::identify(app, request) {
+    let asked = match identify::identify(app, request, trace) {
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(app, None, rejection),
     };

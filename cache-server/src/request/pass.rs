@@ -10,6 +10,7 @@ use super::key::Unkeyed;
 use super::rejection::Rejection;
 use super::{respond, suspend};
 use crate::app::App;
+use crate::telemetry::trace::Step;
 use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
@@ -20,7 +21,7 @@ pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
         return respond::reject(app, route, Rejection::OnlyIfCached);
     }
     match ask(app, &mut asked, body).await {
-        Ok(answer) => respond::passed(app, &asked, &cause, answer),
+        Ok((answer, span)) => respond::passed(app, &asked, &cause, answer, span),
         Err(Unanswered::Caller(rejection)) => respond::reject(app, route, rejection),
         Err(Unanswered::Upstream(error)) => respond::upstream_failed(app, route, &error),
     }
@@ -35,7 +36,8 @@ pub enum Unanswered {
     Upstream(UpstreamError),
 }
 
-/// Sends a request on as it came, and returns at the headers of the answer.
+/// Sends a request on as it came, and returns at the headers of the answer, with the span that
+/// lasts until its end.
 ///
 /// # Errors
 /// When there is no answer; an error status is an answer.
@@ -43,17 +45,24 @@ pub async fn ask(
     app: &App,
     asked: &mut Asked,
     body: PassingBody,
-) -> Result<Response<reqwest::Body>, Unanswered> {
+) -> Result<(Response<reqwest::Body>, Step), Unanswered> {
     let (fault, credential) = (body.fault(), asked.credential());
     let mut headers = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers);
+    // Where the body was not read.
+    asked.trace.note_model(asked.model_in_path());
+    let mut span = asked.trace.fetch(&asked.call(), &mut headers);
     let body = reqwest::Body::wrap(body);
     let answer = asked.upstream.send(asked.method.clone(), &asked.target, headers, body).await;
     if let Some(fault) = fault.get() {
+        span.fail("request-broken");
         let rejection = Rejection::from_fault(fault, &asked.settings.server);
         return Err(Unanswered::Caller(rejection));
     }
-    let answer = answer.map_err(Unanswered::Upstream)?;
+    let answer = answer.map_err(|error| {
+        span.fail(error.kind());
+        Unanswered::Upstream(error)
+    })?;
     suspend::note(app, credential.as_ref(), answer.status());
-    Ok(answer)
+    Ok((answer, span))
 }

@@ -18,9 +18,11 @@ use super::identify::Asked;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::Hit;
 use super::rejection::Rejection;
+use super::traced::told;
 use crate::app::App;
 use crate::cache::flight::{Failure, Next};
 use crate::telemetry::Outcome;
+use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
 
@@ -29,14 +31,17 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     app.telemetry.hit(keyed.route, hit.tier);
-    from_entry(app, hit, &CacheStatus::hit(hit))
+    let response = from_entry(app, hit, &CacheStatus::hit(hit));
+    told(app, response, Outcome::Hit, "", Some(hit.tier))
 }
 
 /// Answers with a stale entry that is being refreshed.
 pub fn stale(app: &App, hit: &Hit) -> Response<AnswerBody> {
     let route = ModelRoute::from_name(&hit.entry.route);
-    app.telemetry.request(route, Outcome::Stale, "while-revalidate");
-    from_entry(app, hit, &CacheStatus::hit(hit))
+    let reason = "while-revalidate";
+    app.telemetry.request(route, Outcome::Stale, reason);
+    let response = from_entry(app, hit, &CacheStatus::hit(hit));
+    told(app, response, Outcome::Stale, reason, Some(hit.tier))
 }
 
 /// Answers with a stored entry because the upstream failed (RFC 5861 section 4).
@@ -46,12 +51,14 @@ pub fn stale_on_error(
     hit: &Hit,
     status: Option<StatusCode>,
 ) -> Response<AnswerBody> {
-    app.telemetry.request(Some(route), Outcome::Stale, "if-error");
+    let reason = "if-error";
+    app.telemetry.request(Some(route), Outcome::Stale, reason);
     let mut cache_status = CacheStatus::forwarded("stale", status);
     let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
-    from_entry(app, hit, &cache_status)
+    let response = from_entry(app, hit, &cache_status);
+    told(app, response, Outcome::Stale, reason, Some(hit.tier))
 }
 
 fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<AnswerBody> {
@@ -80,7 +87,8 @@ pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Respons
         Ok(head) => head,
         Err(response) => return *response,
     };
-    app.telemetry.request(Some(route), Outcome::Miss, stored_reason(&head));
+    let reason = stored_reason(&head);
+    app.telemetry.request(Some(route), Outcome::Miss, reason);
     let forwarded = match (afresh, &stale) {
         (true, _) => "request",
         (false, Some(_)) => "stale",
@@ -92,7 +100,8 @@ pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Respons
     let mut headers = head.all_fields;
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    answer(head.status, headers, from_flight(app, reader, Side::Upstream))
+    let response = answer(head.status, headers, from_flight(app, reader, Side::Upstream));
+    told(app, response, Outcome::Miss, reason, None)
 }
 
 /// Answers a follower, who gets what anyone may see; or gives its request back, to go its own way.
@@ -101,8 +110,9 @@ pub async fn follow(
     board: OnBoard,
     stale: Option<Hit>,
 ) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
-    let OnBoard { mut reader, key, route, keyed, .. } = board;
+    let OnBoard { mut reader, key, route, keyed, mut span, .. } = board;
     let landed = reader.head().await;
+    span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
     let head = match or_stale(app, route, landed, stale.as_ref()) {
         Ok(head) => head,
         Err(response) => return Ok(*response),
@@ -124,7 +134,8 @@ pub async fn follow(
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    Ok(answer(head.status, headers, from_flight(app, reader, Side::Cache)))
+    let response = answer(head.status, headers, from_flight(app, reader, Side::Cache));
+    Ok(told(app, response, Outcome::Collapsed, "", None))
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
@@ -151,7 +162,7 @@ fn or_stale(
                 detail: "the fetch of this answer was broken off inside the server".into(),
                 retry_after_s: None,
             };
-            Err(Box::new(problem.into_response()))
+            Err(Box::new(told_problem(app, problem, Outcome::Failed)))
         }
     }
 }
@@ -212,19 +223,22 @@ pub fn passed(
     asked: &Asked,
     cause: &Cause,
     upstream: Response<reqwest::Body>,
+    mut span: Step,
 ) -> Response<AnswerBody> {
     let route = asked.route();
     app.telemetry.request(route, Outcome::Bypass, cause.code);
     app.telemetry.note_bypass(route, cause.code, cause.advice);
     let (mut parts, body) = upstream.into_parts();
+    span.note_status(parts.status);
     fields::strip_hop_by_hop(&mut parts.headers);
     let forwarded = if cause.by_request { "request" } else { "bypass" };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(parts.status));
     cache_status.detail(cause.code);
     cache_status.append_to(&mut parts.headers);
     fields::add_via(&mut parts.headers);
-    let body = PassingAnswer::new(body, Arc::clone(&app.telemetry));
-    answer(parts.status, parts.headers, AnswerBody::Passing(body))
+    let body = PassingAnswer::new(body, Arc::clone(&app.telemetry), span);
+    let response = answer(parts.status, parts.headers, AnswerBody::Passing(body));
+    told(app, response, Outcome::Bypass, cause.code, None)
 }
 
 /// Answers that the upstream gave no answer.
@@ -239,7 +253,8 @@ pub fn upstream_failed(
         UpstreamError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream-broken"),
     };
     app.telemetry.request(route, Outcome::Failed, code);
-    Problem { status, code, detail: error.to_string(), retry_after_s: None }.into_response()
+    let problem = Problem { status, code, detail: error.to_string(), retry_after_s: None };
+    told_problem(app, problem, Outcome::Failed)
 }
 
 impl Rejection {
@@ -326,7 +341,7 @@ pub fn reject(app: &App, route: Option<ModelRoute>, rejection: Rejection) -> Res
     let ends_connection = rejection == Rejection::TransferCoding;
     let problem = rejection.problem();
     app.telemetry.request(route, Outcome::Refused, problem.code);
-    let mut response = problem.into_response();
+    let mut response = told_problem(app, problem, Outcome::Refused);
     if ends_connection {
         // What comes next may have been meant as a part of this request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -411,6 +426,12 @@ impl CacheStatus {
         let value = HeaderValue::from_str(&self.0).expect("made of tokens and hex digits");
         headers.append(CACHE_STATUS, value);
     }
+}
+
+/// A problem, with word of it for the request's span.
+fn told_problem(app: &App, problem: Problem, outcome: Outcome) -> Response<AnswerBody> {
+    let code = problem.code;
+    told(app, problem.into_response(), outcome, code, None)
 }
 
 fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {

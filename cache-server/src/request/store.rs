@@ -15,6 +15,7 @@ use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
 use crate::cache::suspension::Credential;
 use crate::config::policy::Policy;
+use crate::telemetry::trace::RequestTrace;
 use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
 use crate::upstream::client::Upstream;
 use crate::upstream::fields;
@@ -42,6 +43,8 @@ pub struct Order {
     pub target: Target,
     /// When the fetch began.
     pub asked: Instant,
+    /// The trace of the request that began the fetch.
+    pub trace: RequestTrace,
 }
 
 /// Stores the answer and says what it cost, or why it is not stored. Where there is no body to
@@ -52,10 +55,14 @@ pub fn store(
     head: &AnswerHead,
     body: Result<Bytes, &'static str>,
 ) -> Result<Usage, &'static str> {
+    let mut span = order.trace.store();
     let stored = try_store(app, order, head, body);
     match stored {
         Ok(_) => app.telemetry.stored(),
-        Err(reason) => app.telemetry.not_stored(order.route, reason),
+        Err(reason) => {
+            app.telemetry.not_stored(order.route, reason);
+            span.note_reason(reason);
+        }
     }
     stored
 }

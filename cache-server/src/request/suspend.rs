@@ -46,10 +46,10 @@ pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<A
     let route = keyed.route;
     let Unkeyed { mut asked, cause, body } = keyed.unkeyed(Cause::SUSPENDED);
     match pass::ask(app, &mut asked, body).await {
-        Ok(answer) if respond::is_failure(answer.status()) => {
+        Ok((answer, _)) if respond::is_failure(answer.status()) => {
             respond::stale_on_error(app, route, &fallback, Some(answer.status()))
         }
-        Ok(answer) => respond::passed(app, &asked, &cause, answer),
+        Ok((answer, span)) => respond::passed(app, &asked, &cause, answer, span),
         Err(Unanswered::Upstream(_)) => respond::stale_on_error(app, route, &fallback, None),
         Err(Unanswered::Caller(rejection)) => respond::reject(app, Some(route), rejection),
     }

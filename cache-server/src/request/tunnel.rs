@@ -54,12 +54,16 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
     let mut headers: HeaderMap = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers);
     fields::upgrade_to_websocket(&mut headers);
+    let mut span = asked.trace.fetch(&asked.call(), &mut headers);
     let mut answer = match asked.upstream.send_upgrade(&asked.target, headers).await {
         Ok(answer) => answer,
-        Err(error) => return respond::upstream_failed(app, asked.route(), &error),
+        Err(error) => {
+            span.fail(error.kind());
+            return respond::upstream_failed(app, asked.route(), &error);
+        }
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return respond::passed(app, &asked, &Cause::TUNNEL, answer);
+        return respond::passed(app, &asked, &Cause::TUNNEL, answer, span);
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let idle_timeout = asked.settings.server.tunnel_idle_timeout;
@@ -67,7 +71,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
         join(caller, upstream, idle_timeout).await;
         drop(place);
     });
-    let mut response = respond::passed(app, &asked, &Cause::TUNNEL, answer);
+    let mut response = respond::passed(app, &asked, &Cause::TUNNEL, answer, span);
     fields::upgrade_to_websocket(response.headers_mut());
     response
 }

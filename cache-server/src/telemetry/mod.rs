@@ -5,6 +5,7 @@
 //! number of series is bounded by construction.
 
 pub mod foyer;
+pub mod trace;
 pub mod upstream;
 
 use std::collections::BTreeMap;
@@ -206,6 +207,13 @@ impl Telemetry {
     #[must_use]
     pub fn foyer_registry(&self) -> foyer::Registry {
         foyer::Registry(Arc::clone(&self.recorder))
+    }
+
+    /// The counter of spans that were lost for this reason, a word of this program.
+    pub fn spans_dropped(&self, reason: &'static str) -> Counter {
+        let labels = vec![Label::new("reason", reason)];
+        let key = Key::from_parts("cache_server_spans_dropped_total", labels);
+        self.recorder.register_counter(&key, &METADATA)
     }
 
     /// Counts a hit.
@@ -477,6 +485,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ),
         ("cache_server_evictions_total", "Entries that left a tier for want of space"),
         ("cache_server_tier_errors_total", "Faults of a tier, each of which became a miss"),
+        ("cache_server_spans_dropped_total", "Spans that did not reach the collector, and why"),
         (CONFIG_RELOADS, "Attempts to read the config anew, by outcome"),
         ("cache_server_upstream_exchanges_total", "Exchanges with an upstream by how they ended"),
     ] {

@@ -2,6 +2,7 @@
 
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version, response};
+use opentelemetry::trace::SpanContext;
 
 use super::fields;
 
@@ -16,6 +17,8 @@ pub struct AnswerHead {
     pub shared_fields: HeaderMap,
     /// What became of storing it, once that is known; an event stream's head goes out before.
     pub stored: Option<Result<(), &'static str>>,
+    /// The span of the fetch, which followers link to; none if it is not exported.
+    pub fetch_span: Option<SpanContext>,
     version: Version,
     chunked: bool,
 }
@@ -31,6 +34,7 @@ impl AnswerHead {
             shared_fields: fields::shared_fields(&parts.headers),
             all_fields: parts.headers,
             stored: None,
+            fetch_span: None,
             version: parts.version,
             chunked,
         }

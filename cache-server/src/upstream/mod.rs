@@ -36,3 +36,15 @@ pub enum UpstreamError {
         why: String,
     },
 }
+
+impl UpstreamError {
+    /// A short word for it, for spans.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            UpstreamError::Unreachable { .. } => "unreachable",
+            UpstreamError::TimedOut { .. } => "timed-out",
+            UpstreamError::Broken { .. } => "broken",
+        }
+    }
+}
