@@ -9,7 +9,7 @@ use black_box_tests::{Reply, Server, Setup, Upstream, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 12] = [
     "cache_server_requests_total",
     "cache_server_stores_total",
     "cache_server_coalesced_total",
@@ -19,6 +19,7 @@ const NAMES: [&str; 11] = [
     "cache_server_evictions_total",
     "cache_server_tier_read_seconds_bucket",
     "cache_server_upstream_seconds_bucket",
+    "cache_server_request_seconds_bucket",
     "cache_server_flights_open",
     "cache_server_memory_entries",
 ];

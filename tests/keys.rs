@@ -695,7 +695,8 @@ async fn no_credential_and_no_prompt_is_told_anywhere() {
         .argument("--upstream")
         .argument(&format!("works={}", upstream.url()))
         .argument("--upstream")
-        .argument(&format!("refuses={refused}"));
+        .argument(&format!("refuses={refused}"))
+        .config("[log]\nrequests_per_second_max = 100000");
     let mut server = Server::start(setup).await;
     let mut statuses = Vec::new();
     for request in telling(&server.client()) {

@@ -21,6 +21,8 @@ mod stale;
 mod streams;
 mod taste;
 mod tenants;
+mod terminal;
 mod tls_upstream;
+mod top;
 mod tracing;
 mod tunnels;

@@ -141,7 +141,6 @@ pub(crate) async fn run_load(job: &Job, core: Option<usize>) -> anyhow::Result<O
 
 /// Settings around us are not for the processes that are measured.
 fn without_our_environment(command: &mut Command) {
-    command.env_remove("RUST_LOG");
     for (name, _) in std::env::vars_os() {
         if name.to_string_lossy().starts_with("CACHE_SERVER_") {
             command.env_remove(name);
@@ -169,5 +168,6 @@ fn heard(said: &Mutex<String>) -> String {
 
 fn announced(said: &str) -> Option<String> {
     let (_, rest) = said.split_once(ANNOUNCEMENT)?;
-    Some(rest.lines().next()?.trim_end_matches('/').to_owned())
+    // A log in JSON has a quote behind it.
+    Some(rest.split(['"', '\n']).next()?.trim_end_matches('/').to_owned())
 }

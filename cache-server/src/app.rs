@@ -20,6 +20,8 @@ use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::telemetry::log::LogControl;
+use crate::telemetry::requests::RequestLines;
 use crate::telemetry::trace::Traces;
 use crate::telemetry::{Levels, Telemetry};
 use crate::upstream::UpstreamError;
@@ -55,6 +57,8 @@ pub struct App {
     pub telemetry: Arc<Telemetry>,
     /// The spans of requests, if they are exported.
     pub traces: Traces,
+    /// The log.
+    pub log: LogControl,
     /// The time.
     pub clock: Clock,
     /// Cancelled when the server begins to drain.
@@ -66,16 +70,19 @@ pub struct App {
 }
 
 impl App {
-    /// Builds everything: opens the tiers, makes the clients. Opens no listener.
+    /// Builds everything: opens the tiers, makes the clients. Opens no listener. `log` is where
+    /// requests are told of.
     ///
     /// # Errors
     /// When the data folder is in use or unusable, or a client cannot be made.
-    pub async fn build(config: Config) -> anyhow::Result<Arc<App>> {
+    pub async fn build(config: Config, log: LogControl) -> anyhow::Result<Arc<App>> {
         // A second call finds a provider installed already, and that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let telemetry = Arc::new(Telemetry::new().context("cannot set up metrics")?);
-        let traces = Traces::new(config.trace.clone(), &telemetry)?;
         let clock = Clock::default();
+        let started = clock.instant();
+        let lines = RequestLines::new(log.form(), config.log.requests_per_second_max, started);
+        let telemetry = Arc::new(Telemetry::new(lines).context("cannot set up metrics")?);
+        let traces = Traces::new(config.trace.clone(), &telemetry)?;
         let local = config.local.clone();
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
@@ -102,10 +109,11 @@ impl App {
             budget,
             telemetry,
             traces,
-            clock: clock.clone(),
+            log,
+            clock,
             draining: CancellationToken::new(),
             connections_open: AtomicUsize::new(0),
-            started: clock.instant(),
+            started,
         }))
     }
 

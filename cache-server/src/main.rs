@@ -15,12 +15,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    command::log_to_stderr();
     let ended = match arguments.command {
         Command::Serve(options) => command::serve::run(&options),
         Command::Demo(options) => command::demo::run(&options),
         Command::Check(options) => command::check::run(&options),
         Command::Schema => command::schema::run(),
+        Command::Top(options) => command::top::run(&options),
         Command::CredentialDigest => command::digest::run(),
         Command::Health(options) => command::health::run(&options),
         Command::Completions(options) => command::completions::run(&options),

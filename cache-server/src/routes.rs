@@ -6,15 +6,18 @@
 //! | admin | `GET /readyz` | takes requests; 503 while draining |
 //! | admin | `GET /metrics` | Prometheus |
 //! | admin | `GET /stats` | totals as JSON |
+//! | admin | `GET /log`, `PUT /log` | how loud the log is; changing it takes [`authorization`] |
 //! | data | `/_cache/…` | ours; nothing is there yet |
 //! | data | all else | proxied: [`crate::request::serve`] |
+//!
+//! [`authorization`]: crate::api::authorization
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::get;
 
-use crate::api::admin;
+use crate::api::{admin, log};
 use crate::app::App;
 
 /// The admin listener's addresses.
@@ -24,5 +27,6 @@ pub fn admin(app: Arc<App>) -> Router {
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::metrics))
         .route("/stats", get(admin::stats))
+        .route("/log", get(log::show).put(log::set))
         .with_state(app)
 }

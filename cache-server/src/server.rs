@@ -39,6 +39,8 @@ use connection::{Watchdog, Watched};
 const ADMIN_CONNECTIONS_MAX: usize = 64;
 /// The pause after a failed accept: descriptors have run out, and a spin would help nobody.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often the requests that got no line in the log are told of.
+const TELL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often the histograms' buffers are drained.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -96,9 +98,11 @@ impl Listeners {
 pub async fn serve(app: Arc<App>, listeners: Listeners, stop: impl Future<Output = ()>) {
     let connections = TaskTracker::new();
     let upkeep = tokio::spawn(keep_up(Arc::clone(&app)));
+    let telling = tokio::spawn(tell_rest(Arc::clone(&app)));
     let admin = tokio::spawn(accept_admin(Arc::clone(&app), listeners.admin));
     let data = tokio::spawn(accept_data(Arc::clone(&app), listeners.data, connections.clone()));
     stop.await;
+    tracing::info!("draining");
 
     let deadline = Instant::now() + app.settings().server.drain_timeout;
     app.draining.cancel();
@@ -112,12 +116,21 @@ pub async fn serve(app: Arc<App>, listeners: Listeners, stop: impl Future<Output
     app.tear_down(deadline).await;
     admin.abort();
     upkeep.abort();
+    telling.abort();
+    app.telemetry.lines().tell_rest();
 }
 
 async fn keep_up(app: Arc<App>) {
     loop {
         tokio::time::sleep(UPKEEP_INTERVAL).await;
         app.telemetry.upkeep();
+    }
+}
+
+async fn tell_rest(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(TELL_INTERVAL).await;
+        app.telemetry.lines().tell_rest();
     }
 }
 

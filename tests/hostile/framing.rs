@@ -245,8 +245,9 @@ async fn a_trailer_is_no_credential_and_no_directive() {
         ["authorization: Bearer alice", "cache-control: no-store", "cache-server-reuse: no"]
     {
         let told = stage.tell(with(&format!("{trailer}\r\n"))).await.text();
-        assert!(told.contains("; hit"), "{trailer}: {told}");
+        assert!(told.contains("detail=request-trailers"), "{trailer}: {told}");
     }
-    assert_eq!(stage.upstream.calls(), 1);
+    assert!(stage.tell(with("")).await.text().contains("; hit"));
+    assert_eq!(stage.upstream.calls(), 4, "with trailers it goes past the cache");
     stage.assert_well().await;
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{Child, Command};
+use tokio::process::{Child, ChildStderr, Command};
 
-use crate::{Client, PATIENCE, Upstream, eventually};
+use crate::{Client, PATIENCE, Terminal, Upstream, eventually};
 
 /// How to start a server.
 #[derive(Clone, Debug, Default)]
@@ -18,7 +18,9 @@ pub struct Setup {
     arguments: Vec<String>,
     variables: Vec<(String, String)>,
     listen: Option<String>,
+    admin_listen: Option<String>,
     demo: bool,
+    terminal: bool,
 }
 
 impl Setup {
@@ -57,6 +59,20 @@ impl Setup {
         self
     }
 
+    /// With its admin listener at this address, instead of on any free port of loopback.
+    #[must_use]
+    pub fn admin_listening_on(mut self, address: &str) -> Setup {
+        self.admin_listen = Some(address.into());
+        self
+    }
+
+    /// With a terminal for its standard error.
+    #[must_use]
+    pub fn on_a_terminal(mut self) -> Setup {
+        self.terminal = true;
+        self
+    }
+
     /// As `demo` instead of `serve`.
     #[must_use]
     pub fn demo() -> Setup {
@@ -92,9 +108,18 @@ impl Server {
     }
 
     async fn start_in(folder: Arc<TempDir>, setup: Setup) -> Server {
-        let mut child = command(&folder, &setup).spawn().expect("the server starts");
-        let log = Arc::new(Mutex::new(String::new()));
-        follow_log(&mut child, Arc::clone(&log));
+        let mut command = command(&folder, &setup);
+        let terminal = setup.terminal.then(Terminal::open);
+        if let Some(terminal) = &terminal {
+            command.stderr(terminal.other_end());
+        }
+        let mut child = command.spawn().expect("the server starts");
+        // The command has the terminal's other end, and would keep it open.
+        drop(command);
+        let log = terminal.map_or_else(Arc::default, |terminal| terminal.text);
+        if let Some(stderr) = child.stderr.take() {
+            follow_log(stderr, Arc::clone(&log));
+        }
         let said = |prefix: &'static str| {
             let log = Arc::clone(&log);
             async move { find_address(&log.lock().expect("the log"), prefix) }
@@ -181,6 +206,11 @@ impl Server {
         .await;
     }
 
+    /// Runs `cache-server top` on this one's figures, to its end.
+    pub async fn top(&self, arguments: &[&str]) -> Ended {
+        end_of(top(&self.admin, arguments)).await
+    }
+
     /// What it has written to standard error so far.
     #[must_use]
     pub fn log(&self) -> String {
@@ -218,6 +248,15 @@ impl Server {
     }
 }
 
+/// `cache-server top` on the figures of the server with this admin listener.
+#[must_use]
+pub fn top(admin: &str, arguments: &[&str]) -> Command {
+    let mut top = Command::new(binary("cache-server"));
+    top.arg("top").args(["--admin", admin]).args(arguments).stdin(Stdio::null());
+    top.kill_on_drop(true);
+    top
+}
+
 /// How a run ended that was expected to end by itself.
 #[derive(Clone, Debug)]
 pub struct Ended {
@@ -237,7 +276,11 @@ pub async fn run(name: &str, arguments: &[&str]) -> Ended {
     end_of(command).await
 }
 
-async fn end_of(mut command: Command) -> Ended {
+/// Runs a command to its end.
+///
+/// # Panics
+/// When it does not end.
+pub async fn end_of(mut command: Command) -> Ended {
     command.kill_on_drop(true);
     let output = tokio::time::timeout(PATIENCE, command.output());
     let output = output.await.expect("it ends").expect("it runs");
@@ -292,11 +335,10 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
     }
     command
         .args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")])
-        .args(["--admin-listen", "127.0.0.1:0"])
+        .args(["--admin-listen", setup.admin_listen.as_deref().unwrap_or("127.0.0.1:0")])
         .arg("--data-dir")
         .arg(data_dir(folder))
         .args(&setup.arguments)
-        .env_remove("RUST_LOG")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -328,8 +370,7 @@ fn config_text(lines: &str) -> String {
     format!("version = 1\n{lines}\n{cache}")
 }
 
-fn follow_log(child: &mut Child, log: Arc<Mutex<String>>) {
-    let stderr = child.stderr.take().expect("standard error is piped");
+fn follow_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(stderr).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -342,7 +383,8 @@ fn follow_log(child: &mut Child, log: Arc<Mutex<String>>) {
 
 fn find_address(log: &str, prefix: &str) -> Option<String> {
     let (_, rest) = log.split_once(prefix)?;
-    let address = rest.lines().next()?.trim().trim_end_matches('/');
+    // A log in JSON has a quote behind it.
+    let address = rest.split(['"', '\n']).next()?.trim().trim_end_matches('/');
     // The line may still be being written.
     rest.contains('\n').then(|| address.to_owned())
 }

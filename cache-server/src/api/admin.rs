@@ -53,6 +53,8 @@ pub struct Stats {
     #[serde(flatten)]
     levels: Levels,
     upstreams: BTreeMap<String, HealthReport>,
+    /// Lines of the log that were dropped because nobody read them in time.
+    log_lines_dropped: usize,
 }
 
 impl Stats {
@@ -68,6 +70,7 @@ impl Stats {
             levels: app.levels(),
             upstreams: app.upstream_health(),
             totals,
+            log_lines_dropped: app.log.dropped_lines(),
         }
     }
 }

@@ -12,19 +12,25 @@ use cache_server::config::sources::{Loaded, Origin};
 use cache_server::config::written::{File, Upstream};
 use cache_server::server::{self, Listeners};
 use cache_server::simulation::{self, Calls, Simulation};
+use cache_server::telemetry::log::{LogControl, LogFormat};
 use cache_server::telemetry::{Outcome, Totals};
 use tokio::net::TcpListener;
 
 use super::{DemoOptions, Failure, serve};
 
+/// Clears the live line; it is drawn again below.
+const CLEAR_LINE: &str = "\r\x1b[K";
 /// How often the live line is renewed on a terminal, and printed anew elsewhere if it changed.
 const ON_A_TERMINAL: Duration = Duration::from_millis(500);
 const ELSEWHERE: Duration = Duration::from_secs(5);
 
 pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
+    let terminal = std::io::stderr().is_terminal();
     serve::runtime()?.block_on(async {
         let (model, config) = prepare(options).await?;
-        let (app, listeners) = serve::start(config).await.map_err(Failure::start)?;
+        let clears = if terminal { CLEAR_LINE } else { "" };
+        let (log, _log_guard) = LogControl::start(&config.log, clears).map_err(Failure::start)?;
+        let (app, listeners) = serve::start(config, log).await.map_err(Failure::start)?;
         let calls = Arc::new(Calls::default());
         let simulation = Simulation {
             latency: options.latency,
@@ -40,7 +46,7 @@ pub(crate) fn run(options: &DemoOptions) -> Result<(), Failure> {
         ));
         let stop = serve::stop_signal().map_err(Failure::start)?;
         introduce(&app, &listeners, options).map_err(Failure::start)?;
-        let live = tokio::spawn(show_totals(Arc::clone(&app), Arc::clone(&calls)));
+        let live = tokio::spawn(show_totals(Arc::clone(&app), Arc::clone(&calls), terminal));
         server::serve(app, listeners, stop).await;
         live.abort();
         simulated.abort();
@@ -70,6 +76,8 @@ async fn prepare(options: &DemoOptions) -> Result<(TcpListener, Config), Failure
         // The simulation listens on another port each time, and is the same upstream.
         upstream.identity = "simulation".into();
     }
+    // The demo is for people, wherever its lines go.
+    config.log.format = LogFormat::Text;
     // What a simulation said must never be found by the real thing.
     if effective.origin("cache.data_dir") == Origin::Default {
         config.local.data_dir.push("demo");
@@ -100,18 +108,18 @@ fn introduce(app: &App, listeners: &Listeners, options: &DemoOptions) -> anyhow:
     );
     eprintln!();
     serve::print_base_urls(app, data);
-    serve::print_addresses(listeners)
+    serve::print_addresses(app, listeners)
 }
 
 /// One live line of what the cache has done so far.
-async fn show_totals(app: Arc<App>, calls: Arc<Calls>) {
-    let terminal = std::io::stderr().is_terminal();
+async fn show_totals(app: Arc<App>, calls: Arc<Calls>, terminal: bool) {
     let interval = if terminal { ON_A_TERMINAL } else { ELSEWHERE };
     let mut shown = String::new();
     loop {
         let line = totals_line(&app.telemetry.totals(), &calls);
-        if line != shown {
-            let (before, after) = if terminal { ("\r\x1b[K", "") } else { ("", "\n") };
+        // A line of the log may have taken its place on the terminal.
+        if terminal || line != shown {
+            let (before, after) = if terminal { (CLEAR_LINE, "") } else { ("", "\n") };
             let mut stderr = std::io::stderr().lock();
             let _ = write!(stderr, "{before}{line}{after}");
             let _ = stderr.flush();

@@ -10,8 +10,9 @@ pub(crate) mod reload;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod supervisor;
+pub(crate) mod top;
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,7 +21,6 @@ use anyhow::Context;
 use cache_server::config::LoadError;
 use cache_server::config::sources::{FlagValue, Sources};
 use clap::{Args, Parser, Subcommand};
-use tracing_subscriber::EnvFilter;
 
 /// What `--version` says: the version, and the commit that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CACHE_SERVER_COMMIT"), ")");
@@ -43,6 +43,8 @@ pub(crate) enum Command {
     Check(ServeOptions),
     /// Print the JSON schema of the config file
     Schema,
+    /// Show what a running server does: rates, latencies, models, reasons
+    Top(TopOptions),
     /// Print the digest of a bare key read from standard input, for a [[tenant]]
     CredentialDigest,
     /// Ask a server whether it takes requests: exits with 0 if it does, with 1 if not
@@ -71,6 +73,10 @@ pub(crate) struct ListenOptions {
     /// [default: deterministic]
     #[arg(long, value_name = "POLICY")]
     pub(crate) reuse: Option<String>,
+    /// How loud the log is: LEVEL, or MODULE=LEVEL, separated by commas [env:
+    /// CACHE_SERVER_LOG_LEVEL] [default: info, and warn for foyer]
+    #[arg(long, value_name = "DIRECTIVES")]
+    pub(crate) log_level: Option<String>,
     /// Any other field, such as server.idle_timeout=10s. Repeatable
     #[arg(long, value_name = "SECTION.FIELD=VALUE", value_parser = setting)]
     pub(crate) set: Vec<(String, String)>,
@@ -130,6 +136,29 @@ pub(crate) struct ManOptions {
     pub(crate) dir: Option<PathBuf>,
 }
 
+#[derive(Debug, Args)]
+pub(crate) struct TopOptions {
+    /// The server's admin listener
+    #[arg(
+        long,
+        value_name = "ADDR",
+        env = "CACHE_SERVER_ADMIN_LISTEN",
+        default_value = "127.0.0.1:8081"
+    )]
+    pub(crate) admin: String,
+    /// How often to look, at least 100ms
+    #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
+    pub(crate) interval: Duration,
+    /// Print one table of the time since the start, and end
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+fn interval(text: &str) -> Result<Duration, String> {
+    let interval = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    if interval < Duration::from_millis(100) { Err("at least 100ms".into()) } else { Ok(interval) }
+}
+
 fn share(text: &str) -> Result<f64, String> {
     let share: f64 = text.parse().map_err(|_| format!("{text:?} is no number"))?;
     if (0.0..=1.0).contains(&share) { Ok(share) } else { Err("a share is from 0 to 1".into()) }
@@ -147,6 +176,7 @@ impl ListenOptions {
             ("--admin-listen", "server.admin_listen", &self.admin_listen),
             ("--data-dir", "cache.data_dir", &self.data_dir),
             ("--reuse", "cache.reuse", &self.reuse),
+            ("--log-level", "log.level", &self.log_level),
         ];
         let named = named.into_iter().filter_map(|(flag, path, text)| {
             Some(FlagValue { flag: flag.into(), path: path.into(), text: text.clone()? })
@@ -213,16 +243,4 @@ pub(crate) fn print(text: &[u8]) -> Result<(), Failure> {
     let mut stdout = std::io::stdout().lock();
     let written = stdout.write_all(text).and_then(|()| stdout.flush());
     written.context("cannot write to standard output").map_err(Failure::start)
-}
-
-/// Logs go to standard error, at `info` unless `RUST_LOG` says otherwise.
-pub(crate) fn log_to_stderr() {
-    let filter = EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| EnvFilter::new("info,foyer=warn,foyer_storage=warn,foyer_memory=warn"));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
 }

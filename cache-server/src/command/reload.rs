@@ -99,7 +99,13 @@ impl Reload {
     fn try_reload(&mut self) -> anyhow::Result<()> {
         let Loaded { config, effective } = self.sources.load()?;
         let changed = effective.changed_since(&self.in_force);
+        let log = config.log.clone();
         self.app.apply(config)?;
+        self.app.telemetry.lines().set_per_second_max(log.requests_per_second_max);
+        // A level that was set at run time stays until the config names another.
+        if changed.iter().any(|path| path == "log.level") {
+            self.app.log.set_level(log.level);
+        }
         self.in_force = effective;
         let (later, now): (Vec<String>, Vec<String>) =
             changed.into_iter().partition(|path| schema::needs_restart(path));

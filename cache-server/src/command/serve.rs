@@ -9,6 +9,7 @@ use cache_server::app::App;
 use cache_server::config::Config;
 use cache_server::config::sources::Loaded;
 use cache_server::server::{self, Listeners};
+use cache_server::telemetry::log::LogControl;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::reload::Reload;
@@ -17,11 +18,12 @@ use super::{Failure, ServeOptions, supervisor};
 pub(crate) fn run(options: &ServeOptions) -> Result<(), Failure> {
     let sources = options.sources();
     let Loaded { config, effective } = sources.load()?;
+    let (log, _log_guard) = LogControl::start(&config.log, "").map_err(Failure::start)?;
     for variable in &effective.unknown_variables {
         tracing::warn!(variable, "a variable looks like one of ours and means nothing");
     }
     runtime()?.block_on(async {
-        let (app, listeners) = start(config).await.map_err(Failure::start)?;
+        let (app, listeners) = start(config, log).await.map_err(Failure::start)?;
         // Waited for before anyone is told that we listen.
         let stop = stop_signal().map_err(Failure::start)?;
         let reload = Reload::new(Arc::clone(&app), sources, effective).map_err(Failure::start)?;
@@ -44,9 +46,12 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 }
 
 /// Binds the listeners and opens the tiers. Who connects meanwhile waits in the kernel's queue.
-pub(crate) async fn start(config: Config) -> anyhow::Result<(Arc<App>, Listeners)> {
+pub(crate) async fn start(
+    config: Config,
+    log: LogControl,
+) -> anyhow::Result<(Arc<App>, Listeners)> {
     let listeners = Listeners::bind(config.server.listen, config.server.admin_listen).await?;
-    let app = App::build(config).await?;
+    let app = App::build(config, log).await?;
     Ok((app, listeners))
 }
 
@@ -59,7 +64,6 @@ pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        tracing::info!("draining");
         supervisor::stopping();
     })
 }
@@ -67,21 +71,21 @@ pub(crate) fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
 /// Prints where it listens and which base URLs to paste.
 fn introduce(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
     let data = listeners.data_address()?;
-    eprintln!("cache-server {}", env!("CARGO_PKG_VERSION"));
+    app.log.say(concat!("cache-server ", env!("CARGO_PKG_VERSION")));
     for upstream in &app.settings().upstreams {
         let hosts = upstream.settings().hosts.join(", ");
         let place = if hosts.is_empty() { data.to_string() } else { hosts };
         let mount = format!("http://{place}{}", upstream.prefix());
-        eprintln!("  {mount}  →  {}", upstream.identity());
+        app.log.say(&format!("  {mount}  →  {}", upstream.identity()));
     }
     print_base_urls(app, data);
-    print_addresses(listeners)
+    print_addresses(app, listeners)
 }
 
 /// The two addresses, with the ports that were really bound.
-pub(crate) fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
-    eprintln!("Health, metrics and stats on http://{}", listeners.admin_address()?);
-    eprintln!("Listening on http://{}", listeners.data_address()?);
+pub(crate) fn print_addresses(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
+    app.log.say(&format!("Health, metrics and stats on http://{}", listeners.admin_address()?));
+    app.log.say(&format!("Listening on http://{}", listeners.data_address()?));
     Ok(())
 }
 
@@ -94,7 +98,7 @@ pub(crate) fn print_base_urls(app: &App, data: SocketAddr) {
         let found = named.or_else(|| reached.find(|upstream| upstream.prefix().is_empty()));
         found.map(|upstream| upstream.prefix())
     };
-    eprintln!("Point a client here:");
+    app.log.say("Point a client here:");
     for (variable, provider, version) in [
         ("OPENAI_BASE_URL", "openai", "/v1"),
         ("ANTHROPIC_BASE_URL", "anthropic", ""),
@@ -102,6 +106,6 @@ pub(crate) fn print_base_urls(app: &App, data: SocketAddr) {
     ] {
         let Some(prefix) = mount(provider) else { continue };
         // A base URL with a path of its own brings the version along.
-        eprintln!("  export {variable}=http://{data}{prefix}{version}");
+        app.log.say(&format!("  export {variable}=http://{data}{prefix}{version}"));
     }
 }

@@ -2,6 +2,7 @@
 //! in [`policy`]). Everything is checked before anything starts, and a mistake names the field,
 //! the value and what is allowed.
 
+pub mod admin_token;
 pub mod policy;
 pub mod schema;
 pub mod sources;
@@ -21,8 +22,10 @@ use url::Url;
 
 use crate::cache::flight;
 use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
+use crate::telemetry::log::{BadDirectives, LogSettings};
 use crate::telemetry::trace::TraceSettings;
 use crate::upstream::client::UpstreamSettings;
+use admin_token::AdminToken;
 use policy::Policies;
 use sources::hide;
 use written::Span;
@@ -71,6 +74,8 @@ pub struct Config {
     pub tenants: HashMap<CredentialDigest, Arc<str>>,
     /// Where traces go; off if nowhere.
     pub trace: Option<TraceSettings>,
+    /// The log.
+    pub log: LogSettings,
 }
 
 /// Listeners and their limits.
@@ -80,6 +85,8 @@ pub struct ServerSettings {
     pub listen: SocketAddr,
     /// Where health, metrics and stats are.
     pub admin_listen: SocketAddr,
+    /// What allows to change state through the admin listener, if that is not loopback.
+    pub admin_token: Option<AdminToken>,
     /// Connections at once.
     pub connections_max: usize,
     /// From the first byte of a request to the end of its headers.
@@ -185,6 +192,7 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
         policies,
         tenants,
         trace: trace::check(&file.trace)?,
+        log: check_log(&file.log)?,
     })
 }
 
@@ -295,6 +303,10 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
     Ok(ServerSettings {
         listen: address("server.listen", &server.listen)?,
         admin_listen: address("server.admin_listen", &server.admin_listen)?,
+        admin_token: AdminToken::configured(
+            std::env::var_os(admin_token::VARIABLE).as_deref(),
+            server.admin_token_file.as_deref(),
+        )?,
         connections_max: at_least_one("server.connections_max", server.connections_max)?,
         header_timeout: positive("server.header_timeout", server.header_timeout)?,
         idle_timeout: positive("server.idle_timeout", server.idle_timeout)?,
@@ -310,6 +322,17 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
         tunnels_max: server.tunnels_max,
         tunnel_idle_timeout: positive("server.tunnel_idle_timeout", server.tunnel_idle_timeout)?,
     })
+}
+
+fn check_log(log: &written::Log) -> Result<LogSettings, ConfigError> {
+    let level = log.level.parse().map_err(|error: BadDirectives| {
+        ConfigError::new("log.level", &log.level, &error.to_string())
+    })?;
+    let format = log
+        .format
+        .parse()
+        .map_err(|()| ConfigError::new("log.format", &log.format, "auto, text or json"))?;
+    Ok(LogSettings { level, format, requests_per_second_max: log.requests_per_second_max })
 }
 
 fn check_local(cache: &written::Cache) -> Result<LocalSettings, ConfigError> {
@@ -448,6 +471,8 @@ mod tests {
             ),
             ("version = 1\n[cache]\nsize = 1", "unknown field `size`", "memory_bytes_max"),
             ("version = 1\n[server]\nbody_timeout = 'soon'", "\"soon\" is no duration", "10s"),
+            ("version = 1\n[log]\nlevel = 'foyer=loud'", "log.level: foyer=loud", "LEVEL"),
+            ("version = 1\n[log]\nformat = 'xml'", "log.format: xml", "auto, text or json"),
         ] {
             let error = check(toml).unwrap_err();
             assert!(error.contains(field) && error.contains(allowed), "{toml}\n→ {error}");
@@ -505,6 +530,8 @@ mod tests {
         let server = format!("{:?}", written.server);
         assert_eq!(server, format!("{:?}", written::Server::default()));
         assert_eq!(format!("{:?}", written.trace), format!("{:?}", written::Trace::default()));
+        let log = format!("{:?}", written::Log::default());
+        assert_eq!(format!("{:?}", written.log), log);
         let cache = written::Cache { data_dir: None, ..written.cache };
         assert_eq!(format!("{cache:?}"), format!("{:?}", written::Cache::default()));
     }

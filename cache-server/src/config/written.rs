@@ -58,6 +58,9 @@ pub struct File {
     /// Names for callers.
     #[serde(default)]
     pub tenant: Vec<Tenant>,
+    /// What is logged, and how.
+    #[serde(default)]
+    pub log: Log,
     /// Where traces go.
     #[serde(default)]
     pub trace: Trace,
@@ -87,6 +90,7 @@ impl Default for File {
             upstream: Vec::new(),
             route: Vec::new(),
             tenant: Vec::new(),
+            log: Log::default(),
             trace: Trace::default(),
         }
     }
@@ -102,6 +106,8 @@ pub struct Server {
     /// Where health, metrics and stats are.
     #[schemars(extend("x-needs-restart" = true))]
     pub admin_listen: String,
+    /// A file that holds the token for changing state through the admin listener.
+    pub admin_token_file: Option<PathBuf>,
     /// Connections at once; further ones wait in the kernel's queue.
     #[schemars(extend("x-needs-restart" = true))]
     pub connections_max: usize,
@@ -142,6 +148,7 @@ impl Default for Server {
         Server {
             listen: "127.0.0.1:8080".into(),
             admin_listen: "127.0.0.1:8081".into(),
+            admin_token_file: None,
             connections_max: 10_000,
             header_timeout: seconds(10),
             idle_timeout: seconds(75),
@@ -156,6 +163,29 @@ impl Default for Server {
             buffered_bytes_max: ByteSize::gib(1),
             tunnels_max: 1000,
             tunnel_idle_timeout: seconds(600),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// `LEVEL` for all, `MODULE=LEVEL` for one, separated by commas.
+    pub level: String,
+    /// `auto` (text on a terminal, JSON elsewhere), `text` or `json`.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub format: String,
+    /// Lines on requests a second; the others are counted in one more line.
+    pub requests_per_second_max: u32,
+}
+
+impl Default for Log {
+    fn default() -> Log {
+        Log {
+            level: "info,foyer=warn,foyer_storage=warn,foyer_memory=warn".into(),
+            format: "auto".into(),
+            requests_per_second_max: 20,
         }
     }
 }

@@ -12,9 +12,9 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
 
+use super::line::Line;
 use super::traced::TracedBody;
 use crate::cache::budget::Reservation;
-use crate::telemetry::Telemetry;
 use crate::telemetry::trace::Step;
 use crate::upstream::answer::EventFrames;
 
@@ -199,7 +199,7 @@ pub enum AnswerBody {
         bytes: u64,
     },
     /// From the upstream straight through.
-    Passing(PassingAnswer),
+    Passing(Box<PassingAnswer>),
     /// From a flight.
     Flight(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>),
     /// Any of these, with the span that ends with it.
@@ -209,16 +209,25 @@ pub enum AnswerBody {
 /// An upstream's answer that no cache looks at.
 pub struct PassingAnswer {
     body: reqwest::Body,
-    telemetry: Arc<Telemetry>,
+    line: Line,
     /// The span of the fetch; it ends with the body.
     span: Step,
 }
 
 impl PassingAnswer {
-    /// Passes `body` on and counts its bytes.
+    /// Passes `body` on, which `line` follows to its end.
     #[must_use]
-    pub fn new(body: reqwest::Body, telemetry: Arc<Telemetry>, span: Step) -> PassingAnswer {
-        PassingAnswer { body, telemetry, span }
+    pub fn new(body: reqwest::Body, line: Line, span: Step) -> PassingAnswer {
+        let mut answer = PassingAnswer { body, line, span };
+        answer.end_if_known();
+        answer
+    }
+
+    /// A body that knows that it has ended, or was empty from the start, is not asked for its end.
+    fn end_if_known(&mut self) {
+        if self.body.is_end_stream() {
+            self.line.whole();
+        }
     }
 }
 
@@ -256,11 +265,17 @@ impl Body for AnswerBody {
                 let frame = ready!(Pin::new(&mut answer.body).poll_frame(context));
                 match &frame {
                     Some(Ok(frame)) => {
-                        let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
-                        answer.telemetry.served_from_upstream(bytes);
+                        answer.line.sent(frame.data_ref().map_or(0, Bytes::len) as u64);
+                        answer.end_if_known();
                     }
-                    Some(Err(_)) => answer.span.fail("broken"),
-                    None => answer.span.end(),
+                    Some(Err(_)) => {
+                        answer.line.broken();
+                        answer.span.fail("broken");
+                    }
+                    None => {
+                        answer.line.whole();
+                        answer.span.end();
+                    }
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }

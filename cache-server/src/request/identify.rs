@@ -156,7 +156,7 @@ impl Reuse {
     }
 }
 
-/// Understands the header of a request.
+/// Understands the header of a request that came at `received`.
 ///
 /// # Errors
 /// When it is for no upstream, its path is bad, or it says what we do not understand.
@@ -164,8 +164,8 @@ pub fn identify(
     app: &App,
     request: Request<Incoming>,
     trace: RequestTrace,
+    received: Instant,
 ) -> Result<Asked, Rejection> {
-    let received = app.clock.instant();
     let settings = app.settings();
     let (mut parts, body) = request.into_parts();
     let tunnel = fields::asks_for_websocket(&parts)
@@ -177,6 +177,10 @@ pub fn identify(
         return Err(Rejection::NoTunnel);
     }
     let path = parts.uri.path();
+    if !path.starts_with('/') {
+        let why = "the target has no path (RFC 9112 section 3.2)".into();
+        return Err(Rejection::BadPath { why });
+    }
     if mount::behind(OUR_PREFIX, path).is_some() {
         return Err(Rejection::NoSuchAddress);
     }

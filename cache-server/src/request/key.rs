@@ -44,6 +44,12 @@ pub struct Keyed {
 }
 
 impl Keyed {
+    /// The model that it asks for.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.meaning.model.as_deref().or(self.asked.model_in_path())
+    }
+
     /// Whether it wants to hear from the upstream even if there is a fresh entry.
     #[must_use]
     pub fn wants_afresh(&self) -> bool {
@@ -53,8 +59,9 @@ impl Keyed {
     /// Gives the key up and passes the request through.
     #[must_use]
     pub fn unkeyed(self, cause: Cause) -> Unkeyed {
+        let model = self.model().map(Into::into);
         let body = PassingBody::buffered(self.body, self.reservation);
-        Unkeyed { asked: self.asked, cause, body }
+        Unkeyed { asked: self.asked, model, cause, body }
     }
 }
 
@@ -63,6 +70,8 @@ impl Keyed {
 pub struct Unkeyed {
     /// The request; its body is taken out.
     pub asked: Asked,
+    /// The model that it asks for, as far as it was read.
+    pub model: Option<Box<str>>,
     /// Why.
     pub cause: Cause,
     /// Its body, as far as it was read, and the rest.
@@ -147,7 +156,8 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
             Ok(interpret(asked, &spec, meaning, body, reservation))
         }
         Collected::Past(cause, body) => {
-            Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body: *body })))
+            let model = asked.model_in_path().map(Into::into);
+            Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body: *body })))
         }
     }
 }
@@ -161,7 +171,8 @@ const TRAILERS: Cause =
 fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
     let server = &asked.settings.server;
     let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
-    Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body }))
+    let model = asked.model_in_path().map(Into::into);
+    Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
 }
 
 /// What in the header alone keeps a model route's request from the cache.
@@ -315,16 +326,18 @@ fn interpret(
     body: Bytes,
     reservation: Reservation,
 ) -> Reading {
-    let past = |asked, cause, body, reservation| {
+    let past = |asked, model, cause, body, reservation| {
         let body = PassingBody::buffered(body, reservation);
-        Reading::Unkeyed(Box::new(Unkeyed { asked, cause, body }))
+        Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
     };
     let route = spec.route();
     let meaning = match meaning {
         Ok(meaning) => meaning,
         Err(not_keyable) => {
             let advice = "The body has no canonical form; it is passed through as it is.";
-            return past(asked, Cause::ours(not_keyable.code(), advice), body, reservation);
+            let cause = Cause::ours(not_keyable.code(), advice);
+            let model = asked.model_in_path().map(Into::into);
+            return past(asked, model, cause, body, reservation);
         }
     };
     let model = meaning.model.as_deref().or(asked.model_in_path());
@@ -333,7 +346,8 @@ fn interpret(
     let declared = asked.reuse.is_declared();
     if let Err(not_reused) = keyspec::reusable(route, &meaning, policy.reuse, declared) {
         let cause = Cause::ours(not_reused.code(), not_reused.advice());
-        return past(asked, cause, body, reservation);
+        let model = model.map(Into::into);
+        return past(asked, model, cause, body, reservation);
     }
     let shares = match policy.scope {
         Scope::Tenant => false,

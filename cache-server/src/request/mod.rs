@@ -12,6 +12,7 @@ pub mod coalesce;
 pub mod fetch;
 pub mod identify;
 pub mod key;
+pub mod line;
 pub mod lookup;
 pub mod pass;
 pub mod refresh;
@@ -28,11 +29,13 @@ use http::{Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::App;
+use crate::telemetry::Outcome;
 use crate::telemetry::trace::RequestTrace;
 use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
 use key::{Keyed, Reading};
+use line::{Facts, Line};
 use lookup::{Found, Hit};
 use rejection::Rejection;
 
@@ -49,12 +52,15 @@ async fn answer(
     request: Request<Incoming>,
     trace: RequestTrace,
 ) -> Response<AnswerBody> {
+    let received = app.clock.instant();
+    let refused =
+        |route| Line::begin(app, Facts { received, route, model: None }, Outcome::Refused);
     if framing::check_coding(request.headers()).is_err() {
-        return respond::reject(app, None, Rejection::TransferCoding);
+        return respond::reject(refused(None), Rejection::TransferCoding);
     }
-    let asked = match identify::identify(app, request, trace) {
+    let asked = match identify::identify(app, request, trace, received) {
         Ok(asked) => asked,
-        Err(rejection) => return respond::reject(app, None, rejection),
+        Err(rejection) => return respond::reject(refused(None), rejection),
     };
     if asked.tunnel.is_some() {
         return Box::pin(tunnel::open(app, asked)).await;
@@ -63,7 +69,7 @@ async fn answer(
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
         Ok(Reading::Unkeyed(unkeyed)) => return Box::pin(pass::through(app, *unkeyed)).await,
-        Err(rejection) => return respond::reject(app, route, rejection),
+        Err(rejection) => return respond::reject(refused(route), rejection),
     };
     if let Some(since) = suspend::since(app, &keyed) {
         return Box::pin(suspend::serve(app, *keyed, since)).await;
@@ -71,14 +77,16 @@ async fn answer(
     let stale = match lookup::lookup(app, &keyed).await {
         Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
         Found::Usable(hit) => {
+            let response = respond::stale(app, &keyed, &hit);
             refresh::behind(app, *keyed);
-            return respond::stale(app, &hit);
+            return response;
         }
         Found::OnlyOnError(hit) => Some(hit),
         Found::Absent => None,
     };
     if keyed.asked.directives.only_if_cached {
-        return respond::reject(app, route, Rejection::OnlyIfCached);
+        let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
+        return respond::reject(line, Rejection::OnlyIfCached);
     }
     Box::pin(fetch_together(app, *keyed, stale)).await
 }
@@ -86,12 +94,19 @@ async fn answer(
 /// What is not in the cache is fetched, once for all who ask. Boxed by its caller, as passing
 /// through is: a hit should not carry the room that the slow ways need.
 async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
+    let facts = Facts::of(&keyed);
     match coalesce::join(app, keyed) {
-        Place::Leader(reading) => respond::lead(app, reading, stale).await,
-        Place::Follower(reading) => match respond::follow(app, reading, stale).await {
-            Ok(response) => response,
-            Err(unkeyed) => pass::through(app, *unkeyed).await,
-        },
+        Place::Leader(reading) => {
+            let line = Line::begin(app, facts, Outcome::Miss);
+            respond::lead(app, reading, stale, line).await
+        }
+        Place::Follower(reading) => {
+            let line = Line::begin(app, facts, Outcome::Collapsed);
+            match respond::follow(app, reading, stale, line).await {
+                Ok(response) => response,
+                Err(unkeyed) => pass::through(app, *unkeyed).await,
+            }
+        }
         Place::Found(keyed, hit) => respond::hit(app, &keyed, &hit),
         Place::Alone(unkeyed) => pass::through(app, *unkeyed).await,
     }

@@ -7,6 +7,7 @@ use http::Response;
 use super::body::{AnswerBody, PassingBody};
 use super::identify::Asked;
 use super::key::Unkeyed;
+use super::line::{Facts, Line};
 use super::rejection::Rejection;
 use super::{respond, suspend};
 use crate::app::App;
@@ -15,15 +16,16 @@ use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
 pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
-    let Unkeyed { mut asked, cause, body } = unkeyed;
-    let route = asked.route();
+    let Unkeyed { mut asked, model, cause, body } = unkeyed;
+    let facts = Facts { received: asked.received, route: asked.route(), model };
+    let line = Line::past(app, facts, &cause);
     if asked.directives.only_if_cached {
-        return respond::reject(app, route, Rejection::OnlyIfCached);
+        return respond::reject(line, Rejection::OnlyIfCached);
     }
     match ask(app, &mut asked, body).await {
-        Ok((answer, span)) => respond::passed(app, &asked, &cause, answer, span),
-        Err(Unanswered::Caller(rejection)) => respond::reject(app, route, rejection),
-        Err(Unanswered::Upstream(error)) => respond::upstream_failed(app, route, &error),
+        Ok((answer, span)) => respond::passed(line, &cause, answer, span),
+        Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
+        Err(Unanswered::Upstream(error)) => respond::upstream_failed(line, &error),
     }
 }
 

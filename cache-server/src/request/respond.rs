@@ -2,20 +2,19 @@
 //! are chosen in this file and nowhere else, and so is what `Cache-Status` (RFC 9211) says.
 
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::Frame;
-use keyspec::{Key, ModelRoute};
+use http_body::{Body as _, Frame};
+use keyspec::Key;
 
 use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
-use super::identify::Asked;
 use super::key::{Cause, Keyed, Unkeyed};
+use super::line::{Line, tell_hit};
 use super::lookup::Hit;
 use super::rejection::Rejection;
 use super::traced::told;
@@ -32,33 +31,35 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     app.telemetry.hit(keyed.route, hit.tier);
     let response = from_entry(app, hit, &CacheStatus::hit(hit));
-    told(app, response, Outcome::Hit, "", Some(hit.tier))
+    tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
+    told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
 
-/// Answers with a stale entry that is being refreshed.
-pub fn stale(app: &App, hit: &Hit) -> Response<AnswerBody> {
-    let route = ModelRoute::from_name(&hit.entry.route);
+/// Answers with a stale entry that is about to be refreshed.
+pub fn stale(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     let reason = "while-revalidate";
-    app.telemetry.request(route, Outcome::Stale, reason);
+    app.telemetry.request(Some(keyed.route), Outcome::Stale, reason);
     let response = from_entry(app, hit, &CacheStatus::hit(hit));
-    told(app, response, Outcome::Stale, reason, Some(hit.tier))
+    tell_hit(app, keyed, hit, Outcome::Stale, reason);
+    told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
 
 /// Answers with a stored entry because the upstream failed (RFC 5861 section 4).
 pub fn stale_on_error(
     app: &App,
-    route: ModelRoute,
+    mut line: Line,
     hit: &Hit,
     status: Option<StatusCode>,
 ) -> Response<AnswerBody> {
     let reason = "if-error";
-    app.telemetry.request(Some(route), Outcome::Stale, reason);
+    line.answered(Outcome::Stale, reason, hit.entry.status);
+    line.answered_by(hit);
     let mut cache_status = CacheStatus::forwarded("stale", status);
     let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
     let response = from_entry(app, hit, &cache_status);
-    told(app, response, Outcome::Stale, reason, Some(hit.tier))
+    told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
 
 fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<AnswerBody> {
@@ -80,15 +81,20 @@ fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<Answ
 }
 
 /// Answers the leader of a flight, who alone sees cookies, ids and rate limits.
-pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Response<AnswerBody> {
-    let OnBoard { mut reader, key, route, afresh, .. } = board;
+pub async fn lead(
+    app: &App,
+    board: OnBoard,
+    stale: Option<Hit>,
+    line: Line,
+) -> Response<AnswerBody> {
+    let OnBoard { mut reader, key, afresh, .. } = board;
     let landed = reader.head().await;
-    let head = match or_stale(app, route, landed, stale.as_ref()) {
-        Ok(head) => head,
+    let (head, mut line) = match or_stale(app, line, landed, stale.as_ref()) {
+        Ok(landed) => landed,
         Err(response) => return *response,
     };
-    let reason = stored_reason(&head);
-    app.telemetry.request(Some(route), Outcome::Miss, reason);
+    let (reason, is_traced) = (stored_reason(&head), line.is_traced());
+    line.landed(Outcome::Miss, reason, &head);
     let forwarded = match (afresh, &stale) {
         (true, _) => "request",
         (false, Some(_)) => "stale",
@@ -100,29 +106,31 @@ pub async fn lead(app: &Arc<App>, board: OnBoard, stale: Option<Hit>) -> Respons
     let mut headers = head.all_fields;
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    let response = answer(head.status, headers, from_flight(app, reader, Side::Upstream));
-    told(app, response, Outcome::Miss, reason, None)
+    let response = answer(head.status, headers, from_flight(reader, line));
+    told(is_traced, response, Outcome::Miss, reason, None)
 }
 
 /// Answers a follower, who gets what anyone may see; or gives its request back, to go its own way.
 pub async fn follow(
-    app: &Arc<App>,
+    app: &App,
     board: OnBoard,
     stale: Option<Hit>,
+    line: Line,
 ) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
-    let OnBoard { mut reader, key, route, keyed, mut span, .. } = board;
+    let OnBoard { mut reader, key, keyed, mut span, .. } = board;
     let landed = reader.head().await;
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
-    let head = match or_stale(app, route, landed, stale.as_ref()) {
-        Ok(head) => head,
+    let (head, mut line) = match or_stale(app, line, landed, stale.as_ref()) {
+        Ok(landed) => landed,
         Err(response) => return Ok(*response),
     };
     if !head.is_shareable()
         && let Some(keyed) = keyed
     {
+        line.dismiss();
         return Err(Box::new(keyed.unkeyed(Cause::NOT_SHAREABLE)));
     }
-    app.telemetry.request(Some(route), Outcome::Collapsed, "");
+    line.landed(Outcome::Collapsed, "", &head);
     app.telemetry.coalesced();
     let forwarded = if stale.is_some() { "stale" } else { "miss" };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.status));
@@ -134,35 +142,33 @@ pub async fn follow(
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    let response = answer(head.status, headers, from_flight(app, reader, Side::Cache));
-    Ok(told(app, response, Outcome::Collapsed, "", None))
+    let is_traced = line.is_traced();
+    let response = answer(head.status, headers, from_flight(reader, line));
+    Ok(told(is_traced, response, Outcome::Collapsed, "", None))
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
 fn or_stale(
     app: &App,
-    route: ModelRoute,
+    line: Line,
     landed: Result<AnswerHead, Failure<UpstreamError>>,
     stale: Option<&Hit>,
-) -> Result<AnswerHead, Box<Response<AnswerBody>>> {
+) -> Result<(AnswerHead, Line), Box<Response<AnswerBody>>> {
     match (landed, stale) {
         (Ok(head), Some(hit)) if is_failure(head.status) => {
-            Err(Box::new(stale_on_error(app, route, hit, Some(head.status))))
+            Err(Box::new(stale_on_error(app, line, hit, Some(head.status))))
         }
-        (Ok(head), _) => Ok(head),
-        (Err(_), Some(hit)) => Err(Box::new(stale_on_error(app, route, hit, None))),
-        (Err(Failure::Fill(error)), None) => {
-            Err(Box::new(upstream_failed(app, Some(route), &error)))
-        }
+        (Ok(head), _) => Ok((head, line)),
+        (Err(_), Some(hit)) => Err(Box::new(stale_on_error(app, line, hit, None))),
+        (Err(Failure::Fill(error)), None) => Err(Box::new(upstream_failed(line, &error))),
         (Err(Failure::Abandoned | Failure::TooSlow), None) => {
-            app.telemetry.request(Some(route), Outcome::Failed, "fill-abandoned");
             let problem = Problem {
                 status: StatusCode::INTERNAL_SERVER_ERROR,
                 code: "fill-abandoned",
                 detail: "the fetch of this answer was broken off inside the server".into(),
                 retry_after_s: None,
             };
-            Err(Box::new(told_problem(app, problem, Outcome::Failed)))
+            Err(Box::new(told_problem(line, problem, Outcome::Failed)))
         }
     }
 }
@@ -181,29 +187,24 @@ fn stored_reason(head: &AnswerHead) -> &'static str {
     }
 }
 
-/// On whose account bytes are counted.
-#[derive(Clone, Copy)]
-enum Side {
-    Upstream,
-    Cache,
-}
-
 /// The rest of a flight as a body: one that fails cuts the caller's connection, and never ends
 /// it cleanly.
-fn from_flight(app: &Arc<App>, reader: AnswerReader, side: Side) -> AnswerBody {
-    let begun = Some((reader, Arc::clone(&app.telemetry)));
-    let frames = stream::unfold(begun, move |reading| async move {
-        let (mut reader, telemetry) = reading?;
+fn from_flight(reader: AnswerReader, line: Line) -> AnswerBody {
+    let frames = stream::unfold(Some((reader, line)), |reading| async move {
+        let (mut reader, mut line) = reading?;
         match reader.next().await {
             Next::Chunk(chunk) => {
-                match side {
-                    Side::Upstream => telemetry.served_from_upstream(chunk.len() as u64),
-                    Side::Cache => telemetry.served_from_cache(chunk.len() as u64),
-                }
-                Some((Ok(Frame::data(chunk)), Some((reader, telemetry))))
+                line.sent(chunk.len() as u64);
+                Some((Ok(Frame::data(chunk)), Some((reader, line))))
             }
-            Next::Done(trailers) => trailers.map(|trailers| (Ok(Frame::trailers(trailers)), None)),
-            Next::Failed(failure) => Some((Err(cut(failure)), None)),
+            Next::Done(trailers) => {
+                line.whole();
+                trailers.map(|trailers| (Ok(Frame::trailers(trailers)), None))
+            }
+            Next::Failed(failure) => {
+                line.broken();
+                Some((Err(cut(failure)), None))
+            }
         }
     });
     AnswerBody::Flight(Box::pin(frames))
@@ -219,42 +220,36 @@ fn cut(failure: Failure<UpstreamError>) -> BoxError {
 
 /// Answers with what an upstream said to a request that went past the cache.
 pub fn passed(
-    app: &App,
-    asked: &Asked,
+    mut line: Line,
     cause: &Cause,
     upstream: Response<reqwest::Body>,
     mut span: Step,
 ) -> Response<AnswerBody> {
-    let route = asked.route();
-    app.telemetry.request(route, Outcome::Bypass, cause.code);
-    app.telemetry.note_bypass(route, cause.code, cause.advice);
     let (mut parts, body) = upstream.into_parts();
+    let is_traced = line.is_traced();
     span.note_status(parts.status);
+    line.answered(Outcome::Bypass, cause.code, parts.status);
+    line.expect(body.size_hint().exact());
     fields::strip_hop_by_hop(&mut parts.headers);
     let forwarded = if cause.by_request { "request" } else { "bypass" };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(parts.status));
     cache_status.detail(cause.code);
     cache_status.append_to(&mut parts.headers);
     fields::add_via(&mut parts.headers);
-    let body = PassingAnswer::new(body, Arc::clone(&app.telemetry), span);
+    let body = Box::new(PassingAnswer::new(body, line, span));
     let response = answer(parts.status, parts.headers, AnswerBody::Passing(body));
-    told(app, response, Outcome::Bypass, cause.code, None)
+    told(is_traced, response, Outcome::Bypass, cause.code, None)
 }
 
 /// Answers that the upstream gave no answer.
-pub fn upstream_failed(
-    app: &App,
-    route: Option<ModelRoute>,
-    error: &UpstreamError,
-) -> Response<AnswerBody> {
+pub fn upstream_failed(line: Line, error: &UpstreamError) -> Response<AnswerBody> {
     let (status, code) = match error {
         UpstreamError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
         UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
         UpstreamError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream-broken"),
     };
-    app.telemetry.request(route, Outcome::Failed, code);
     let problem = Problem { status, code, detail: error.to_string(), retry_after_s: None };
-    told_problem(app, problem, Outcome::Failed)
+    told_problem(line, problem, Outcome::Failed)
 }
 
 impl Rejection {
@@ -337,11 +332,9 @@ impl Rejection {
 }
 
 /// Refuses a request.
-pub fn reject(app: &App, route: Option<ModelRoute>, rejection: Rejection) -> Response<AnswerBody> {
+pub fn reject(line: Line, rejection: Rejection) -> Response<AnswerBody> {
     let ends_connection = rejection == Rejection::TransferCoding;
-    let problem = rejection.problem();
-    app.telemetry.request(route, Outcome::Refused, problem.code);
-    let mut response = told_problem(app, problem, Outcome::Refused);
+    let mut response = told_problem(line, rejection.problem(), Outcome::Refused);
     if ends_connection {
         // What comes next may have been meant as a part of this request.
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
@@ -359,21 +352,28 @@ struct Problem {
 
 impl Problem {
     fn into_response(self) -> Response<AnswerBody> {
-        let body = serde_json::json!({
-            "type": "about:blank",
-            "title": self.status.canonical_reason().unwrap_or("Error"),
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-        });
+        let body = problem_document(self.status, self.code, &self.detail);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.extend(self.retry_after_s.map(|wait| (RETRY_AFTER, HeaderValue::from(wait))));
         let mut cache_status = CacheStatus::named();
         cache_status.detail(self.code);
         cache_status.append_to(&mut headers);
-        answer(self.status, headers, AnswerBody::whole(Bytes::from(body.to_string())))
+        answer(self.status, headers, AnswerBody::whole(Bytes::from(body)))
     }
+}
+
+/// The document of a problem (RFC 9457), as JSON.
+#[must_use]
+pub fn problem_document(status: StatusCode, code: &str, detail: &str) -> String {
+    let document = serde_json::json!({
+        "type": "about:blank",
+        "title": status.canonical_reason().unwrap_or("Error"),
+        "status": status.as_u16(),
+        "code": code,
+        "detail": detail,
+    });
+    document.to_string()
 }
 
 /// Our member of `Cache-Status` (RFC 9211), as it is being written.
@@ -428,10 +428,12 @@ impl CacheStatus {
     }
 }
 
-/// A problem, with word of it for the request's span.
-fn told_problem(app: &App, problem: Problem, outcome: Outcome) -> Response<AnswerBody> {
+/// A problem, with word of it for the request's line and span.
+fn told_problem(mut line: Line, problem: Problem, outcome: Outcome) -> Response<AnswerBody> {
     let code = problem.code;
-    told(app, problem.into_response(), outcome, code, None)
+    line.answered(outcome, code, problem.status);
+    line.whole();
+    told(line.is_traced(), problem.into_response(), outcome, code, None)
 }
 
 fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {

@@ -64,6 +64,7 @@ pub fn store(
             span.note_reason(reason);
         }
     }
+    let _ = head.settled.stored.set(stored.map(|_| ()));
     stored
 }
 
@@ -83,6 +84,7 @@ fn try_store(
         },
         &body,
     );
+    let _ = head.settled.usage.set(report.usage);
     report.verdict.map_err(Unstorable::code)?;
     let entry = entry(app, order, head, body, &report, lifetime);
     if app.tier.put(Arc::new(entry)) { Ok(report.usage) } else { Err("too-large") }

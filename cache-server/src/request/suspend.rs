@@ -8,6 +8,7 @@ use http::{Response, StatusCode};
 
 use super::body::AnswerBody;
 use super::key::{Cause, Keyed, Unkeyed};
+use super::line::{Facts, Line};
 use super::lookup::{self, Found, Hit};
 use super::pass::{self, Unanswered};
 use super::respond;
@@ -43,15 +44,15 @@ pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<A
     let Some(fallback) = fallback else {
         return pass::through(app, keyed.unkeyed(Cause::SUSPENDED)).await;
     };
-    let route = keyed.route;
-    let Unkeyed { mut asked, cause, body } = keyed.unkeyed(Cause::SUSPENDED);
+    let line = Line::past(app, Facts::of(&keyed), &Cause::SUSPENDED);
+    let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(Cause::SUSPENDED);
     match pass::ask(app, &mut asked, body).await {
         Ok((answer, _)) if respond::is_failure(answer.status()) => {
-            respond::stale_on_error(app, route, &fallback, Some(answer.status()))
+            respond::stale_on_error(app, line, &fallback, Some(answer.status()))
         }
-        Ok((answer, span)) => respond::passed(app, &asked, &cause, answer, span),
-        Err(Unanswered::Upstream(_)) => respond::stale_on_error(app, route, &fallback, None),
-        Err(Unanswered::Caller(rejection)) => respond::reject(app, Some(route), rejection),
+        Ok((answer, span)) => respond::passed(line, &cause, answer, span),
+        Err(Unanswered::Upstream(_)) => respond::stale_on_error(app, line, &fallback, None),
+        Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
     }
 }
 

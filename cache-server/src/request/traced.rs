@@ -32,13 +32,13 @@ pub async fn answer(
 /// The response, with word for the request's span of how it came about, if there are spans.
 /// `reason` is a word of this program, or empty.
 pub fn told(
-    app: &App,
+    is_traced: bool,
     mut response: Response<AnswerBody>,
     outcome: Outcome,
     reason: &'static str,
     tier: Option<TierName>,
 ) -> Response<AnswerBody> {
-    if app.traces.are_on() {
+    if is_traced {
         response.extensions_mut().insert(Answered { outcome, reason, tier });
     }
     response

@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split};
 use super::body::AnswerBody;
 use super::identify::Asked;
 use super::key::Cause;
+use super::line::{Facts, Line};
 use super::rejection::Rejection;
 use super::respond;
 use crate::app::App;
@@ -44,12 +45,14 @@ impl Drop for Place {
 /// Asks the upstream for a WebSocket and joins the two connections if it agrees. What else it
 /// says is passed on as an answer.
 pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
+    let facts = Facts { received: asked.received, route: asked.route(), model: None };
+    let line = Line::past(app, facts, &Cause::TUNNEL);
     let Some(caller) = asked.tunnel.take() else {
-        return respond::reject(app, asked.route(), Rejection::NoTunnel);
+        return respond::reject(line, Rejection::NoTunnel);
     };
     let tunnels_max = asked.settings.server.tunnels_max;
     let Some(place) = Place::take(app, tunnels_max) else {
-        return respond::reject(app, asked.route(), Rejection::TunnelsFull { tunnels_max });
+        return respond::reject(line, Rejection::TunnelsFull { tunnels_max });
     };
     let mut headers: HeaderMap = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers);
@@ -59,11 +62,11 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
         Ok(answer) => answer,
         Err(error) => {
             span.fail(error.kind());
-            return respond::upstream_failed(app, asked.route(), &error);
+            return respond::upstream_failed(line, &error);
         }
     };
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
-        return respond::passed(app, &asked, &Cause::TUNNEL, answer, span);
+        return respond::passed(line, &Cause::TUNNEL, answer, span);
     }
     let upstream = hyper::upgrade::on(&mut answer);
     let idle_timeout = asked.settings.server.tunnel_idle_timeout;
@@ -71,7 +74,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
         join(caller, upstream, idle_timeout).await;
         drop(place);
     });
-    let mut response = respond::passed(app, &asked, &Cause::TUNNEL, answer, span);
+    let mut response = respond::passed(line, &Cause::TUNNEL, answer, span);
     fields::upgrade_to_websocket(response.headers_mut());
     response
 }

@@ -5,22 +5,30 @@
 //! number of series is bounded by construction.
 
 pub mod foyer;
+pub mod latency;
+pub mod log;
+pub mod models;
+pub mod requests;
+mod totals;
 pub mod trace;
 pub mod upstream;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use keyspec::ModelRoute;
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
-use serde::Serialize;
 
 use crate::cache::entry::Usage;
+use latency::Latency;
+use models::Models;
+use requests::{Ended, RequestLines};
+pub use totals::{Levels, Totals};
 
 /// How a request ended, as metrics, `/stats` and logs name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,6 +50,17 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Every outcome, in the order of their numbers.
+    pub const ALL: [Outcome; 7] = [
+        Outcome::Hit,
+        Outcome::Stale,
+        Outcome::Miss,
+        Outcome::Collapsed,
+        Outcome::Bypass,
+        Outcome::Refused,
+        Outcome::Failed,
+    ];
+
     /// The label's value.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -93,9 +112,6 @@ const BUCKETS: [f64; 18] = [
     1.0, 2.5, 5.0, 10.0, 60.0, 300.0,
 ];
 
-/// How often at most one reason for bypassing the cache is logged.
-const NOTE_INTERVAL: Duration = Duration::from_secs(10);
-
 /// A counter that `/stats` can read as well.
 #[derive(Debug)]
 struct Tally {
@@ -125,8 +141,9 @@ pub struct Telemetry {
     /// All other requests by route, outcome and reason: closed sets, so bounded.
     requests: Mutex<BTreeMap<RequestLabels, Tally>>,
     not_stored: Mutex<BTreeMap<RequestLabels, Tally>>,
-    /// When each bypass reason was last logged; the reasons are a closed set.
-    noted: Mutex<BTreeMap<&'static str, Instant>>,
+    latency: Latency,
+    models: Models,
+    lines: RequestLines,
     stores: Tally,
     coalesced: Tally,
     bytes_from_cache: Tally,
@@ -148,11 +165,11 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Builds a recorder of our own and registers every handle.
+    /// Builds a recorder of our own and registers every handle. Requests are told of by `lines`.
     ///
     /// # Errors
     /// When the exporter refuses the buckets.
-    pub fn new() -> Result<Telemetry, BuildError> {
+    pub fn new(lines: RequestLines) -> Result<Telemetry, BuildError> {
         let recorder = Arc::new(PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder());
         describe(&recorder);
         let counter = |name, labels| tally(&recorder, name, labels);
@@ -172,7 +189,9 @@ impl Telemetry {
             hits: hit_tallies(&recorder),
             requests: Mutex::default(),
             not_stored: Mutex::default(),
-            noted: Mutex::default(),
+            latency: Latency::default(),
+            models: Models::default(),
+            lines,
             stores: counter("cache_server_stores_total", vec![]),
             coalesced: counter("cache_server_coalesced_total", vec![]),
             bytes_from_cache: served("cache"),
@@ -201,6 +220,13 @@ impl Telemetry {
             handle: recorder.handle(),
             recorder,
         })
+    }
+
+    /// One that tells of no request, for tests of others.
+    #[cfg(test)]
+    pub(crate) fn silent() -> Telemetry {
+        let lines = RequestLines::new(log::Form::Text, 0, std::time::Instant::now());
+        Telemetry::new(lines).expect("the buckets are fine")
     }
 
     /// foyer's own metrics, into the same recorder.
@@ -234,23 +260,21 @@ impl Telemetry {
         tally.add(1);
     }
 
-    /// Tells the operator why requests go past the cache and what would change it: each reason
-    /// at most once in ten seconds.
-    pub fn note_bypass(&self, route: Option<ModelRoute>, code: &'static str, advice: &str) {
-        let now = Instant::now();
-        let due = {
-            let mut noted = lock(&self.noted);
-            let last = noted.insert(code, now);
-            let due = last.is_none_or(|last| now.duration_since(last) >= NOTE_INTERVAL);
-            if let (false, Some(last)) = (due, last) {
-                noted.insert(code, last);
-            }
-            due
-        };
-        // Calls that no cache is for are no news.
-        if due && route.is_some() {
-            tracing::info!(route = route_label(route), reason = code, "bypass: {advice}");
-        }
+    /// Counts how long a caller waited for the head of its answer.
+    pub fn answered(&self, outcome: Outcome, took: Duration) {
+        self.latency.record(outcome, took);
+    }
+
+    /// Counts a request that has ended for its model, and writes its line.
+    pub fn ended(&self, ended: &Ended<'_>) {
+        self.models.count(ended);
+        self.lines.tell(ended);
+    }
+
+    /// The request lines, for those who change their bound or call for the count of the rest.
+    #[must_use]
+    pub fn lines(&self) -> &RequestLines {
+        &self.lines
     }
 
     /// Counts an answer that was fetched for the cache and not stored.
@@ -329,7 +353,9 @@ impl Telemetry {
         self.suspensions.set(count_as_f64(levels.suspensions));
         self.memory_bytes.set(count_as_f64(levels.memory_bytes));
         self.memory_entries.set(count_as_f64(levels.memory_entries));
-        self.handle.render()
+        let mut text = self.handle.render();
+        self.latency.render(&mut text);
+        text
     }
 
     /// Drains the histograms' buffers; they grow until this is called.
@@ -349,6 +375,8 @@ impl Telemetry {
             input_tokens_saved: self.input_tokens_saved.get(),
             output_tokens_saved: self.output_tokens_saved.get(),
             milliseconds_saved: self.milliseconds_saved.get(),
+            latency: self.latency.figures(),
+            models: self.models.figures(),
             ..Totals::default()
         };
         for (route, tallies) in &self.hits {
@@ -369,83 +397,6 @@ impl Telemetry {
 impl std::fmt::Debug for Telemetry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Telemetry")
-    }
-}
-
-/// What is measured when asked, not counted as it happens.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
-pub struct Levels {
-    /// Flights under way.
-    pub flights_open: usize,
-    /// Bytes of request bodies and flights held.
-    pub buffered_bytes: usize,
-    /// Connections of callers.
-    pub connections_open: usize,
-    /// WebSockets of callers.
-    pub tunnels_open: usize,
-    /// Credentials that an upstream refuses.
-    pub suspensions: usize,
-    /// Bytes of entries in memory.
-    pub memory_bytes: usize,
-    /// Entries in memory.
-    pub memory_entries: usize,
-}
-
-/// Totals since start, as `/stats` shows them.
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Totals {
-    /// Requests by outcome.
-    pub requests: BTreeMap<&'static str, u64>,
-    /// Requests by route, then outcome.
-    pub routes: BTreeMap<&'static str, BTreeMap<&'static str, u64>>,
-    /// Why requests bypassed the cache.
-    pub bypass_reasons: BTreeMap<&'static str, u64>,
-    /// Hits by the tier that answered.
-    pub hits_by_tier: BTreeMap<&'static str, u64>,
-    /// Why fetched answers were not stored.
-    pub not_stored: BTreeMap<&'static str, u64>,
-    /// Answers stored.
-    pub stores: u64,
-    /// Requests that joined another's fetch.
-    pub coalesced: u64,
-    /// Entries that left memory for want of space.
-    pub evictions: u64,
-    /// Body bytes sent from the cache.
-    pub bytes_from_cache: u64,
-    /// Body bytes sent from upstreams.
-    pub bytes_from_upstream: u64,
-    /// Input tokens not paid for again.
-    pub input_tokens_saved: u64,
-    /// Output tokens not paid for again.
-    pub output_tokens_saved: u64,
-    /// Upstream time that callers did not wait for.
-    pub milliseconds_saved: u64,
-}
-
-impl Totals {
-    /// Requests that ended so.
-    #[must_use]
-    pub fn ended(&self, outcome: Outcome) -> u64 {
-        self.requests.get(outcome.name()).copied().unwrap_or(0)
-    }
-
-    fn count_request(
-        &mut self,
-        route: &'static str,
-        outcome: &'static str,
-        reason: &'static str,
-        count: u64,
-    ) {
-        if count == 0 {
-            return;
-        }
-        *self.requests.entry(outcome).or_default() += count;
-        *self.routes.entry(route).or_default().entry(outcome).or_default() += count;
-        match outcome {
-            "hit" => *self.hits_by_tier.entry(reason).or_default() += count,
-            "bypass" => *self.bypass_reasons.entry(reason).or_default() += count,
-            _ => {}
-        }
     }
 }
 
@@ -526,8 +477,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn outcomes_are_numbered_in_their_order() {
+        for (number, outcome) in Outcome::ALL.into_iter().enumerate() {
+            assert_eq!(outcome as usize, number, "{outcome:?}");
+        }
+    }
+
+    #[test]
     fn what_is_counted_is_rendered_and_totalled() {
-        let telemetry = Telemetry::new().unwrap();
+        let telemetry = Telemetry::silent();
         telemetry.hit(ModelRoute::OpenAiEmbeddings, TierName::Disk);
         telemetry.request(Some(ModelRoute::OpenAiEmbeddings), Outcome::Miss, "");
         telemetry.request(None, Outcome::Bypass, "not-a-model-route");

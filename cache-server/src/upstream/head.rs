@@ -1,10 +1,13 @@
 //! What is known of an answer at its headers: enough for every reader to begin.
 
+use std::sync::{Arc, OnceLock};
+
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderMap, StatusCode, Version, response};
 use opentelemetry::trace::SpanContext;
 
 use super::fields;
+use crate::cache::entry::Usage;
 
 /// The head of an upstream's answer, as a flight carries it.
 #[derive(Clone, Debug)]
@@ -19,8 +22,19 @@ pub struct AnswerHead {
     pub stored: Option<Result<(), &'static str>>,
     /// The span of the fetch, which followers link to; none if it is not exported.
     pub fetch_span: Option<SpanContext>,
+    /// What its end brings, for all who read along.
+    pub settled: Arc<Settled>,
     version: Version,
     chunked: bool,
+}
+
+/// What is known of an answer only at its end. Set by its fill before its end is let out.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// What the upstream charged, once the answer was read.
+    pub usage: OnceLock<Usage>,
+    /// What became of storing it.
+    pub stored: OnceLock<Result<(), &'static str>>,
 }
 
 impl AnswerHead {
@@ -35,6 +49,7 @@ impl AnswerHead {
             all_fields: parts.headers,
             stored: None,
             fetch_span: None,
+            settled: Arc::default(),
             version: parts.version,
             chunked,
         }

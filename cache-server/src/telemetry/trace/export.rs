@@ -28,8 +28,10 @@ use opentelemetry_sdk::trace::{
 use tokio::runtime::Handle;
 
 use super::{TraceSettings, names};
-use crate::telemetry::{NOTE_INTERVAL, Telemetry};
+use crate::telemetry::Telemetry;
 
+/// How often a failure to export is told.
+const NOTE_INTERVAL: Duration = Duration::from_secs(10);
 /// Ended spans that wait for the collector; further ones are dropped and counted.
 const QUEUE_SPANS_MAX: usize = 2048;
 /// How long one try to send a batch may take, and how long a batch is tried again.
@@ -321,7 +323,7 @@ mod tests {
 
     #[test]
     fn a_span_without_room_in_the_queue_is_dropped_and_counted_and_so_are_failed_batches() {
-        let telemetry = Telemetry::new().unwrap();
+        let telemetry = Telemetry::silent();
         let (came, arrived) = mpsc::sync_channel(9);
         let (let_go, go_on) = mpsc::sync_channel(9);
         let queue = Arc::new(Queue::new(4, telemetry.spans_dropped("queue-full")));
