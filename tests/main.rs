@@ -3,6 +3,7 @@
 mod admin;
 mod command;
 mod configuration;
+mod connection_limits;
 mod demo;
 mod failures;
 mod flights;
@@ -15,6 +16,7 @@ mod mounts;
 mod never_stored;
 mod packaging;
 mod passing;
+mod protocols;
 mod providers;
 mod reuse;
 mod stale;

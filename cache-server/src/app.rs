@@ -20,6 +20,7 @@ use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::config::certificate::Certificate;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::requests::RequestLines;
 use crate::telemetry::trace::Traces;
@@ -37,6 +38,8 @@ pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
 #[derive(Debug)]
 pub struct App {
     settings: ArcSwap<Settings>,
+    /// What callers over TLS are shown; without one, they speak cleartext.
+    pub certificate: Option<Certificate>,
     /// Where entries live.
     pub tier: LocalTier,
     /// The meaning of bodies that were read before.
@@ -78,6 +81,7 @@ impl App {
     pub async fn build(config: Config, log: LogControl) -> anyhow::Result<Arc<App>> {
         // A second call finds a provider installed already, and that one is as good.
         let _ = rustls::crypto::ring::default_provider().install_default();
+        let certificate = config.server.certificate.clone().map(Certificate::load).transpose()?;
         let clock = Clock::default();
         let started = clock.instant();
         let lines = RequestLines::new(log.form(), config.log.requests_per_second_max, started);
@@ -100,6 +104,7 @@ impl App {
         Ok(Arc::new(App {
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
+            certificate,
             tier,
             memo: Memo::new(memo_bytes_max),
             suspensions,

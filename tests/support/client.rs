@@ -3,8 +3,8 @@
 use std::sync::Once;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use reqwest::{Method, RequestBuilder};
+use http::{HeaderMap, StatusCode, Version};
+use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder};
 use serde_json::Value;
 
 /// A client of one server, with a connection pool of its own.
@@ -17,6 +17,8 @@ pub struct Client {
 /// A whole answer.
 #[derive(Clone, Debug)]
 pub struct Answer {
+    /// The HTTP version that it came by.
+    pub version: Version,
     /// Its status.
     pub status: StatusCode,
     /// Its fields.
@@ -25,21 +27,61 @@ pub struct Answer {
     pub body: Bytes,
 }
 
+fn builder() -> ClientBuilder {
+    static PROVIDER: Once = Once::new();
+    PROVIDER.call_once(|| {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
+    reqwest::Client::builder()
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+}
+
+fn trusting(address: &str, authority_pem: &str) -> ClientBuilder {
+    let authority = Certificate::from_pem(authority_pem.as_bytes()).expect("an authority");
+    let address = address.parse().expect("an address");
+    builder().tls_certs_only([authority]).resolve("localhost", address)
+}
+
+fn base_over_tls(address: &str) -> String {
+    let (_, port) = address.rsplit_once(':').expect("a port");
+    format!("https://localhost:{port}")
+}
+
 impl Client {
     /// A client of the server at `address`.
     #[must_use]
     pub fn of(address: &str) -> Client {
-        static PROVIDER: Once = Once::new();
-        PROVIDER.call_once(|| {
-            let _ = rustls::crypto::ring::default_provider().install_default();
-        });
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .retry(reqwest::retry::never())
-            .build()
-            .expect("a client");
-        Client { http, base: format!("http://{address}") }
+        Client::built(builder(), format!("http://{address}"))
+    }
+
+    /// One that speaks HTTP/2 without asking (h2c).
+    #[must_use]
+    pub fn h2c(address: &str) -> Client {
+        Client::built(builder().http2_prior_knowledge(), format!("http://{address}"))
+    }
+
+    /// One that speaks TLS, trusts this authority alone, and takes the server for `localhost`.
+    ///
+    /// # Panics
+    /// When the address or the authority is none.
+    #[must_use]
+    pub fn tls(address: &str, authority_pem: &str) -> Client {
+        Client::built(trusting(address, authority_pem), base_over_tls(address))
+    }
+
+    /// The same, and it offers HTTP/1.1 alone.
+    ///
+    /// # Panics
+    /// When the address or the authority is none.
+    #[must_use]
+    pub fn http1_over_tls(address: &str, authority_pem: &str) -> Client {
+        Client::built(trusting(address, authority_pem).http1_only(), base_over_tls(address))
+    }
+
+    fn built(builder: ClientBuilder, base: String) -> Client {
+        Client { http: builder.build().expect("a client"), base }
     }
 
     /// A request to be completed by the test.
@@ -82,9 +124,10 @@ impl Answer {
     /// When there is no complete answer.
     pub async fn of(request: RequestBuilder) -> Answer {
         let response = request.send().await.expect("an answer");
-        let (status, headers) = (response.status(), response.headers().clone());
+        let (version, status) = (response.version(), response.status());
+        let headers = response.headers().clone();
         let body = response.bytes().await.expect("a whole body");
-        Answer { status, headers, body }
+        Answer { version, status, headers, body }
     }
 
     /// A field's value, or the empty text.

@@ -5,6 +5,7 @@
 pub mod calls;
 pub mod client;
 pub mod collector;
+pub mod frames;
 pub mod raw;
 pub mod reading;
 pub mod sample;
@@ -20,11 +21,12 @@ use std::time::{Duration, Instant};
 pub use calls::{CALLS, Call, Fixture};
 pub use client::{Answer, Client};
 pub use collector::{Collector, Exported};
+pub use frames::Frames;
 pub use raw::{Raw, RawAnswer};
 pub use reading::Reading;
 pub use server::{Ended, Server, Setup, credential_digest, run};
 pub use terminal::Terminal;
-pub use tls::TlsFront;
+pub use tls::{Certified, TlsFront};
 pub use upstream::{Received, Reply, Upstream};
 pub use wire::{Wire, WireRequest};
 

@@ -23,8 +23,9 @@ impl Reading {
     /// When none comes.
     pub async fn of(request: RequestBuilder) -> Reading {
         let response = within(request.send()).await.expect("an answer");
-        let (status, headers) = (response.status(), response.headers().clone());
-        let head = Answer { status, headers, body: Bytes::new() };
+        let (version, status) = (response.version(), response.status());
+        let headers = response.headers().clone();
+        let head = Answer { version, status, headers, body: Bytes::new() };
         Reading { head, response, unread: BytesMut::new() }
     }
 

@@ -21,6 +21,7 @@ pub struct Setup {
     admin_listen: Option<String>,
     demo: bool,
     terminal: bool,
+    open_files_max: Option<u32>,
 }
 
 impl Setup {
@@ -70,6 +71,13 @@ impl Setup {
     #[must_use]
     pub fn on_a_terminal(mut self) -> Setup {
         self.terminal = true;
+        self
+    }
+
+    /// Allowed this many open files and no more.
+    #[must_use]
+    pub fn with_open_files(mut self, max: u32) -> Setup {
+        self.open_files_max = Some(max);
         self
     }
 
@@ -125,8 +133,8 @@ impl Server {
             async move { find_address(&log.lock().expect("the log"), prefix) }
         };
         let listens = async {
-            let address = eventually("its address", || said("Listening on http://")).await;
-            let admin = eventually("its admin address", || said("stats on http://")).await;
+            let address = eventually("its address", || said("Listening on ")).await;
+            let admin = eventually("its admin address", || said("stats on ")).await;
             (address, admin)
         };
         let (address, admin) = tokio::select! {
@@ -328,7 +336,15 @@ fn data_dir(folder: &TempDir) -> PathBuf {
 }
 
 fn command(folder: &TempDir, setup: &Setup) -> Command {
-    let mut command = Command::new(binary("cache-server"));
+    let mut command = match setup.open_files_max {
+        None => Command::new(binary("cache-server")),
+        Some(max) => {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("ulimit -n {max}; exec \"$0\" \"$@\"")]);
+            shell.arg(binary("cache-server"));
+            shell
+        }
+    };
     command.arg(if setup.demo { "demo" } else { "serve" });
     if !setup.demo {
         command.arg("--config").arg(write_config(folder.path(), &setup.config));
@@ -381,8 +397,10 @@ fn follow_log(stderr: ChildStderr, log: Arc<Mutex<String>>) {
     });
 }
 
+/// The address behind `prefix` and a scheme.
 fn find_address(log: &str, prefix: &str) -> Option<String> {
     let (_, rest) = log.split_once(prefix)?;
+    let (_, rest) = rest.split_once("://")?;
     // A log in JSON has a quote behind it.
     let address = rest.split(['"', '\n']).next()?.trim().trim_end_matches('/');
     // The line may still be being written.

@@ -1,11 +1,12 @@
-//! TLS in front of a fake upstream, by a certificate authority made for the occasion.
+//! TLS by a certificate authority made for the occasion: in front of a fake upstream, and for
+//! the server itself.
 
 use std::path::Path;
 use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
@@ -60,25 +61,62 @@ impl Drop for TlsFront {
     }
 }
 
-/// A server's config for `localhost`, and the authority that signed for it.
+/// A certificate for `localhost`, and the authority that signed for it.
+#[derive(Debug)]
+pub struct Certified {
+    /// The certificate.
+    pub cert_pem: String,
+    /// Its private key.
+    pub key_pem: String,
+    /// The authority, for those who are to trust it.
+    pub authority_pem: String,
+    cert: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+}
+
+impl Certified {
+    /// Makes one; no two share an authority.
+    ///
+    /// # Panics
+    /// Never: its parameters are fixed.
+    #[must_use]
+    pub fn make() -> Certified {
+        let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
+        authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority_key = KeyPair::generate().expect("a key");
+        let authority = CertifiedIssuer::self_signed(authority, authority_key);
+        let authority = authority.expect("an authority");
+        let key = KeyPair::generate().expect("a key");
+        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
+        Certified {
+            cert_pem: leaf.pem(),
+            key_pem: key.serialize_pem(),
+            authority_pem: authority.pem(),
+            cert: leaf.der().clone(),
+            key: PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
+        }
+    }
+
+    /// Writes certificate and key where a config can name them, as `tls.crt` and `tls.key`.
+    ///
+    /// # Panics
+    /// When they cannot be written.
+    pub fn write_to(&self, folder: &Path) {
+        std::fs::write(folder.join("tls.crt"), &self.cert_pem).expect("the certificate is written");
+        std::fs::write(folder.join("tls.key"), &self.key_pem).expect("the key is written");
+    }
+}
+
 fn certify() -> (ServerConfig, String) {
-    let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
-    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let authority_key = KeyPair::generate().expect("a key");
-    let authority = CertifiedIssuer::self_signed(authority, authority_key).expect("an authority");
-    let key = KeyPair::generate().expect("a key");
-    let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
-    let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
+    let certified = Certified::make();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("protocol versions")
         .with_no_client_auth()
-        .with_single_cert(
-            vec![leaf.der().clone()],
-            PrivateKeyDer::try_from(key.serialize_der()).expect("a key"),
-        )
+        .with_single_cert(vec![certified.cert], certified.key)
         .expect("a server config");
     config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    (config, authority.pem())
+    (config, certified.authority_pem)
 }

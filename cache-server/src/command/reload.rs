@@ -1,23 +1,16 @@
 //! Reads the config anew at SIGHUP and when its file has changed. A bad one changes nothing and
 //! says why; connections, entries and fills under way stay in any case.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use cache_server::app::App;
 use cache_server::config::schema;
 use cache_server::config::sources::{Effective, Loaded, Sources};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use cache_server::config::watch::Watch;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
 
 use super::supervisor;
-
-/// How long a folder must be quiet before its file is read: editors and orchestrators write in
-/// several steps.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// Waits for reasons to read the config anew.
 #[derive(Debug)]
@@ -28,9 +21,8 @@ pub(crate) struct Reload {
     /// The file's text when it was last looked at.
     text: Option<String>,
     hangup: Signal,
-    changes: mpsc::Receiver<()>,
-    /// Watches for as long as it lives.
-    _watcher: Option<RecommendedWatcher>,
+    /// Nothing where there is no file, or it cannot be watched.
+    watch: Option<Watch>,
 }
 
 impl Reload {
@@ -41,31 +33,27 @@ impl Reload {
         in_force: Effective,
     ) -> anyhow::Result<Reload> {
         let hangup = signal(SignalKind::hangup()).context("cannot wait for SIGHUP")?;
-        // One note is enough, however many changes there were.
-        let (noted, changes) = mpsc::channel(1);
-        let watcher = sources.file.as_deref().and_then(|file| match watch(file, noted) {
-            Ok(watcher) => Some(watcher),
+        let watch = sources.file.as_deref().and_then(|file| match Watch::begin([file]) {
+            Ok(watch) => Some(watch),
             Err(error) => {
                 tracing::warn!(%error, "changes of the config file go unnoticed; send SIGHUP");
                 None
             }
         });
         let text = read(&sources);
-        Ok(Reload { app, sources, in_force, text, hangup, changes, _watcher: watcher })
+        Ok(Reload { app, sources, in_force, text, hangup, watch })
     }
 
     /// Reads the config anew, again and again.
     pub(crate) async fn run(mut self) {
-        let mut is_watched = true;
+        // The file may have changed after it was read and before it was watched.
+        if self.watch.is_some() && !self.is_in_force() {
+            self.reload();
+        }
         loop {
             tokio::select! {
                 Some(()) = self.hangup.recv() => {}
-                changed = self.changes.recv(), if is_watched => {
-                    if changed.is_none() {
-                        is_watched = false;
-                        continue;
-                    }
-                    self.wait_until_quiet().await;
+                () = changed(self.watch.as_mut()) => {
                     if read(&self.sources) == self.text {
                         continue;
                     }
@@ -75,17 +63,15 @@ impl Reload {
         }
     }
 
-    /// Bounded, so that a folder that is never quiet does not keep the config from being read.
-    async fn wait_until_quiet(&mut self) {
-        for _ in 0..10 {
-            if tokio::time::timeout(QUIET, self.changes.recv()).await.is_err() {
-                return;
-            }
-        }
+    /// Whether the file still says what is in force.
+    fn is_in_force(&self) -> bool {
+        let loaded = self.sources.load();
+        loaded.is_ok_and(|loaded| loaded.effective.changed_since(&self.in_force).is_empty())
     }
 
     fn reload(&mut self) {
         supervisor::reloading();
+        cache_server::server::reread_certificate(&self.app);
         self.text = read(&self.sources);
         let applied = self.try_reload();
         self.app.telemetry.config_reloaded(applied.is_ok());
@@ -121,21 +107,9 @@ fn read(sources: &Sources) -> Option<String> {
     std::fs::read_to_string(sources.file.as_deref()?).ok()
 }
 
-/// Watches the folder of a file: the file itself is replaced, not written, by most who change it.
-fn watch(file: &Path, noted: mpsc::Sender<()>) -> notify::Result<RecommendedWatcher> {
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading the file is an event as well.
-        if event.is_ok_and(|event| !matches!(event.kind, EventKind::Access(_))) {
-            let _ = noted.try_send(());
-        }
-    })?;
-    watcher.watch(&folder_of(file), RecursiveMode::NonRecursive)?;
-    Ok(watcher)
-}
-
-fn folder_of(file: &Path) -> PathBuf {
-    match file.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
-        _ => PathBuf::from("."),
+async fn changed(watch: Option<&mut Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }

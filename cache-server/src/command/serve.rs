@@ -50,7 +50,8 @@ pub(crate) async fn start(
     config: Config,
     log: LogControl,
 ) -> anyhow::Result<(Arc<App>, Listeners)> {
-    let listeners = Listeners::bind(config.server.listen, config.server.admin_listen).await?;
+    server::raise_descriptor_limit(config.server.connections_max);
+    let listeners = Listeners::bind(config.server.listen, config.server.admin_listen)?;
     let app = App::build(config, log).await?;
     Ok((app, listeners))
 }
@@ -75,17 +76,22 @@ fn introduce(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
     for upstream in &app.settings().upstreams {
         let hosts = upstream.settings().hosts.join(", ");
         let place = if hosts.is_empty() { data.to_string() } else { hosts };
-        let mount = format!("http://{place}{}", upstream.prefix());
+        let mount = format!("{}://{place}{}", scheme(app), upstream.prefix());
         app.log.say(&format!("  {mount}  →  {}", upstream.identity()));
     }
     print_base_urls(app, data);
     print_addresses(app, listeners)
 }
 
+/// What callers write in front of our address.
+fn scheme(app: &App) -> &'static str {
+    if app.certificate.is_some() { "https" } else { "http" }
+}
+
 /// The two addresses, with the ports that were really bound.
 pub(crate) fn print_addresses(app: &App, listeners: &Listeners) -> anyhow::Result<()> {
     app.log.say(&format!("Health, metrics and stats on http://{}", listeners.admin_address()?));
-    app.log.say(&format!("Listening on http://{}", listeners.data_address()?));
+    app.log.say(&format!("Listening on {}://{}", scheme(app), listeners.data_address()?));
     Ok(())
 }
 
@@ -106,6 +112,6 @@ pub(crate) fn print_base_urls(app: &App, data: SocketAddr) {
     ] {
         let Some(prefix) = mount(provider) else { continue };
         // A base URL with a path of its own brings the version along.
-        app.log.say(&format!("  export {variable}=http://{data}{prefix}{version}"));
+        app.log.say(&format!("  export {variable}={}://{data}{prefix}{version}", scheme(app)));
     }
 }

@@ -3,10 +3,13 @@
 //! the value and what is allowed.
 
 pub mod admin_token;
+pub mod certificate;
+pub mod listener;
 pub mod policy;
 pub mod schema;
 pub mod sources;
 mod trace;
+pub mod watch;
 pub mod written;
 
 use std::cmp::Reverse;
@@ -17,6 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use ipnet::IpNet;
 use keyspec::{CredentialDigest, ReusePolicy};
 use url::Url;
 
@@ -26,6 +30,7 @@ use crate::telemetry::log::{BadDirectives, LogSettings};
 use crate::telemetry::trace::TraceSettings;
 use crate::upstream::client::UpstreamSettings;
 use admin_token::AdminToken;
+use certificate::CertificateFiles;
 use policy::Policies;
 use sources::hide;
 use written::Span;
@@ -87,8 +92,20 @@ pub struct ServerSettings {
     pub admin_listen: SocketAddr,
     /// What allows to change state through the admin listener, if that is not loopback.
     pub admin_token: Option<AdminToken>,
+    /// The certificate that callers are shown; without one, cleartext.
+    pub certificate: Option<CertificateFiles>,
+    /// The names callers may use for us, in lower case; any if empty.
+    pub hosts: Vec<String>,
+    /// Whose connections begin with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Connections at once.
     pub connections_max: usize,
+    /// Connections at once from one IPv4 address or one IPv6 /64.
+    pub connections_per_address_max: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// From a request's head to the end of its answer.
+    pub request_timeout: Option<Duration>,
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Duration,
     /// Between requests on a connection.
@@ -307,7 +324,19 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
             std::env::var_os(admin_token::VARIABLE).as_deref(),
             server.admin_token_file.as_deref(),
         )?,
+        certificate: listener::certificate(server)?,
+        hosts: listener::hosts(server)?,
+        proxy_protocol_from: listener::proxy_protocol_from(server)?,
         connections_max: at_least_one("server.connections_max", server.connections_max)?,
+        connections_per_address_max: at_least_one(
+            "server.connections_per_address_max",
+            server.connections_per_address_max,
+        )?,
+        streams_max: listener::streams_max(server)?,
+        request_timeout: server
+            .request_timeout
+            .map(|span| positive("server.request_timeout", span))
+            .transpose()?,
         header_timeout: positive("server.header_timeout", server.header_timeout)?,
         idle_timeout: positive("server.idle_timeout", server.idle_timeout)?,
         body_timeout: positive("server.body_timeout", server.body_timeout)?,

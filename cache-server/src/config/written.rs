@@ -108,9 +108,25 @@ pub struct Server {
     pub admin_listen: String,
     /// A file that holds the token for changing state through the admin listener.
     pub admin_token_file: Option<PathBuf>,
+    /// A PEM file with the certificate that callers are shown; TLS with it, cleartext without.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub tls_cert_file: Option<PathBuf>,
+    /// A PEM file with its private key.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub tls_key_file: Option<PathBuf>,
+    /// The names callers may use for us, without port; any if empty.
+    pub hosts: Vec<String>,
+    /// Networks and addresses whose connections begin with a PROXY protocol header.
+    pub proxy_protocol_from: Vec<String>,
     /// Connections at once; further ones wait in the kernel's queue.
     #[schemars(extend("x-needs-restart" = true))]
     pub connections_max: usize,
+    /// Connections at once from one IPv4 address or one IPv6 /64; further ones are refused.
+    pub connections_per_address_max: usize,
+    /// Requests at once on one HTTP/2 connection.
+    pub streams_max: u32,
+    /// From a request's head to the end of its answer; no bound if not set.
+    pub request_timeout: Option<Span>,
     /// From the first byte of a request to the end of its headers.
     pub header_timeout: Span,
     /// Between requests on a connection.
@@ -149,7 +165,14 @@ impl Default for Server {
             listen: "127.0.0.1:8080".into(),
             admin_listen: "127.0.0.1:8081".into(),
             admin_token_file: None,
+            tls_cert_file: None,
+            tls_key_file: None,
+            hosts: Vec::new(),
+            proxy_protocol_from: Vec::new(),
             connections_max: 10_000,
+            connections_per_address_max: 5_000,
+            streams_max: 100,
+            request_timeout: None,
             header_timeout: seconds(10),
             idle_timeout: seconds(75),
             body_timeout: seconds(30),

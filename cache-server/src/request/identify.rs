@@ -3,12 +3,14 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, Request};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 use keyspec::{Credentials, ModelRoute, TenantScope};
 
-use super::rejection::Rejection;
+use super::authority;
+use super::rejection::{ListenerRejection, Rejection};
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::cache::freshness::RequestDirectives;
@@ -171,16 +173,21 @@ pub fn identify(
     let tunnel = fields::asks_for_websocket(&parts)
         .then(|| parts.extensions.remove::<OnUpgrade>())
         .flatten();
+    // HTTP/1.1 has had its fields counted while it was read; HTTP/2 has not.
+    let headers_max = settings.server.headers_max;
+    if parts.headers.len() > headers_max {
+        return Err(ListenerRejection::TooManyFields { headers_max }.into());
+    }
     // First of all: what a caller names in Connection must count for nothing below.
     fields::strip_hop_by_hop(&mut parts.headers);
     if parts.method == Method::CONNECT {
         return Err(Rejection::NoTunnel);
     }
-    let path = parts.uri.path();
-    if !path.starts_with('/') {
-        let why = "the target has no path (RFC 9112 section 3.2)".into();
-        return Err(Rejection::BadPath { why });
+    check_target(&settings, &parts)?;
+    if parts.version == Version::HTTP_2 {
+        fields::join_cookies(&mut parts.headers);
     }
+    let path = parts.uri.path();
     if mount::behind(OUR_PREFIX, path).is_some() {
         return Err(Rejection::NoSuchAddress);
     }
@@ -211,6 +218,21 @@ pub fn identify(
         settings,
         trace,
     })
+}
+
+/// Whether the request is for us at all: under which name it asks, and in which form.
+fn check_target(settings: &Settings, parts: &Parts) -> Result<(), ListenerRejection> {
+    let authority = authority::of(parts)?;
+    // `*` is about the server as a whole, and a bare authority is for CONNECT alone.
+    if !parts.uri.path().starts_with('/') {
+        return Err(ListenerRejection::BadTarget);
+    }
+    let hosts = &settings.server.hosts;
+    let is_ours = |host: &String| authority.is_some_and(|authority| authority.is_host(host));
+    if hosts.is_empty() || hosts.iter().any(is_ours) {
+        return Ok(());
+    }
+    Err(ListenerRejection::NotOurHost)
 }
 
 /// A caller is a named tenant only if every credential that it shows belongs to that tenant:

@@ -7,8 +7,10 @@
 //!                                  └ leader → fetch → store → (all readers) respond
 //! ```
 
+pub mod authority;
 pub mod body;
 pub mod coalesce;
+pub mod deadline;
 pub mod fetch;
 pub mod identify;
 pub mod key;

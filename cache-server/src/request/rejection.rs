@@ -52,6 +52,40 @@ pub enum Rejection {
     BuffersFull,
     /// The caller wants it from the cache alone, and it is not there.
     OnlyIfCached,
+    /// Before anyone looked at what it wants.
+    Listener(ListenerRejection),
+}
+
+/// Why a connection or a request is refused whatever it wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ListenerRejection {
+    /// Its address has as many connections as it may have.
+    TooManyConnections,
+    /// Its header has too many fields.
+    TooManyFields {
+        /// The bound.
+        headers_max: usize,
+    },
+    /// Its target is neither a path nor a URL.
+    BadTarget,
+    /// It names no host, or more than one, or one that is none.
+    BadHost {
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// It is for another host.
+    NotOurHost,
+    /// The exchange took too long.
+    RequestTimeout {
+        /// The bound.
+        within: Duration,
+    },
+}
+
+impl From<ListenerRejection> for Rejection {
+    fn from(rejection: ListenerRejection) -> Rejection {
+        Rejection::Listener(rejection)
+    }
 }
 
 impl Rejection {

@@ -16,7 +16,7 @@ use super::coalesce::{AnswerReader, OnBoard};
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Line, tell_hit};
 use super::lookup::Hit;
-use super::rejection::Rejection;
+use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
 use crate::app::App;
 use crate::cache::flight::{Failure, Next};
@@ -284,6 +284,12 @@ impl Rejection {
                 "bad-reuse",
                 "Cache-Server-Reuse says one of: yes, no, new".into(),
             ),
+            Rejection::OnlyIfCached => plain(
+                StatusCode::GATEWAY_TIMEOUT,
+                "only-if-cached",
+                "the request wants a stored answer, and none is usable".into(),
+            ),
+            Rejection::Listener(rejection) => rejection.problem(),
             Rejection::BodyTooLarge { bytes_max } => plain(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "body-too-large",
@@ -302,12 +308,10 @@ impl Rejection {
                 "body-broken",
                 "the request's body broke off or is malformed".into(),
             ),
-            Rejection::BuffersFull => Problem {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "buffers-full",
-                detail: "too many bytes of requests are held (server.buffered_bytes_max)".into(),
-                retry_after_s: Some(1),
-            },
+            Rejection::BuffersFull => full(
+                "buffers-full",
+                "too many bytes of requests are held (server.buffered_bytes_max)".into(),
+            ),
             Rejection::BodyTooSlow { within } => plain(
                 StatusCode::REQUEST_TIMEOUT,
                 "body-too-slow",
@@ -316,19 +320,66 @@ impl Rejection {
                     humantime::format_duration(within)
                 ),
             ),
-            Rejection::TunnelsFull { tunnels_max } => Problem {
+            Rejection::TunnelsFull { tunnels_max } => {
+                full("tunnels-full", format!("{tunnels_max} tunnels are open (server.tunnels_max)"))
+            }
+        }
+    }
+}
+
+impl ListenerRejection {
+    fn problem(self) -> Problem {
+        let plain =
+            |status, code, detail: String| Problem { status, code, detail, retry_after_s: None };
+        match self {
+            ListenerRejection::TooManyConnections => Problem {
                 status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "tunnels-full",
-                detail: format!("{tunnels_max} tunnels are open (server.tunnels_max)"),
+                code: "connections-per-address",
+                detail: "your address has as many connections as it may have \
+                         (server.connections_per_address_max)"
+                    .into(),
                 retry_after_s: Some(1),
             },
-            Rejection::OnlyIfCached => plain(
+            ListenerRejection::TooManyFields { headers_max } => plain(
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "too-many-fields",
+                format!("a request's header may have {headers_max} fields (server.headers_max)"),
+            ),
+            ListenerRejection::BadTarget => plain(
+                StatusCode::BAD_REQUEST,
+                "bad-target",
+                "the request's target is neither a path nor an absolute URL".into(),
+            ),
+            ListenerRejection::BadHost { why } => {
+                plain(StatusCode::BAD_REQUEST, "bad-host", why.into())
+            }
+            ListenerRejection::NotOurHost => plain(
+                StatusCode::MISDIRECTED_REQUEST,
+                "not-our-host",
+                "this server does not answer under that name (server.hosts)".into(),
+            ),
+            ListenerRejection::RequestTimeout { within } => plain(
                 StatusCode::GATEWAY_TIMEOUT,
-                "only-if-cached",
-                "the request wants a stored answer, and none is usable".into(),
+                "request-timeout",
+                format!(
+                    "there was no answer within {} (server.request_timeout)",
+                    humantime::format_duration(within)
+                ),
             ),
         }
     }
+}
+
+/// What a connection is told that has no place, instead of an answer to what it may ask.
+#[must_use]
+pub fn too_many_connections() -> Response<AnswerBody> {
+    ListenerRejection::TooManyConnections.problem().into_response()
+}
+
+/// A bound of ours that may have room again soon.
+fn full(code: &'static str, detail: String) -> Problem {
+    let status = StatusCode::SERVICE_UNAVAILABLE;
+    Problem { status, code, detail, retry_after_s: Some(1) }
 }
 
 /// Refuses a request.

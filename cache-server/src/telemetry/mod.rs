@@ -96,6 +96,29 @@ impl TierName {
     }
 }
 
+/// Why a connection was closed before it could ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// Its address has as many as it may have.
+    PerAddress,
+    /// It had to begin with a PROXY header, and did not in time.
+    ProxyHeader,
+    /// There was no TLS handshake in time.
+    Handshake,
+}
+
+impl Refused {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Refused::PerAddress => "per-address",
+            Refused::ProxyHeader => "proxy-header",
+            Refused::Handshake => "tls-handshake",
+        }
+    }
+}
+
 /// The label of a route: a model route's name, or `other` for all that is passed through.
 #[must_use]
 pub fn route_label(route: Option<ModelRoute>) -> &'static str {
@@ -343,6 +366,19 @@ impl Telemetry {
         self.config_successful.set(f64::from(u8::from(applied)));
     }
 
+    /// Counts a connection that was closed before it could ask.
+    pub fn connection_refused(&self, reason: Refused) {
+        let labels = vec![Label::new("reason", reason.name())];
+        let key = Key::from_parts("cache_server_connections_refused_total", labels);
+        self.recorder.register_counter(&key, &METADATA).increment(1);
+    }
+
+    /// Counts a connection that could not be accepted.
+    pub fn accept_error(&self) {
+        let key = Key::from_name("cache_server_accept_errors_total");
+        self.recorder.register_counter(&key, &METADATA).increment(1);
+    }
+
     /// The text that Prometheus scrapes.
     #[must_use]
     pub fn render(&self, levels: &Levels) -> String {
@@ -439,6 +475,11 @@ fn describe(recorder: &PrometheusRecorder) {
         ("cache_server_spans_dropped_total", "Spans that did not reach the collector, and why"),
         (CONFIG_RELOADS, "Attempts to read the config anew, by outcome"),
         ("cache_server_upstream_exchanges_total", "Exchanges with an upstream by how they ended"),
+        (
+            "cache_server_connections_refused_total",
+            "Connections closed before they could ask, and why",
+        ),
+        ("cache_server_accept_errors_total", "Connections that could not be accepted"),
     ] {
         recorder.describe_counter(KeyName::from_const_str(name), None, what.into());
     }

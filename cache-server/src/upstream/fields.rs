@@ -16,7 +16,7 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1): the fields named by
-/// `Connection`, and those known to be so.
+/// `Connection`, and those known to be so. `Host` is no such field, whoever names it.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -24,6 +24,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
+        .filter(|name| name != header::HOST)
         .collect();
     for name in named {
         headers.remove(name);
@@ -76,6 +77,17 @@ pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[&str]) {
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     *headers = kept;
+}
+
+/// Makes one `Cookie` field of several, as HTTP/2 may send them and nobody else expects them
+/// (RFC 9113 section 8.2.3).
+pub fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
+    let crumbs: Vec<&[u8]> =
+        [first, second].into_iter().chain(crumbs).map(HeaderValue::as_bytes).collect();
+    let joined = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]));
+    headers.insert(header::COOKIE, joined.expect("values joined by what a value may hold"));
 }
 
 /// Adds us to `Via` (RFC 9110 section 7.6.3).
@@ -215,6 +227,18 @@ mod tests {
         ]);
         strip_hop_by_hop(&mut headers);
         assert_eq!(headers, fields(&[("authorization", "Bearer k")]));
+    }
+
+    #[test]
+    fn cookies_in_crumbs_become_one_field() {
+        let mut headers = fields(&[("cookie", "a=1"), ("cookie", "b=2; c=3"), ("cookie", "d=4")]);
+        join_cookies(&mut headers);
+        assert_eq!(headers, fields(&[("cookie", "a=1; b=2; c=3; d=4")]));
+        for untouched in [fields(&[]), fields(&[("cookie", "a=1"), ("x-many", "1")])] {
+            let mut headers = untouched.clone();
+            join_cookies(&mut headers);
+            assert_eq!(headers, untouched);
+        }
     }
 
     #[test]
