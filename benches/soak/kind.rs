@@ -7,10 +7,6 @@ use fastrand::Rng;
 use crate::callers::Stage;
 use crate::tally::Tally;
 
-/// Callers that speak HTTP/2 without TLS. 0 for as long as the server does not: each of them
-/// fails the soak where it is refused.
-const HTTP2_CALLERS: usize = 0;
-
 /// A kind of caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -61,10 +57,9 @@ impl Kind {
     pub(crate) fn callers(self) -> usize {
         match self {
             Kind::Popular => 6,
-            Kind::New | Kind::Streams | Kind::SlowReaders | Kind::HangUps => 3,
+            Kind::New | Kind::Streams | Kind::SlowReaders | Kind::HangUps | Kind::Http2 => 3,
             Kind::Storms | Kind::TakesNothing => 1,
             Kind::Hostile | Kind::Failures => 6,
-            Kind::Http2 => HTTP2_CALLERS,
         }
     }
 
