@@ -1,73 +1,17 @@
-//! The canonical form of a body, written out piece by piece.
+//! The canonical form of a JSON body, written out piece by piece.
 //!
 //! RFC 8785 with two departures, both so that different requests keep different keys: members
 //! keep their order under a spec's schema paths, and numbers that a double cannot hold stay
-//! exact (`number`). Members that the spec leaves out are not written.
+//! exact (`number`). What a spec leaves out is not written: members, members with the value that
+//! their omission means, and of a set the order and the repeats of its elements.
 //!
 //! The form is for hashing. It is never sent anywhere.
 
-use crate::json::{Value, View};
+use crate::json::{Array, Value, View};
 use crate::number;
 use crate::paths::Place;
-
-/// Where canonical bytes go: a `Vec<u8>` for people and tests, a hash for keys.
-pub(crate) trait Sink {
-    fn put(&mut self, bytes: &[u8]);
-}
-
-impl Sink for Vec<u8> {
-    fn put(&mut self, bytes: &[u8]) {
-        self.extend_from_slice(bytes);
-    }
-}
-
-/// Bytes gathered before they are hashed: BLAKE3 wants long runs to use the machine's width.
-const BUFFER_BYTES: usize = 16 * 1024;
-
-/// Hashes what is put into it, holding at most [`BUFFER_BYTES`].
-pub(crate) struct HashSink {
-    /// Begun only when the buffer is full for the first time: hashing a short body at once is
-    /// faster.
-    hasher: Option<blake3::Hasher>,
-    buffer: Vec<u8>,
-}
-
-impl HashSink {
-    /// `expected_bytes` sizes the buffer; a wrong guess only costs time.
-    pub(crate) fn new(expected_bytes: usize) -> Self {
-        let capacity = expected_bytes.min(BUFFER_BYTES);
-        Self { hasher: None, buffer: Vec::with_capacity(capacity) }
-    }
-
-    pub(crate) fn finish(self) -> [u8; 32] {
-        let hash = match self.hasher {
-            None => blake3::hash(&self.buffer),
-            Some(mut hasher) => hasher.update(&self.buffer).finalize(),
-        };
-        *hash.as_bytes()
-    }
-
-    fn put_past_buffer(&mut self, bytes: &[u8]) {
-        let hasher = self.hasher.get_or_insert_with(blake3::Hasher::new);
-        hasher.update(&self.buffer);
-        self.buffer.clear();
-        if bytes.len() < BUFFER_BYTES {
-            self.buffer.extend_from_slice(bytes);
-        } else {
-            hasher.update(bytes);
-        }
-    }
-}
-
-impl Sink for HashSink {
-    fn put(&mut self, bytes: &[u8]) {
-        if self.buffer.len() + bytes.len() <= BUFFER_BYTES {
-            self.buffer.extend_from_slice(bytes);
-        } else {
-            self.put_past_buffer(bytes);
-        }
-    }
-}
+use crate::sink::Sink;
+use crate::text::Text;
 
 /// Writes `value`, which stands at `place` in the request. The scan bounds the recursion.
 pub(crate) fn put(value: Value<'_>, place: Place<'_>, out: &mut impl Sink) {
@@ -77,13 +21,27 @@ pub(crate) fn put(value: Value<'_>, place: Place<'_>, out: &mut impl Sink) {
         View::Bool(false) => out.put(b"false"),
         View::Number(spelled) => number::put(spelled, out),
         View::String(text) => text.put(out),
+        View::Array(array) if place.is_set() => put_set(array, place, out),
         View::Array(array) => put_array(array, place, out),
         View::Object(object) if place.keeps_order() => put_members(object.members(), place, out),
         View::Object(object) => put_members(object.sorted_members(), place, out),
     }
 }
 
-fn put_array(array: crate::json::Array<'_>, place: Place<'_>, out: &mut impl Sink) {
+/// The canonical form of a value by itself.
+pub(crate) fn of(value: Value<'_>, place: Place<'_>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    put(value, place, &mut bytes);
+    bytes
+}
+
+/// Whether a member at `place` counts for nothing: it is left out, or says what its omission
+/// means.
+pub(crate) fn is_omitted(value: Value<'_>, place: Place<'_>) -> bool {
+    place.is_left_out() || place.default().is_some_and(|default| *of(value, place) == *default)
+}
+
+fn put_array(array: Array<'_>, place: Place<'_>, out: &mut impl Sink) {
     out.put(b"[");
     let element_place = place.element();
     for (index, element) in array.elements().enumerate() {
@@ -95,8 +53,25 @@ fn put_array(array: crate::json::Array<'_>, place: Place<'_>, out: &mut impl Sin
     out.put(b"]");
 }
 
+/// The elements in the order of their canonical bytes, each once. They are held meanwhile, which
+/// the body's size bounds.
+fn put_set(array: Array<'_>, place: Place<'_>, out: &mut impl Sink) {
+    let element_place = place.element();
+    let mut elements: Vec<_> = array.elements().map(|element| of(element, element_place)).collect();
+    elements.sort_unstable();
+    elements.dedup();
+    out.put(b"[");
+    for (index, element) in elements.iter().enumerate() {
+        if index > 0 {
+            out.put(b",");
+        }
+        out.put(element);
+    }
+    out.put(b"]");
+}
+
 fn put_members<'d>(
-    members: impl Iterator<Item = (crate::text::Text<'d>, Value<'d>)>,
+    members: impl Iterator<Item = (Text<'d>, Value<'d>)>,
     place: Place<'_>,
     out: &mut impl Sink,
 ) {
@@ -104,7 +79,7 @@ fn put_members<'d>(
     let mut before: &[u8] = b"";
     for (name, value) in members {
         let member_place = place.member(name);
-        if member_place.is_left_out() {
+        if is_omitted(value, member_place) {
             continue;
         }
         out.put(before);
@@ -114,19 +89,4 @@ fn put_members<'d>(
         put(value, member_place, out);
     }
     out.put(b"}");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hash_does_not_depend_on_how_its_bytes_were_cut() {
-        let bytes: Vec<u8> = (0..100_000_u32).map(|i| i.to_le_bytes()[0]).collect();
-        for cut in [1, 7, 1000, BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1, 100_000] {
-            let mut sink = HashSink::new(10);
-            bytes.chunks(cut).for_each(|piece| sink.put(piece));
-            assert_eq!(sink.finish(), *blake3::hash(&bytes).as_bytes(), "pieces of {cut}");
-        }
-    }
 }

@@ -33,7 +33,7 @@ struct Node {
     next: u32,
 }
 
-/// A body that has been scanned: an object, and all in it well-formed.
+/// A body that has been scanned: one value, and all in it well-formed.
 pub(crate) struct Document<'b> {
     text: &'b str,
     nodes: Vec<Node>,
@@ -42,14 +42,17 @@ pub(crate) struct Document<'b> {
 }
 
 impl Document<'_> {
-    /// The top-level object as a value.
+    /// The top-level value.
     pub(crate) fn root(&self) -> Value<'_> {
         Value { document: self, index: 0 }
     }
 
-    /// The top-level object.
-    pub(crate) fn object(&self) -> Object<'_> {
-        Object { document: self, index: 0 }
+    /// The top-level value, if it is an object.
+    pub(crate) fn object(&self) -> Option<Object<'_>> {
+        match self.root().view() {
+            View::Object(object) => Some(object),
+            _ => None,
+        }
     }
 
     fn string(&self, index: u32) -> Text<'_> {

@@ -7,10 +7,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 use crate::KEY_SCHEMA_VERSION;
+use crate::meaning::Meaning;
 use crate::query;
+use crate::select::Selection;
+use crate::spec::BodyForm;
 use crate::tenant::{CREDENTIAL_QUERY_NAME, TenantScope};
 
 const DOMAIN: &[u8] = b"cache-server keyspec key";
@@ -87,12 +90,16 @@ pub struct KeyedRequest<'a> {
 pub(crate) struct Identity<'a> {
     pub(crate) name: &'a str,
     pub(crate) version: u16,
+    /// A digest of what a declared spec says; none of a preset.
+    pub(crate) rules: Option<&'a [u8; 32]>,
+    /// Which query parameters count.
+    pub(crate) query: &'a Selection,
     /// Sorted, without repeats; empty for a preset.
     pub(crate) ignored: &'a [Box<str>],
     /// Sorted, without repeats; empty for a preset.
     pub(crate) kept: &'a [Box<str>],
-    /// Lower-case names of the keyed headers, in a fixed order.
-    pub(crate) headers: &'a [&'static str],
+    /// The keyed header fields, in a fixed order.
+    pub(crate) headers: &'a [HeaderName],
 }
 
 /// Marks each field of a preimage. The numbers are part of keys: never reuse one.
@@ -120,28 +127,45 @@ enum Tag {
     Decoded = 19,
     Verbatim = 20,
     Item = 21,
+    Rules = 22,
+    FormBody = 23,
+    MultipartBody = 24,
+    RawBody = 25,
+    NoBody = 26,
 }
 
-/// The key of a request whose body has this canonical digest.
+/// The key of a request whose body means this.
 pub(crate) fn derive(
     identity: &Identity<'_>,
     request: &KeyedRequest<'_>,
-    body: &[u8; 32],
-    stream: bool,
+    meaning: &Meaning,
 ) -> Key {
+    // Without `..`, so that a new field wants a decision here.
+    let KeyedRequest { tenant, upstream, method, path, query, headers } = request;
     let mut preimage = Preimage(Vec::with_capacity(1024));
     preimage.field(Tag::Domain, DOMAIN);
     preimage.field(Tag::SchemaVersion, &KEY_SCHEMA_VERSION.to_le_bytes());
     preimage.identity(identity);
-    preimage.tenant(request.tenant);
-    preimage.field(Tag::Upstream, request.upstream.as_bytes());
-    preimage.field(Tag::Method, request.method.as_bytes());
-    preimage.field(Tag::Path, request.path.as_bytes());
-    preimage.query(request.query.unwrap_or_default());
-    preimage.headers(identity.headers, request.headers);
-    preimage.field(Tag::Stream, &[u8::from(stream)]);
-    preimage.field(Tag::Body, body);
+    preimage.tenant(tenant);
+    preimage.field(Tag::Upstream, upstream.as_bytes());
+    preimage.field(Tag::Method, method.as_bytes());
+    preimage.field(Tag::Path, path.as_bytes());
+    preimage.query(query.unwrap_or_default(), identity.query);
+    preimage.headers(identity.headers, headers);
+    preimage.field(Tag::Stream, &[u8::from(meaning.stream)]);
+    preimage.field(body_tag(meaning.body), &meaning.digest);
     Key(*blake3::hash(&preimage.0).as_bytes())
+}
+
+/// Two bodies that are read differently never share a key, whatever their canonical forms.
+fn body_tag(form: BodyForm) -> Tag {
+    match form {
+        BodyForm::Json | BodyForm::ByType => Tag::Body,
+        BodyForm::Form => Tag::FormBody,
+        BodyForm::Multipart => Tag::MultipartBody,
+        BodyForm::Raw => Tag::RawBody,
+        BodyForm::None => Tag::NoBody,
+    }
 }
 
 struct Preimage(Vec<u8>);
@@ -166,6 +190,9 @@ impl Preimage {
                 self.field(Tag::Item, member.as_bytes());
             }
         }
+        if let Some(rules) = identity.rules {
+            self.field(Tag::Rules, rules);
+        }
     }
 
     fn tenant(&mut self, tenant: &TenantScope) {
@@ -177,11 +204,14 @@ impl Preimage {
         }
     }
 
-    /// All pairs but credentials, sorted by name. Pairs of one name keep their order, which
-    /// servers give a meaning.
-    fn query(&mut self, query: &str) {
-        let mut pairs: Vec<_> =
-            query::pairs(query).filter(|pair| *pair.name.bytes != *CREDENTIAL_QUERY_NAME).collect();
+    /// All pairs that count, credentials never, sorted by name. Pairs of one name keep their
+    /// order, which servers give a meaning.
+    fn query(&mut self, query: &str, selection: &Selection) {
+        let counts = |pair: &query::Pair<'_>| {
+            *pair.name.bytes != *CREDENTIAL_QUERY_NAME
+                && selection.left_out(&pair.name.bytes).is_none()
+        };
+        let mut pairs: Vec<_> = query::pairs(query).filter(counts).collect();
         pairs.sort_by(|a, b| a.name.cmp(&b.name));
         self.count(Tag::Query, pairs.len());
         for pair in &pairs {
@@ -198,12 +228,12 @@ impl Preimage {
         }
     }
 
-    fn headers(&mut self, names: &[&'static str], headers: &HeaderMap) {
+    fn headers(&mut self, names: &[HeaderName], headers: &HeaderMap) {
         self.count(Tag::Header, names.len());
         for name in names {
-            self.field(Tag::Item, name.as_bytes());
-            self.count(Tag::Header, headers.get_all(*name).iter().count());
-            for value in headers.get_all(*name) {
+            self.field(Tag::Item, name.as_str().as_bytes());
+            self.count(Tag::Header, headers.get_all(name).iter().count());
+            for value in headers.get_all(name) {
                 self.field(Tag::Item, value.as_bytes());
             }
         }

@@ -24,30 +24,40 @@
 //! not keyable. Nothing here prints a secret or a piece of a body.
 
 mod canonical;
+mod declared;
+mod form;
 mod json;
 mod key;
+mod mcp;
 mod meaning;
 mod never;
 mod not_keyable;
 mod number;
 mod paths;
+mod pattern;
 mod preset;
 mod query;
 mod reuse;
 mod route;
+mod select;
+mod sink;
 mod spec;
+mod specs;
 mod tenant;
 mod text;
 
+pub use declared::{DeclaredSpec, Ignored, SPECS_MAX, SpecError, SpecFile};
+pub use form::FORM_ENTRIES_MAX;
 pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};
 pub use meaning::{MODEL_BYTES_MAX, Meaning};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;
 pub use preset::LeftOut;
-pub use reuse::{Because, InvalidReusePolicy, NotReused, ReusePolicy, reusable};
+pub use reuse::{Because, InvalidReusePolicy, NotReused, ReusePolicy};
 pub use route::{Kind, ModelRoute, Provider, RouteMatch};
-pub use spec::KeySpec;
+pub use spec::{BodyForm, KeySpec, PRESET_VERSION};
+pub use specs::{Found, KeySpecs, Overlap};
 pub use tenant::{CredentialDigest, Credentials, InvalidCredentialDigest, TenantScope};
 
 /// The version of how keys are made, part of every key. It grows when the preimage changes, and

@@ -1,9 +1,11 @@
 //! What a body says, beyond its digest: the facts that decide on reuse and storing.
 
 use crate::json::{Object, Value, View};
+use crate::mcp;
 use crate::never::{self, NeverReason};
 use crate::number;
-use crate::route::{ModelRoute, Provider};
+use crate::route::{Kind, ModelRoute, Provider};
+use crate::spec::{BodyForm, Dialect, KeySpec};
 
 /// Longest model name that is reported, in bytes as spelled in the body. A longer one is keyed
 /// all the same and counts as absent here.
@@ -14,9 +16,15 @@ pub const MODEL_BYTES_MAX: usize = 256;
 pub struct Meaning {
     /// BLAKE3 of the canonical form.
     pub digest: [u8; 32],
+    /// How the body was read; never [`BodyForm::ByType`].
+    pub body: BodyForm,
+    /// What is asked for.
+    pub kind: Kind,
     /// The top-level `model`, if it is a string of at most [`MODEL_BYTES_MAX`] bytes. Azure
     /// and Gemini name the model in the path instead.
     pub model: Option<Box<str>>,
+    /// The tool that is called (MCP), if its name is no longer than a model's may be.
+    pub tool: Option<Box<str>>,
     /// Whether the answer is a stream of events.
     pub stream: bool,
     /// Whether the request itself limits the tokens of the answer: then an answer that ends at
@@ -35,11 +43,43 @@ pub struct Meaning {
 }
 
 impl Meaning {
-    pub(crate) fn of(route: ModelRoute, top: Object<'_>, digest: [u8; 32]) -> Self {
+    /// What a JSON body says; `top` is its top level, if that is an object.
+    pub(crate) fn of_json(spec: &KeySpec, top: Option<Object<'_>>, digest: [u8; 32]) -> Self {
+        let said = Self::of_other(spec, BodyForm::Json, digest);
+        match (spec.dialect(), top) {
+            (Dialect::Model(route), Some(top)) => said.of_model(route, top),
+            (Dialect::Mcp, Some(top)) => {
+                let mcp::Call { kind, tool, never } = mcp::call(top);
+                Self { kind, tool, never, ..said }
+            }
+            (Dialect::Http, Some(top)) => {
+                Self { model: top.get(&spec.model_member).and_then(short_text), ..said }
+            }
+            (_, None) => said,
+        }
+    }
+
+    /// Of a body that says nothing we understand.
+    pub(crate) fn of_other(spec: &KeySpec, body: BodyForm, digest: [u8; 32]) -> Self {
+        Self {
+            digest,
+            body,
+            kind: spec.kind(),
+            model: None,
+            tool: None,
+            stream: false,
+            names_token_limit: false,
+            temperature_is_zero: false,
+            has_seed: false,
+            stores_by_default: false,
+            never: None,
+        }
+    }
+
+    fn of_model(self, route: ModelRoute, top: Object<'_>) -> Self {
         let settings = settings(route, top);
         let setting = |name| settings.and_then(|settings| settings.get(name));
         Self {
-            digest,
             model: top.get("model").and_then(short_text),
             stream: route == ModelRoute::GeminiStreamGenerateContent
                 || top.get("stream").is_some_and(is_true),
@@ -51,6 +91,7 @@ impl Meaning {
             stores_by_default: route == ModelRoute::OpenAiResponses
                 && !top.get("store").is_some_and(is_false),
             never: never::reason(route, top),
+            ..self
         }
     }
 }

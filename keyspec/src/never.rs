@@ -16,6 +16,9 @@ pub enum NeverReason {
     UpstreamStores,
     /// The upstream runs tools of its own, such as a web search, whose results change.
     ServerTool,
+    /// A message of the Model Context Protocol that is no call for a result: it opens or steers a
+    /// session, watches something, or is a notification.
+    NoCall,
 }
 
 /// The reason, if there is one.
@@ -26,7 +29,7 @@ pub(crate) fn reason(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> 
         // Tools are counted and not run, but the tools of an MCP server are listed by asking it.
         (Provider::Anthropic, Kind::TokenCount) => mcp_servers(top),
         (Provider::Gemini, Kind::Generation) => gemini(top),
-        (_, Kind::Embedding | Kind::Moderation | Kind::TokenCount) => None,
+        _ => None,
     }
 }
 

@@ -67,6 +67,21 @@ pub enum NotKeyable {
     /// The top level is JSON, but not an object.
     #[error("the body is not a JSON object")]
     NotAnObject,
+    /// A form or a multipart body is not what its media type says.
+    #[error("malformed form at byte {at}")]
+    MalformedForm {
+        /// Offset of what cannot be.
+        at: usize,
+    },
+    /// The media type of a multipart body names no boundary.
+    #[error("the media type names no boundary")]
+    NoBoundary,
+    /// The body is of a media type that the spec does not read.
+    #[error("the body is not of the media type that the spec reads")]
+    OtherMediaType,
+    /// There is a body where the spec has none.
+    #[error("there is a body, and requests of this kind have none")]
+    UnexpectedBody,
 }
 
 impl NotKeyable {
@@ -85,6 +100,10 @@ impl NotKeyable {
             Self::TooDeep { .. } => "too-deep",
             Self::TooManyValues { .. } => "too-many-values",
             Self::NotAnObject => "not-an-object",
+            Self::MalformedForm { .. } => "malformed-form",
+            Self::NoBoundary => "no-boundary",
+            Self::OtherMediaType => "other-media-type",
+            Self::UnexpectedBody => "unexpected-body",
         }
     }
 }

@@ -7,7 +7,7 @@
 //! integer without leading or trailing zeros, a capital `E`, and the power of ten. ECMAScript
 //! writes a small `e` with a sign, so the two forms cannot meet.
 
-use crate::canonical::Sink;
+use crate::sink::Sink;
 
 /// Longest number that is keyable, in bytes as spelled.
 pub(crate) const NUMBER_BYTES_MAX: usize = 1024;

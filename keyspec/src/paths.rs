@@ -1,20 +1,29 @@
-//! Paths into a request, and what a spec does at them.
+//! Paths into a JSON body, and what a spec does at them.
 //!
 //! A path is written `tools[].function.parameters`: member names between points, `[]` for any
 //! element of an array, `|` between names that mean the same member (`toolConfig|tool_config`).
+//! A name with any of these characters in it is put in double quotes: `headers."x.y"`.
+
+use std::borrow::Cow;
+use std::fmt;
 
 use crate::text::Text;
 
+/// Deepest path, in steps. Deeper bodies are not keyable anyway.
+pub(crate) const STEPS_MAX: usize = 32;
+
 /// What a spec does with the value at a path.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Treatment {
     /// Keyed, members sorted.
     #[default]
     Sorted,
-    /// Not keyed.
-    LeftOut,
+    /// Not keyed, and why.
+    LeftOut(Cow<'static, str>),
     /// Keyed, with the order of all members in it kept.
     OrderKept,
+    /// Keyed; of an array the order and the repeats of its elements do not count.
+    Set,
 }
 
 /// A set of paths as a tree, one step a level.
@@ -23,37 +32,153 @@ pub(crate) struct Paths {
     members: Vec<(Box<str>, Paths)>,
     elements: Option<Box<Paths>>,
     treatment: Treatment,
+    /// What omission means here, in canonical form.
+    default: Option<Box<[u8]>>,
+    /// Members that no path leads to are left out as well.
+    is_closed: bool,
 }
 
-impl Paths {
-    /// Adds a path in the notation of this module.
-    pub(crate) fn add(&mut self, path: &str, treatment: Treatment) {
-        let (step, rest) = match path.split_once('.') {
-            Some((step, rest)) => (step, Some(rest)),
-            None => (path, None),
-        };
-        let (names, any_element) = match step.strip_suffix("[]") {
-            Some(names) => (names, true),
-            None => (step, false),
-        };
-        for name in names.split('|') {
-            let member = self.member_mut(name);
-            let end = if any_element { member.elements.get_or_insert_default() } else { member };
-            match rest {
-                Some(rest) => end.add(rest, treatment),
-                None => end.treatment = treatment,
+/// One step of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Step {
+    /// Names that mean the same member.
+    names: Vec<String>,
+    any_element: bool,
+}
+
+/// A path that was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Path(Vec<Step>);
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, step) in self.0.iter().enumerate() {
+            let point = if index > 0 { "." } else { "" };
+            let elements = if step.any_element { "[]" } else { "" };
+            write!(f, "{point}{}{elements}", step.names.join("|"))?;
+        }
+        Ok(())
+    }
+}
+
+impl Path {
+    /// Reads a path in the notation of this module; nothing if it is not one.
+    pub(crate) fn parse(text: &str) -> Option<Path> {
+        let mut steps = Vec::new();
+        let mut rest = text;
+        loop {
+            let step;
+            (step, rest) = Step::parse(rest)?;
+            steps.push(step);
+            match rest.strip_prefix('.') {
+                Some(after) => rest = after,
+                None => break,
             }
+        }
+        (rest.is_empty() && steps.len() <= STEPS_MAX).then_some(Path(steps))
+    }
+
+    /// The path of one top-level member, whatever characters are in its name.
+    pub(crate) fn member(name: &str) -> Path {
+        Path(vec![Step { names: vec![name.to_owned()], any_element: false }])
+    }
+
+    /// The names of its last step; none if that is an element.
+    pub(crate) fn last_names(&self) -> &[String] {
+        match self.0.last() {
+            Some(step) if !step.any_element => &step.names,
+            _ => &[],
         }
     }
 
-    /// Adds one top-level member, whatever characters are in its name.
-    pub(crate) fn add_member(&mut self, name: &str, treatment: Treatment) {
-        self.member_mut(name).treatment = treatment;
+    /// The name of the one top-level member that it is, if it is one.
+    pub(crate) fn top_level_name(&self) -> Option<&str> {
+        match &self.0[..] {
+            [Step { names, any_element: false }] if names.len() == 1 => Some(&names[0]),
+            _ => None,
+        }
+    }
+}
+
+impl Step {
+    fn parse(text: &str) -> Option<(Step, &str)> {
+        let mut names = Vec::new();
+        let mut rest = text;
+        loop {
+            let name;
+            (name, rest) = parse_name(rest)?;
+            names.push(name);
+            match rest.strip_prefix('|') {
+                Some(after) => rest = after,
+                None => break,
+            }
+        }
+        let (any_element, rest) = match rest.strip_prefix("[]") {
+            Some(rest) => (true, rest),
+            None => (false, rest),
+        };
+        Some((Step { names, any_element }, rest))
+    }
+}
+
+fn parse_name(text: &str) -> Option<(String, &str)> {
+    if let Some(quoted) = text.strip_prefix('"') {
+        let (name, rest) = quoted.split_once('"')?;
+        return Some((name.to_owned(), rest));
+    }
+    let end = text.find(['.', '[', ']', '|', '"']).unwrap_or(text.len());
+    let (name, rest) = text.split_at(end);
+    (!name.is_empty()).then(|| (name.to_owned(), rest))
+}
+
+impl Paths {
+    /// Treats what stands at `path` so.
+    pub(crate) fn treat(&mut self, path: &Path, treatment: &Treatment) {
+        self.at(path, &mut |end| end.treatment = treatment.clone());
+    }
+
+    /// What omission means at `path`, in canonical form.
+    pub(crate) fn set_default(&mut self, path: &Path, default: &[u8]) {
+        self.at(path, &mut |end| end.default = Some(default.into()));
+    }
+
+    /// Leaves out all that none of these paths leads to. What a path ends at is kept whole, but
+    /// for what other paths leave out.
+    pub(crate) fn allow_only(&mut self, paths: &[Path]) {
+        self.is_closed = true;
+        for path in paths {
+            self.close_along(&path.0);
+        }
     }
 
     /// The place of the request's top level.
     pub(crate) fn root(&self) -> Place<'_> {
         Place::On(self)
+    }
+
+    fn at(&mut self, path: &Path, change: &mut impl FnMut(&mut Paths)) {
+        self.along(&path.0, change);
+    }
+
+    fn along(&mut self, steps: &[Step], change: &mut impl FnMut(&mut Paths)) {
+        let Some((step, rest)) = steps.split_first() else { return change(self) };
+        for name in &step.names {
+            let member = self.member_mut(name);
+            let end =
+                if step.any_element { member.elements.get_or_insert_default() } else { member };
+            end.along(rest, change);
+        }
+    }
+
+    fn close_along(&mut self, steps: &[Step]) {
+        let Some((step, rest)) = steps.split_first() else { return };
+        for name in &step.names {
+            let member = self.member_mut(name);
+            let end =
+                if step.any_element { member.elements.get_or_insert_default() } else { member };
+            end.is_closed |= !rest.is_empty();
+            end.close_along(rest);
+        }
     }
 
     fn member_mut(&mut self, name: &str) -> &mut Paths {
@@ -68,6 +193,9 @@ impl Paths {
     }
 }
 
+/// Why a member is left out that no path of an allow-list leads to.
+const NOT_ALLOWED: &str = "the spec keys only what it lists";
+
 /// Where a value stands relative to the paths of a spec.
 #[derive(Clone, Copy)]
 pub(crate) enum Place<'s> {
@@ -75,6 +203,8 @@ pub(crate) enum Place<'s> {
     On(&'s Paths),
     /// No path leads through here.
     Off,
+    /// No path leads here, and only what paths lead to is keyed.
+    Unlisted,
     /// At or below a path whose order is kept. Nothing is left out in here: what looks like a
     /// left-out member is a name of the user's.
     InSchema,
@@ -87,30 +217,82 @@ impl<'s> Place<'s> {
                 .members
                 .iter()
                 .find(|(known, _)| name.is(known))
-                .map_or(Place::Off, |(_, below)| Place::at(below)),
-            Place::Off | Place::InSchema => self,
+                .map_or_else(|| Place::beside(paths), |(_, below)| Place::at(below)),
+            Place::Off | Place::Unlisted | Place::InSchema => self,
         }
     }
 
     pub(crate) fn element(self) -> Self {
         match self {
             Place::On(paths) => paths.elements.as_deref().map_or(Place::Off, Place::at),
-            Place::Off | Place::InSchema => self,
+            Place::Off | Place::Unlisted | Place::InSchema => self,
         }
     }
 
     pub(crate) fn is_left_out(self) -> bool {
-        matches!(self, Place::On(paths) if paths.treatment == Treatment::LeftOut)
+        self.left_out().is_some()
+    }
+
+    /// Why it is left out, if it is.
+    pub(crate) fn left_out(self) -> Option<&'s str> {
+        match self {
+            Place::On(Paths { treatment: Treatment::LeftOut(why), .. }) => Some(why),
+            Place::Unlisted => Some(NOT_ALLOWED),
+            Place::On(_) | Place::Off | Place::InSchema => None,
+        }
     }
 
     pub(crate) fn keeps_order(self) -> bool {
         matches!(self, Place::InSchema)
     }
 
+    pub(crate) fn is_set(self) -> bool {
+        matches!(self, Place::On(Paths { treatment: Treatment::Set, .. }))
+    }
+
+    /// What omission means here, in canonical form.
+    pub(crate) fn default(self) -> Option<&'s [u8]> {
+        match self {
+            Place::On(paths) => paths.default.as_deref(),
+            Place::Off | Place::Unlisted | Place::InSchema => None,
+        }
+    }
+
+    fn beside(paths: &'s Paths) -> Self {
+        if paths.is_closed { Place::Unlisted } else { Place::Off }
+    }
+
     fn at(paths: &'s Paths) -> Self {
         match paths.treatment {
             Treatment::OrderKept => Place::InSchema,
-            Treatment::Sorted | Treatment::LeftOut => Place::On(paths),
+            Treatment::Sorted | Treatment::LeftOut(_) | Treatment::Set => Place::On(paths),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_read_step_by_step() {
+        let path = Path::parse("a.b|c[].\"d.e\"").unwrap();
+        let step = |names: &[&str], any_element| Step {
+            names: names.iter().map(|name| (*name).to_owned()).collect(),
+            any_element,
+        };
+        assert_eq!(path.0, [step(&["a"], false), step(&["b", "c"], true), step(&["d.e"], false)]);
+        assert_eq!(path.last_names(), ["d.e"]);
+    }
+
+    #[test]
+    fn what_is_no_path_is_refused() {
+        for bad in
+            ["", ".", "a.", ".a", "a..b", "a[", "a[0]", "a[]b", "|a", "a|", "\"a", "a]", "[]"]
+        {
+            assert_eq!(Path::parse(bad), None, "{bad}");
+        }
+        let deep = vec!["a"; STEPS_MAX + 1].join(".");
+        assert_eq!(Path::parse(&deep), None);
     }
 }

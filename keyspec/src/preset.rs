@@ -4,6 +4,7 @@
 //! Everything not listed here is in the key, members nobody has heard of included.
 
 use crate::route::{ModelRoute, Provider};
+use crate::spec::Dialect;
 
 /// A member that a preset leaves out of the key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,9 +65,28 @@ const ANTHROPIC_METADATA: LeftOut =
 const GEMINI_GENERATE: &[LeftOut] =
     &[left_out("labels", "labels the request for billing; the model does not see it")];
 
-/// The members that a route's preset leaves out.
-pub(crate) fn left_out_of(route: ModelRoute) -> impl Iterator<Item = LeftOut> {
-    let (all, one) = match route {
+/// JSON-RPC 2.0, and the Model Context Protocol. The answer carries the request's `id`, so whoever
+/// reuses it must set that.
+const MCP: &[LeftOut] = &[
+    left_out("id", "numbers the caller's requests; a reused answer is given the asking one's"),
+    left_out("params._meta.progressToken", "names the call in notices on its progress"),
+    left_out("params._meta.traceparent", "names a trace; no two requests would share a key"),
+    left_out("params._meta.tracestate", "belongs to the trace"),
+    left_out("params._meta.baggage", "belongs to the trace"),
+];
+
+/// The members that a preset leaves out.
+pub(crate) fn left_out_of(dialect: Dialect) -> impl Iterator<Item = LeftOut> {
+    let (all, one) = match dialect {
+        Dialect::Model(route) => left_out_of_model(route),
+        Dialect::Mcp => (MCP, None),
+        Dialect::Http => (&[] as &[LeftOut], None),
+    };
+    all.iter().copied().chain(one)
+}
+
+fn left_out_of_model(route: ModelRoute) -> (&'static [LeftOut], Option<LeftOut>) {
+    match route {
         ModelRoute::OpenAiChatCompletions => (OPENAI_CHAT, None),
         ModelRoute::OpenAiCompletions
         | ModelRoute::OpenAiEmbeddings
@@ -79,14 +99,21 @@ pub(crate) fn left_out_of(route: ModelRoute) -> impl Iterator<Item = LeftOut> {
         }
         ModelRoute::GeminiCountTokens
         | ModelRoute::GeminiEmbedContent
-        | ModelRoute::GeminiBatchEmbedContents => (&[] as &[LeftOut], None),
-    };
-    all.iter().copied().chain(one)
+        | ModelRoute::GeminiBatchEmbedContents => (&[], None),
+    }
 }
 
 /// Paths under which members keep their order: structured output follows the order of the
 /// schema's members, so that two orders are two requests.
-pub(crate) const fn schema_paths(route: ModelRoute) -> &'static [&'static str] {
+pub(crate) const fn schema_paths(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Model(route) => schema_paths_of_model(route),
+        // What a tool or a prompt is given is data, whose order does not count.
+        Dialect::Mcp | Dialect::Http => &[],
+    }
+}
+
+const fn schema_paths_of_model(route: ModelRoute) -> &'static [&'static str] {
     match route {
         // The last two here and all three below are of vLLM, which speaks this format.
         ModelRoute::OpenAiChatCompletions => &[
@@ -136,10 +163,16 @@ const GEMINI_COUNT_SCHEMAS: &[&str] = &[
 ];
 
 /// Headers that change the answer, lower-case. All others are forwarded and not keyed.
-pub(crate) const fn keyed_headers(provider: Provider) -> &'static [&'static str] {
-    match provider {
-        Provider::OpenAi => &["openai-beta"],
-        Provider::Anthropic => &["anthropic-beta", "anthropic-version"],
-        Provider::Gemini => &[],
+pub(crate) const fn keyed_headers(dialect: Dialect) -> &'static [&'static str] {
+    match dialect {
+        Dialect::Model(route) => match route.provider() {
+            Provider::OpenAi => &["openai-beta"],
+            Provider::Anthropic => &["anthropic-beta", "anthropic-version"],
+            Provider::Gemini => &[],
+        },
+        // Sessions ended with revision 2026-07-28; what one sees in an older one is its own.
+        Dialect::Mcp => &["mcp-protocol-version", "mcp-session-id"],
+        // `Vary` says it, which is the cache's to follow.
+        Dialect::Http => &[],
     }
 }

@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 use crate::meaning::Meaning;
 use crate::never::NeverReason;
-use crate::route::{Kind, ModelRoute};
+use crate::route::Kind;
+use crate::spec::{Dialect, KeySpec};
 
 /// Which answers are reused. From a config's `reuse`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -60,6 +61,12 @@ pub enum Because {
     TemperatureZero,
     /// There is a seed.
     Seed,
+    /// The spec says that the same request always gets the same answer.
+    SpecDeterministic,
+    /// The spec lists the tool.
+    ToolListed,
+    /// GET, HEAD and QUERY ask for nothing but an answer; the rules of HTTP decide what is stored.
+    SafeMethod,
 }
 
 impl Because {
@@ -71,6 +78,9 @@ impl Because {
             Self::NotSampled => "not-sampled",
             Self::TemperatureZero => "temperature-zero",
             Self::Seed => "seed",
+            Self::SpecDeterministic => "spec-deterministic",
+            Self::ToolListed => "tool-listed",
+            Self::SafeMethod => "safe-method",
         }
     }
 }
@@ -87,6 +97,14 @@ pub enum NotReused {
     NotDeterministic,
     /// The policy is `declared` and the request declares nothing.
     NotDeclared,
+    /// A tool may do more than answer: its calls are reused if the spec lists it.
+    ToolNotListed,
+    /// What a tool server offers changes when it pleases.
+    ListingNotDeclared,
+    /// The spec does not say that the same request always gets the same answer.
+    SpecNotDeterministic,
+    /// The method may do more than answer.
+    UnsafeMethod,
 }
 
 impl NotReused {
@@ -100,6 +118,11 @@ impl NotReused {
             Self::StoresByDefault => "upstream-stores-by-default",
             Self::NotDeterministic => "not-deterministic",
             Self::NotDeclared => "not-declared",
+            Self::Never(NeverReason::NoCall) => "no-call",
+            Self::ToolNotListed => "tool-not-listed",
+            Self::ListingNotDeclared => "listing-not-declared",
+            Self::SpecNotDeterministic => "spec-not-deterministic",
+            Self::UnsafeMethod => "unsafe-method",
         }
     }
 
@@ -134,17 +157,33 @@ impl NotReused {
                 "This route reuses only what is declared: send the request header \
                  Cache-Server-Reuse: yes, or set reuse = \"any\" on the [[route]]."
             }
+            Self::Never(NeverReason::NoCall) => {
+                "The message is no call for a result, so there is nothing to reuse."
+            }
+            Self::ToolNotListed => {
+                "A tool may do more than answer: list it in tools of its [[key_spec]], or send the \
+                 request header Cache-Server-Reuse: yes."
+            }
+            Self::ListingNotDeclared => {
+                "What a tool server offers may change: send the request header \
+                 Cache-Server-Reuse: yes, or set reuse = \"any\" on the [[route]]."
+            }
+            Self::SpecNotDeterministic => {
+                "Set deterministic = true in its [[key_spec]] if the same request always gets the \
+                 same answer, or send the request header Cache-Server-Reuse: yes."
+            }
+            Self::UnsafeMethod => {
+                "The method may do more than answer: declare a [[key_spec]] for the requests that \
+                 do not."
+            }
         }
     }
 }
 
-/// Decides whether answers to a request are reused. `declared` says that the request carries
-/// `Cache-Server-Reuse: yes` or `new`.
-///
-/// # Errors
-/// When they are not, with the reason and what would change it.
-pub fn reusable(
-    route: ModelRoute,
+/// Decides whether answers to a request of a spec are reused.
+pub(crate) fn decide(
+    spec: &KeySpec,
+    method: &str,
     meaning: &Meaning,
     policy: ReusePolicy,
     declared: bool,
@@ -152,23 +191,40 @@ pub fn reusable(
     if let Some(reason) = meaning.never {
         return Err(NotReused::Never(reason));
     }
+    if spec.dialect() == Dialect::Http && !spec.is_declared() {
+        // A caller's word does not make a POST to anywhere repeatable.
+        let is_safe = matches!(method, "GET" | "HEAD" | "QUERY");
+        return if is_safe { Ok(Because::SafeMethod) } else { Err(NotReused::UnsafeMethod) };
+    }
     if declared {
         return Ok(Because::Declared);
     }
     match policy {
+        // What may do more than answer is never reused by a policy for all.
+        _ if meaning.kind == Kind::ToolCall => tool_call(spec, meaning),
         ReusePolicy::Any => Ok(Because::PolicyAny),
         ReusePolicy::Declared => Err(NotReused::NotDeclared),
         ReusePolicy::Deterministic if meaning.stores_by_default => Err(NotReused::StoresByDefault),
-        ReusePolicy::Deterministic => deterministic(route, meaning),
+        ReusePolicy::Deterministic => deterministic(spec, meaning),
     }
 }
 
-fn deterministic(route: ModelRoute, meaning: &Meaning) -> Result<Because, NotReused> {
-    if route.kind() != Kind::Generation {
-        return Ok(Because::NotSampled);
+fn tool_call(spec: &KeySpec, meaning: &Meaning) -> Result<Because, NotReused> {
+    let listed = meaning.tool.as_ref().is_some_and(|tool| spec.tools.contains(tool));
+    if listed { Ok(Because::ToolListed) } else { Err(NotReused::ToolNotListed) }
+}
+
+fn deterministic(spec: &KeySpec, meaning: &Meaning) -> Result<Because, NotReused> {
+    if spec.is_deterministic {
+        return Ok(Because::SpecDeterministic);
     }
-    if meaning.temperature_is_zero {
-        return Ok(Because::TemperatureZero);
+    match meaning.kind {
+        Kind::Embedding | Kind::Moderation | Kind::TokenCount => Ok(Because::NotSampled),
+        Kind::Generation if meaning.temperature_is_zero => Ok(Because::TemperatureZero),
+        Kind::Generation if meaning.has_seed => Ok(Because::Seed),
+        Kind::Generation => Err(NotReused::NotDeterministic),
+        Kind::Listing => Err(NotReused::ListingNotDeclared),
+        Kind::ToolCall => tool_call(spec, meaning),
+        Kind::Resource => Err(NotReused::SpecNotDeterministic),
     }
-    if meaning.has_seed { Ok(Because::Seed) } else { Err(NotReused::NotDeterministic) }
 }

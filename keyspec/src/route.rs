@@ -11,6 +11,12 @@ pub enum Kind {
     Moderation,
     /// A number of tokens, computed and not sampled.
     TokenCount,
+    /// What a tool server has to offer, or one of its resources (MCP).
+    Listing,
+    /// What a tool or a prompt of a tool server makes of its arguments (MCP).
+    ToolCall,
+    /// Anything else.
+    Resource,
 }
 
 /// Whose wire format a route speaks. The upstream may be anyone who speaks it.
@@ -134,6 +140,24 @@ impl ModelRoute {
             | Self::GeminiCountTokens
             | Self::GeminiEmbedContent
             | Self::GeminiBatchEmbedContents => Provider::Gemini,
+        }
+    }
+
+    /// A path of this route, for explanations.
+    pub const fn example_path(self) -> &'static str {
+        match self {
+            Self::OpenAiChatCompletions => "/v1/chat/completions",
+            Self::OpenAiCompletions => "/v1/completions",
+            Self::OpenAiResponses => "/v1/responses",
+            Self::OpenAiEmbeddings => "/v1/embeddings",
+            Self::OpenAiModerations => "/v1/moderations",
+            Self::AnthropicMessages => "/v1/messages",
+            Self::AnthropicCountTokens => "/v1/messages/count_tokens",
+            Self::GeminiGenerateContent => "/v1beta/models/gemini:generateContent",
+            Self::GeminiStreamGenerateContent => "/v1beta/models/gemini:streamGenerateContent",
+            Self::GeminiCountTokens => "/v1beta/models/gemini:countTokens",
+            Self::GeminiEmbedContent => "/v1beta/models/gemini:embedContent",
+            Self::GeminiBatchEmbedContents => "/v1beta/models/gemini:batchEmbedContents",
         }
     }
 

@@ -1,35 +1,120 @@
-//! A key spec: for one route, what of a request is its meaning.
+//! A key spec: for one kind of request, what of it is its meaning.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::canonical::{self, HashSink};
+use http::HeaderName;
+use serde::{Deserialize, Serialize};
+
+use crate::canonical;
+use crate::form;
 use crate::json::Document;
 use crate::key::{self, Identity, Key, KeyedRequest};
 use crate::meaning::Meaning;
 use crate::not_keyable::NotKeyable;
-use crate::paths::{Paths, Treatment};
+use crate::paths::{Path, Paths, Treatment};
+use crate::pattern::PathPattern;
 use crate::preset::{self, LeftOut};
-use crate::route::ModelRoute;
+use crate::reuse::{self, Because, NotReused, ReusePolicy};
+use crate::route::{Kind, ModelRoute};
+use crate::select::Selection;
+use crate::sink::HashSink;
 
 /// The version of the presets. It grows when a preset or the canonical form changes what a
 /// request's key is, and entries under older keys are then no longer found.
-const PRESET_VERSION: u16 = 1;
+pub const PRESET_VERSION: u16 = 1;
 
-/// What of a route's requests is keyed: a preset, or a preset with changes. Cloning shares it.
+/// What the requests of a spec speak, which decides what facts are read from them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// A model operation.
+    Model(ModelRoute),
+    /// The Model Context Protocol.
+    Mcp,
+    /// Any HTTP.
+    Http,
+}
+
+/// How a body is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(rename_all = "kebab-case")]
+pub enum BodyForm {
+    /// One JSON value, whatever its media type.
+    #[default]
+    Json,
+    /// `application/x-www-form-urlencoded`.
+    Form,
+    /// `multipart/form-data`: parts by name, content by digest.
+    Multipart,
+    /// Bytes, by digest, with their media type.
+    Raw,
+    /// There is none.
+    None,
+    /// As its media type says; bytes of any other type count as they are.
+    ByType,
+}
+
+/// What of some requests is keyed: a preset, a preset with changes, or a spec of one's own.
+/// Cloning shares it.
 #[derive(Clone, Debug)]
 pub struct KeySpec {
-    route: ModelRoute,
+    name: Cow<'static, str>,
+    version: u16,
+    dialect: Dialect,
+    pub(crate) body: BodyForm,
     /// Sorted, without repeats.
+    headers: Arc<[HeaderName]>,
+    pub(crate) query: Selection,
+    /// Of forms and parts, which are known by name alone.
+    pub(crate) fields: Selection,
+    /// Of JSON.
+    pub(crate) paths: Arc<Paths>,
+    /// Of a declared spec.
+    pub(crate) pattern: Option<PathPattern>,
+    pub(crate) ignored_parameters: Vec<Box<str>>,
+    pub(crate) model_member: Box<str>,
+    /// Tools whose calls may be reused.
+    pub(crate) tools: Vec<Box<str>>,
+    /// Whether the same request always gets the same answer.
+    pub(crate) is_deterministic: bool,
+    /// Changes of a preset. Sorted, without repeats.
     ignored: Arc<[Box<str>]>,
     /// Sorted, without repeats.
     kept: Arc<[Box<str>]>,
-    paths: Arc<Paths>,
+    /// A digest of what was declared.
+    pub(crate) rules: Option<[u8; 32]>,
 }
 
 impl KeySpec {
-    /// The spec that this crate brings for a route.
+    /// The spec that this crate brings for a model route.
     pub fn preset(route: ModelRoute) -> KeySpec {
-        Self::with_changes(route, Arc::default(), Arc::default())
+        Self::new(route.name(), Dialect::Model(route), BodyForm::Json)
+    }
+
+    /// The spec for the Model Context Protocol over HTTP. Reusing an answer means giving it the
+    /// `id` of the request that asks: that is left out of the key.
+    pub fn mcp() -> KeySpec {
+        Self::new("mcp", Dialect::Mcp, BodyForm::Json)
+    }
+
+    /// The spec for HTTP at large: method, URL and content. GET and HEAD have one key.
+    pub fn http() -> KeySpec {
+        Self::new("http", Dialect::Http, BodyForm::ByType)
+    }
+
+    /// The preset of this name: a model route's, `mcp` or `http`.
+    pub fn named_preset(name: &str) -> Option<KeySpec> {
+        match name {
+            "mcp" => Some(Self::mcp()),
+            "http" => Some(Self::http()),
+            name => ModelRoute::from_name(name).map(Self::preset),
+        }
+    }
+
+    /// The names of all presets.
+    pub fn preset_names() -> impl Iterator<Item = &'static str> {
+        ModelRoute::ALL.into_iter().map(ModelRoute::name).chain(["mcp", "http"])
     }
 
     /// Leaves more top-level members out of the key. Names are taken as they are: case counts,
@@ -40,94 +125,293 @@ impl KeySpec {
     /// is a stream is keyed even so.
     #[must_use]
     pub fn ignoring(self, members: &[String]) -> KeySpec {
-        let ignored = merged(&self.ignored, members);
-        Self::with_changes(self.route, ignored, self.kept)
+        let (ignored, kept) = (merged(&self.ignored, members), Arc::clone(&self.kept));
+        self.changed(ignored, kept)
     }
 
     /// Keeps members in the key that the preset leaves out, by their name, wherever the preset
     /// leaves a member of that name out. A member both ignored and kept is kept.
     #[must_use]
     pub fn keeping(self, members: &[String]) -> KeySpec {
-        let kept = merged(&self.kept, members);
-        Self::with_changes(self.route, self.ignored, kept)
+        let (ignored, kept) = (Arc::clone(&self.ignored), merged(&self.kept, members));
+        self.changed(ignored, kept)
     }
 
-    /// The route it is for.
-    pub fn route(&self) -> ModelRoute {
-        self.route
+    /// Its name, which is part of every key.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The model route whose requests it reads, if it is one.
+    pub fn model_route(&self) -> Option<ModelRoute> {
+        match self.dialect {
+            Dialect::Model(route) => Some(route),
+            Dialect::Mcp | Dialect::Http => None,
+        }
+    }
+
+    /// Whether its requests are calls of the Model Context Protocol.
+    pub fn is_mcp(&self) -> bool {
+        self.dialect == Dialect::Mcp
+    }
+
+    /// Whether somebody declared it, so that it is no preset.
+    pub fn is_declared(&self) -> bool {
+        self.rules.is_some()
     }
 
     /// Its version, which is part of every key.
     pub fn version(&self) -> u16 {
-        PRESET_VERSION
+        self.version
     }
 
-    /// The header fields that are part of every key of its route, by their names in lower case.
-    pub fn keyed_headers(&self) -> &'static [&'static str] {
-        preset::keyed_headers(self.route.provider())
+    /// How bodies are read.
+    pub fn body_form(&self) -> BodyForm {
+        self.body
     }
 
-    /// What the preset of its route leaves out, and why. Changes are not in it.
+    /// The header fields that are part of every key.
+    pub fn keyed_headers(&self) -> &[HeaderName] {
+        &self.headers
+    }
+
+    /// What the preset that it begins with leaves out, and why. Changes are not in it.
     pub fn left_out_by_preset(&self) -> impl Iterator<Item = LeftOut> {
-        preset::left_out_of(self.route)
+        preset::left_out_of(self.dialect)
     }
 
-    /// Reads a body: the digest of its canonical form, and what it says.
+    /// Reads a JSON body, or one without a media type.
     ///
-    /// A function of the spec and the body alone, so that a caller may remember the result.
-    /// Time is linear in the body but for sorting; memory is bounded by
-    /// [`VALUES_MAX`](crate::VALUES_MAX).
+    /// # Errors
+    /// As [`read_as`](Self::read_as).
+    pub fn read(&self, body: &[u8]) -> Result<Meaning, NotKeyable> {
+        self.read_as(None, body)
+    }
+
+    /// Reads a body of this `Content-Type`: the digest of its canonical form, and what it says.
+    ///
+    /// A function of the spec, the media type and the body alone, so that a caller may remember
+    /// the result; where the spec reads JSON, the media type does not matter. Time is linear in
+    /// the body but for sorting; memory is bounded by [`VALUES_MAX`](crate::VALUES_MAX), and
+    /// where a spec has sets or defaults by the body.
     ///
     /// # Errors
     /// When the body has no one meaning, or is beyond a bound. Such a request is forwarded
     /// and not cached.
-    pub fn read(&self, body: &[u8]) -> Result<Meaning, NotKeyable> {
-        let document = Document::scan(body)?;
-        let mut sink = HashSink::new(body.len());
-        canonical::put(document.root(), self.paths.root(), &mut sink);
-        Ok(Meaning::of(self.route, document.object(), sink.finish()))
+    pub fn read_as(&self, content_type: Option<&str>, body: &[u8]) -> Result<Meaning, NotKeyable> {
+        match self.form_of(content_type, body)? {
+            BodyForm::Json | BodyForm::ByType => {
+                let document = self.scan(body)?;
+                let mut sink = HashSink::new(body.len());
+                canonical::put(document.root(), self.paths.root(), &mut sink);
+                Ok(Meaning::of_json(self, document.object(), sink.finish()))
+            }
+            form => {
+                let canonical = self.canonical_of(form, content_type, body)?;
+                Ok(Meaning::of_other(self, form, *blake3::hash(&canonical).as_bytes()))
+            }
+        }
     }
 
     /// The canonical form itself, for tests and tools. [`Meaning::digest`] is the BLAKE3 hash
     /// of exactly these bytes. It holds the caller's content: never log or store it.
     ///
     /// # Errors
-    /// As [`read`](Self::read).
-    pub fn canonical(&self, body: &[u8]) -> Result<Vec<u8>, NotKeyable> {
-        let document = Document::scan(body)?;
-        let mut bytes = Vec::with_capacity(body.len());
-        canonical::put(document.root(), self.paths.root(), &mut bytes);
-        Ok(bytes)
+    /// As [`read_as`](Self::read_as).
+    pub fn canonical(
+        &self,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Vec<u8>, NotKeyable> {
+        let form = self.form_of(content_type, body)?;
+        self.canonical_of(form, content_type, body)
     }
 
     /// The key of a request. `meaning` must be what this spec read from the request's body.
     pub fn key(&self, request: &KeyedRequest<'_>, meaning: &Meaning) -> Key {
         let identity = Identity {
-            name: self.route.name(),
-            version: self.version(),
+            name: &self.name,
+            version: self.version,
             ignored: &self.ignored,
             kept: &self.kept,
-            headers: self.keyed_headers(),
+            rules: self.rules.as_ref(),
+            headers: &self.headers,
+            query: &self.query,
         };
-        key::derive(&identity, request, &meaning.digest, meaning.stream)
+        let path = self.keyed_path(request.path);
+        let method = self.keyed_method(request.method);
+        key::derive(&identity, &KeyedRequest { method, path: &path, ..*request }, meaning)
     }
 
-    fn with_changes(route: ModelRoute, ignored: Arc<[Box<str>]>, kept: Arc<[Box<str>]>) -> KeySpec {
-        let is_kept = |name: &str| kept.iter().any(|kept| **kept == *name);
-        let mut paths = Paths::default();
-        for path in preset::schema_paths(route) {
-            paths.add(path, Treatment::OrderKept);
+    /// Decides whether answers to a request are reused. `declared` says that the request carries
+    /// `Cache-Server-Reuse: yes` or `new`.
+    ///
+    /// # Errors
+    /// When they are not, with the reason and what would change it.
+    pub fn reusable(
+        &self,
+        method: &str,
+        meaning: &Meaning,
+        policy: ReusePolicy,
+        declared: bool,
+    ) -> Result<Because, NotReused> {
+        reuse::decide(self, method, meaning, policy, declared)
+    }
+
+    /// The method as it is keyed: a HEAD is answered from what a GET has stored.
+    pub(crate) fn keyed_method<'m>(&self, method: &'m str) -> &'m str {
+        if self.dialect == Dialect::Http && method == "HEAD" { "GET" } else { method }
+    }
+
+    /// The path as it is keyed: without the parameters that do not count.
+    pub(crate) fn keyed_path<'p>(&self, path: &'p str) -> Cow<'p, str> {
+        match &self.pattern {
+            Some(pattern) if !self.ignored_parameters.is_empty() => pattern
+                .without(path, &self.ignored_parameters)
+                .map_or(Cow::Borrowed(path), Cow::Owned),
+            _ => Cow::Borrowed(path),
         }
-        for left_out in preset::left_out_of(route) {
-            let name = left_out.path.rsplit('.').next().unwrap_or(left_out.path);
-            if !is_kept(name) {
-                paths.add(left_out.path, Treatment::LeftOut);
+    }
+
+    pub(crate) fn dialect(&self) -> Dialect {
+        self.dialect
+    }
+
+    /// How this body is read.
+    pub(crate) fn form_of(
+        &self,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<BodyForm, NotKeyable> {
+        let essence = content_type.map(form::essence);
+        let is_type = |wanted: &str| essence.as_deref() == Some(wanted);
+        let by_type = match essence.as_deref() {
+            _ if body.is_empty() => BodyForm::None,
+            Some("application/x-www-form-urlencoded") => BodyForm::Form,
+            Some("multipart/form-data") => BodyForm::Multipart,
+            Some(other) if other == "application/json" || other.ends_with("+json") => {
+                BodyForm::Json
+            }
+            _ => BodyForm::Raw,
+        };
+        match self.body {
+            BodyForm::ByType => Ok(by_type),
+            BodyForm::None if !body.is_empty() => Err(NotKeyable::UnexpectedBody),
+            BodyForm::Form if !is_type("application/x-www-form-urlencoded") => {
+                Err(NotKeyable::OtherMediaType)
+            }
+            BodyForm::Multipart if !is_type("multipart/form-data") => {
+                Err(NotKeyable::OtherMediaType)
+            }
+            form => Ok(form),
+        }
+    }
+
+    pub(crate) fn scan<'b>(&self, body: &'b [u8]) -> Result<Document<'b>, NotKeyable> {
+        match self.dialect {
+            Dialect::Model(_) | Dialect::Mcp => Document::scan_object(body),
+            Dialect::Http => Document::scan(body),
+        }
+    }
+
+    fn canonical_of(
+        &self,
+        form: BodyForm,
+        content_type: Option<&str>,
+        body: &[u8],
+    ) -> Result<Vec<u8>, NotKeyable> {
+        match form {
+            BodyForm::Json | BodyForm::ByType => {
+                Ok(canonical::of(self.scan(body)?.root(), self.paths.root()))
+            }
+            BodyForm::Form => Ok(form::put_fields(&form::fields(body)?, &self.fields)),
+            BodyForm::Multipart => {
+                let parts = form::parts(content_type.unwrap_or_default(), body)?;
+                Ok(form::put_parts(&parts, &self.fields))
+            }
+            BodyForm::Raw => Ok(form::put_raw(content_type, body)),
+            BodyForm::None => Ok(Vec::new()),
+        }
+    }
+
+    fn new(name: &'static str, dialect: Dialect, body: BodyForm) -> KeySpec {
+        let mut spec = KeySpec {
+            name: Cow::Borrowed(name),
+            version: PRESET_VERSION,
+            dialect,
+            body,
+            headers: preset::keyed_headers(dialect)
+                .iter()
+                .copied()
+                .map(HeaderName::from_static)
+                .collect(),
+            query: Selection::default(),
+            fields: Selection::default(),
+            paths: Arc::default(),
+            pattern: None,
+            ignored_parameters: Vec::new(),
+            model_member: "model".into(),
+            tools: Vec::new(),
+            is_deterministic: false,
+            ignored: Arc::default(),
+            kept: Arc::default(),
+            rules: None,
+        };
+        spec.paths = spec.preset_paths(&|_| false).into();
+        spec
+    }
+
+    /// The beginning of a declared spec: this preset under another name.
+    pub(crate) fn declared(self, name: &str, version: u16) -> KeySpec {
+        let body = match self.dialect {
+            Dialect::Model(_) | Dialect::Mcp => self.body,
+            // Who declares a spec mostly means a JSON API.
+            Dialect::Http => BodyForm::Json,
+        };
+        KeySpec { name: Cow::Owned(name.to_owned()), version, body, ..self }
+    }
+
+    pub(crate) fn add_headers(&mut self, more: Vec<HeaderName>) {
+        let mut all = [&self.headers[..], &more].concat();
+        all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        all.dedup();
+        self.headers = all.into();
+    }
+
+    /// What the preset does at paths, but for what is kept.
+    pub(crate) fn preset_paths(&self, is_kept: &dyn Fn(&Path) -> bool) -> Paths {
+        let mut paths = Paths::default();
+        let parse = |path: &str| Path::parse(path).expect("presets are tested");
+        for path in preset::schema_paths(self.dialect) {
+            paths.treat(&parse(path), &Treatment::OrderKept);
+        }
+        for left_out in preset::left_out_of(self.dialect) {
+            let path = parse(left_out.path);
+            if !is_kept(&path) {
+                paths.treat(&path, &Treatment::LeftOut(Cow::Borrowed(left_out.why)));
             }
         }
+        paths
+    }
+
+    fn changed(self, ignored: Arc<[Box<str>]>, kept: Arc<[Box<str>]>) -> KeySpec {
+        let is_kept = |name: &str| kept.iter().any(|kept| **kept == *name);
+        let mut paths =
+            self.preset_paths(&|path| path.last_names().iter().any(|name| is_kept(name)));
         for name in ignored.iter().filter(|name| !is_kept(name)) {
-            paths.add_member(name, Treatment::LeftOut);
+            let why = Cow::Borrowed("the config leaves it out (ignore_members)");
+            paths.treat(&Path::member(name), &Treatment::LeftOut(why));
         }
-        KeySpec { route, ignored, kept, paths: Arc::new(paths) }
+        KeySpec { ignored, kept, paths: paths.into(), ..self }
+    }
+
+    /// The kind of what a request without further facts asks for.
+    pub(crate) fn kind(&self) -> Kind {
+        match self.dialect {
+            Dialect::Model(route) => route.kind(),
+            Dialect::Mcp => Kind::ToolCall,
+            Dialect::Http => Kind::Resource,
+        }
     }
 }
 

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::canonical::Sink;
+use crate::sink::Sink;
 
 /// How a string is spelled in the body, from the simplest to the least simple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

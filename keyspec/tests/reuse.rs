@@ -2,7 +2,7 @@
 
 use keyspec::ModelRoute::{self, *};
 use keyspec::NeverReason::{self, *};
-use keyspec::{Because, KeySpec, Meaning, NotReused, ReusePolicy, reusable};
+use keyspec::{Because, KeySpec, Meaning, NotReused, ReusePolicy};
 
 const POLICIES: [ReusePolicy; 3] =
     [ReusePolicy::Deterministic, ReusePolicy::Declared, ReusePolicy::Any];
@@ -17,7 +17,7 @@ fn decide(
     policy: ReusePolicy,
     declared: bool,
 ) -> Result<Because, NotReused> {
-    reusable(route, &meaning(route, body), policy, declared)
+    KeySpec::preset(route).reusable("POST", &meaning(route, body), policy, declared)
 }
 
 fn by_itself(route: ModelRoute, body: &str) -> Result<Because, NotReused> {

@@ -216,7 +216,7 @@ impl Policies {
         let specs = ours.unwrap_or(&self.presets);
         specs
             .iter()
-            .find(|spec| spec.route() == asked.endpoint)
+            .find(|spec| spec.model_route() == Some(asked.endpoint))
             .expect("a spec is made for every model route")
     }
 
@@ -279,7 +279,8 @@ pub fn default_lifetime(kind: Kind, reuse: ReusePolicy) -> Lifetime {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     let fresh = match (kind, reuse) {
         (Kind::Embedding | Kind::TokenCount, _) => 7 * DAY,
-        (Kind::Moderation, _) | (Kind::Generation, ReusePolicy::Any) => HOUR,
+        (Kind::Moderation | Kind::Listing | Kind::ToolCall | Kind::Resource, _)
+        | (Kind::Generation, ReusePolicy::Any) => HOUR,
         (Kind::Generation, ReusePolicy::Deterministic | ReusePolicy::Declared) => DAY,
     };
     Lifetime { fresh, stale_while_revalidate: HOUR, stale_if_error: 7 * DAY }

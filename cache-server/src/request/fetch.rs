@@ -64,8 +64,8 @@ enum Stopped {
 fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>, Step) {
     let credential = keyed.asked.credential();
     let mut headers = std::mem::take(&mut keyed.asked.headers);
-    if let Some(keyed) = keyed.shared {
-        fields::keep_what_all_callers_share(&mut headers, keyed);
+    if let Some(spec) = &keyed.shared {
+        fields::keep_what_all_callers_share(&mut headers, spec.keyed_headers());
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);

@@ -35,8 +35,8 @@ pub struct Keyed {
     pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
     pub policy: Policy,
-    /// Whether callers of other tenants share its answer; then the fields that its key covers.
-    pub shared: Option<&'static [&'static str]>,
+    /// Whether callers of other tenants share its answer; then what of it its key covers.
+    pub shared: Option<Arc<KeySpec>>,
     /// Its body, byte for byte.
     pub body: Bytes,
     /// The body's share of the budget.
@@ -153,7 +153,7 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
             let spec = Arc::clone(asked.settings.policies.spec(&question));
             let read = read_meaning(app, &asked.tenant.scope, &spec, &body, reservation).await;
             let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
-            Ok(interpret(asked, &spec, meaning, body, reservation))
+            Ok(interpret(asked, spec, route, meaning, body, reservation))
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
@@ -321,7 +321,8 @@ async fn read_meaning(
 /// Makes the key, or says why the request goes past the cache.
 fn interpret(
     asked: Asked,
-    spec: &KeySpec,
+    spec: Arc<KeySpec>,
+    route: ModelRoute,
     meaning: Result<Arc<Meaning>, NotKeyable>,
     body: Bytes,
     reservation: Reservation,
@@ -330,7 +331,6 @@ fn interpret(
         let body = PassingBody::buffered(body, reservation);
         Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
     };
-    let route = spec.route();
     let meaning = match meaning {
         Ok(meaning) => meaning,
         Err(not_keyable) => {
@@ -344,7 +344,8 @@ fn interpret(
     asked.trace.note_model(model);
     let policy = asked.settings.policies.policy(&asked.policy_question(route, model));
     let declared = asked.reuse.is_declared();
-    if let Err(not_reused) = keyspec::reusable(route, &meaning, policy.reuse, declared) {
+    let method = asked.method.as_str();
+    if let Err(not_reused) = spec.reusable(method, &meaning, policy.reuse, declared) {
         let cause = Cause::ours(not_reused.code(), not_reused.advice());
         let model = model.map(Into::into);
         return past(asked, model, cause, body, reservation);
@@ -363,7 +364,7 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let shared = shares.then(|| spec.keyed_headers());
+    let shared = shares.then_some(spec);
     let keyed = Keyed { asked, route, key, meaning, policy, shared, body, reservation };
     Reading::Keyed(Box::new(keyed))
 }

@@ -57,7 +57,7 @@ pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
 /// Leaves out whatever might change an answer without being in its key, where callers of several
 /// tenants share it: the leader's fields must not reach the followers' answer. What stays names
 /// the caller, the form of the body, or is in the key (`keyed`).
-pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[&str]) {
+pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName]) {
     const KEPT: [HeaderName; 11] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
@@ -73,7 +73,7 @@ pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[&str]) {
     ];
     let kept = headers
         .iter()
-        .filter(|(name, _)| KEPT.contains(name) || keyed.contains(&name.as_str()))
+        .filter(|(name, _)| KEPT.contains(name) || keyed.contains(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     *headers = kept;

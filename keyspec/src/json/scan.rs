@@ -20,6 +20,13 @@ pub const DEPTH_MAX: usize = 128;
 pub const VALUES_MAX: usize = 1 << 20;
 
 impl<'b> Document<'b> {
+    /// Scans a body that must be an object.
+    pub(crate) fn scan_object(body: &'b [u8]) -> Result<Self, NotKeyable> {
+        let document = Self::scan(body)?;
+        document.object().map(|_| ()).ok_or(NotKeyable::NotAnObject)?;
+        Ok(document)
+    }
+
     /// Scans a body.
     pub(crate) fn scan(body: &'b [u8]) -> Result<Self, NotKeyable> {
         let text = checked_text(body)?;
@@ -39,10 +46,7 @@ impl<'b> Document<'b> {
         if scan.peek().is_some() {
             return Err(NotKeyable::TrailingBytes { at: scan.at });
         }
-        match scan.document.nodes[0].shape {
-            Shape::Object => Ok(scan.document),
-            _ => Err(NotKeyable::NotAnObject),
-        }
+        Ok(scan.document)
     }
 }
 

@@ -123,6 +123,7 @@ fn operation(route: ModelRoute) -> &'static str {
         // The conventions have no word for these.
         (_, Kind::Moderation) => "moderation",
         (_, Kind::TokenCount) => "count_tokens",
+        (_, Kind::Listing | Kind::ToolCall | Kind::Resource) => "execute_tool",
     }
 }
 
