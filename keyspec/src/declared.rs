@@ -221,7 +221,7 @@ impl DeclaredSpec {
         spec.is_deterministic = deterministic.unwrap_or(spec.is_deterministic);
         spec.model_member = model_member.as_deref().unwrap_or("model").into();
         spec.tools = check_tools(tools, &spec)?;
-        spec.add_headers(check_headers(headers)?);
+        spec.add_headers(&check_headers(headers)?);
         spec.query = check_query(ignore_query, only_query.as_deref())?;
         spec.ignored_parameters = check_parameters(ignore_parameters, &pattern)?;
         members.apply(&mut spec)?;
@@ -256,6 +256,9 @@ impl DeclaredSpec {
     }
 }
 
+/// What the omission of a member means: its path, canonical JSON, and the text of a form's field.
+type Omission = (Path, Vec<u8>, Option<Box<str>>);
+
 /// What a spec says of members, checked.
 struct Members<'s> {
     ignored: Vec<(Path, Cow<'static, str>)>,
@@ -263,7 +266,7 @@ struct Members<'s> {
     kept: &'s [String],
     ordered: Vec<Path>,
     sets: Vec<Path>,
-    defaults: Vec<(Path, Vec<u8>, Option<Box<str>>)>,
+    defaults: Vec<Omission>,
 }
 
 impl Members<'_> {
@@ -283,9 +286,8 @@ impl Members<'_> {
                 seen.push((list, path));
             }
         }
-        let left_out = |(path, ..): &&(Path, Vec<u8>, Option<Box<str>>)| {
-            self.ignored.iter().any(|(ignored, _)| ignored == path)
-        };
+        let left_out =
+            |(path, ..): &&Omission| self.ignored.iter().any(|(ignored, _)| ignored == path);
         match self.defaults.iter().find(left_out) {
             None => Ok(()),
             Some((path, ..)) => {
@@ -304,8 +306,7 @@ impl Members<'_> {
         let named = |(path, why): &(Path, Cow<'static, str>)| Some((top(path)?, why.clone()));
         fields.ignored = self.ignored.iter().filter_map(named).collect();
         fields.only = self.only.as_ref().map(|only| only.iter().filter_map(top).collect());
-        let text =
-            |(path, _, text): &(Path, Vec<u8>, Option<Box<str>>)| Some((top(path)?, text.clone()?));
+        let text = |(path, _, text): &Omission| Some((top(path)?, text.clone()?));
         fields.defaults = self.defaults.iter().filter_map(text).collect();
         spec.fields = fields;
 
@@ -454,10 +455,9 @@ fn ignored(list: &[Ignored], field: &str) -> Result<Vec<(Path, Cow<'static, str>
     list.iter().enumerate().map(one).collect()
 }
 
-/// Each default as a path, its canonical JSON, and its text where a form would say it.
 fn check_defaults(
     defaults: &BTreeMap<String, serde_json::Value>,
-) -> Result<Vec<(Path, Vec<u8>, Option<Box<str>>)>, SpecError> {
+) -> Result<Vec<Omission>, SpecError> {
     let one = |(name, value): (&String, &serde_json::Value)| {
         let path = path(name, || format!("defaults.{name}"))?;
         // A value is read as a body would be, so that its canonical form is the same.

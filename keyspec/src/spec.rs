@@ -371,8 +371,8 @@ impl KeySpec {
         KeySpec { name: Cow::Owned(name.to_owned()), version, body, ..self }
     }
 
-    pub(crate) fn add_headers(&mut self, more: Vec<HeaderName>) {
-        let mut all = [&self.headers[..], &more].concat();
+    pub(crate) fn add_headers(&mut self, more: &[HeaderName]) {
+        let mut all = [&self.headers[..], more].concat();
         all.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         all.dedup();
         self.headers = all.into();
