@@ -9,6 +9,7 @@ mod failures;
 mod flights;
 mod hits;
 mod hostile;
+mod key_specs;
 mod keys;
 mod lifecycle;
 mod limits;

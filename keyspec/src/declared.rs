@@ -40,8 +40,8 @@ pub struct SpecFile {
     /// The version of this format: 1.
     pub version: u16,
     /// The specs.
-    #[serde(default, rename = "key_spec")]
-    pub key_specs: Vec<DeclaredSpec>,
+    #[serde(default)]
+    pub key_spec: Vec<DeclaredSpec>,
 }
 
 /// What of some requests is keyed, as it is written down.

@@ -55,7 +55,7 @@ pub use never::NeverReason;
 pub use not_keyable::NotKeyable;
 pub use preset::LeftOut;
 pub use reuse::{Because, InvalidReusePolicy, NotReused, ReusePolicy};
-pub use route::{Kind, ModelRoute, Provider, RouteMatch};
+pub use route::{Kind, ModelRoute, Provider, Route, RouteMatch};
 pub use spec::{BodyForm, KeySpec, PRESET_VERSION};
 pub use specs::{Found, KeySpecs, Overlap};
 pub use tenant::{CredentialDigest, Credentials, InvalidCredentialDigest, TenantScope};

@@ -59,6 +59,25 @@ pub enum ModelRoute {
     GeminiBatchEmbedContents,
 }
 
+/// What a spec's requests are counted under, and what decides how their answers are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Route {
+    /// A model operation, also where a declared spec begins with its preset.
+    Model(ModelRoute),
+    /// Whatever else a spec was declared for.
+    Declared,
+}
+
+impl Route {
+    /// The stable name, as in metrics. All declared specs share one.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Model(route) => route.name(),
+            Self::Declared => "declared",
+        }
+    }
+}
+
 /// A request's route, and the model if the path names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteMatch<'p> {

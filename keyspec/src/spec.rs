@@ -16,7 +16,7 @@ use crate::paths::{Path, Paths, Treatment};
 use crate::pattern::PathPattern;
 use crate::preset::{self, LeftOut};
 use crate::reuse::{self, Because, NotReused, ReusePolicy};
-use crate::route::{Kind, ModelRoute};
+use crate::route::{Kind, ModelRoute, Route};
 use crate::select::Selection;
 use crate::sink::HashSink;
 
@@ -148,6 +148,11 @@ impl KeySpec {
             Dialect::Model(route) => Some(route),
             Dialect::Mcp | Dialect::Http => None,
         }
+    }
+
+    /// What its requests are counted under.
+    pub fn route(&self) -> Route {
+        self.model_route().map_or(Route::Declared, Route::Model)
     }
 
     /// Whether its requests are calls of the Model Context Protocol.
@@ -405,8 +410,8 @@ impl KeySpec {
         KeySpec { ignored, kept, paths: paths.into(), ..self }
     }
 
-    /// The kind of what a request without further facts asks for.
-    pub(crate) fn kind(&self) -> Kind {
+    /// What its requests ask for, where they do not say otherwise ([`Meaning::kind`]).
+    pub fn kind(&self) -> Kind {
         match self.dialect {
             Dialect::Model(route) => route.kind(),
             Dialect::Mcp => Kind::ToolCall,

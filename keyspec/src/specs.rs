@@ -63,7 +63,7 @@ impl KeySpecs {
     /// # Errors
     /// As [`declare`](Self::declare), and when the text is no such file.
     pub fn from_toml(text: &str) -> Result<KeySpecs, SpecError> {
-        KeySpecs::declare(&SpecFile::parse(text)?.key_specs)
+        KeySpecs::declare(&SpecFile::parse(text)?.key_spec)
     }
 
     /// Checks these specs, each by itself and all together.

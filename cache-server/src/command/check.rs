@@ -5,9 +5,9 @@ use std::fmt::Write as _;
 
 use cache_server::config::policy::{Asked, Policy, default_lifetime, reuse_in_words};
 use cache_server::config::schema;
-use cache_server::config::sources::{Effective, Loaded, Origin};
+use cache_server::config::sources::{Effective, LISTS, Loaded, Origin};
 use humantime::format_duration;
-use keyspec::ModelRoute;
+use keyspec::{KeySpec, ModelRoute, Overlap};
 
 use super::{Failure, ServeOptions};
 
@@ -36,7 +36,7 @@ fn values(effective: &Effective) -> String {
         let meaning = field.meaning.trim_end_matches('.');
         let _ = writeln!(text, "{value:<44} # {origin}: {meaning}{restart}");
     }
-    for list in ["upstream", "route", "tenant"] {
+    for list in LISTS {
         text.push_str(&list_of(effective, list));
     }
     for name in &effective.unknown_variables {
@@ -83,9 +83,12 @@ fn explain(config: &Config) -> String {
         format!("Traces are exported to {endpoint}; of those that begin here, a share of {sample}.")
     }));
     lines.push("Where no [[route]] by tenant or model says otherwise:".into());
-    for route in ModelRoute::ALL {
-        lines.extend(policy_lines(config, route));
+    let specs = config.policies.specs();
+    for spec in ModelRoute::ALL.map(|route| specs.preset(route)).into_iter().chain(specs.declared())
+    {
+        lines.extend(policy_lines(config, spec));
     }
+    lines.extend(specs.overlaps().iter().map(overlap_line));
     let routes: Vec<String> = config.policies.routes_in_words().collect();
     lines.push(format!("{} route(s), the most specific first:", routes.len()));
     lines.extend(routes.iter().map(|route| format!("  {route}")));
@@ -116,29 +119,35 @@ fn tier_line(config: &Config) -> String {
     )
 }
 
+fn overlap_line(overlap: &Overlap) -> String {
+    let Overlap { taken, over, path } = overlap;
+    format!("  {path} is for {taken} and also for {over}: it is read by {taken}")
+}
+
 /// One line for a route if all upstreams agree on it, else one for each.
-fn policy_lines(config: &Config, route: ModelRoute) -> Vec<String> {
+fn policy_lines(config: &Config, spec: &KeySpec) -> Vec<String> {
     let policies: Vec<(&str, Policy)> = config
         .upstreams
         .iter()
         .map(|upstream| {
             let upstream = upstream.name.as_str();
-            let asked = Asked { tenant: None, model: None, endpoint: route, upstream };
+            let (endpoint, kind) = (spec.name(), spec.kind());
+            let asked = Asked { tenant: None, model: None, endpoint, kind, upstream };
             (upstream, config.policies.policy(&asked))
         })
         .collect();
     if policies.windows(2).all(|pair| pair[0].1 == pair[1].1) {
-        let line = |(_, policy): &(&str, Policy)| format!("  {}", policy_line(route, policy));
+        let line = |(_, policy): &(&str, Policy)| format!("  {}", policy_line(spec, policy));
         return policies.first().map(line).into_iter().collect();
     }
     policies
         .iter()
-        .map(|(upstream, policy)| format!("  {upstream} {}", policy_line(route, policy)))
+        .map(|(upstream, policy)| format!("  {upstream} {}", policy_line(spec, policy)))
         .collect()
 }
 
-fn policy_line(route: ModelRoute, policy: &Policy) -> String {
-    let changed = if policy.lifetime == default_lifetime(route.kind(), policy.reuse) {
+fn policy_line(spec: &KeySpec, policy: &Policy) -> String {
+    let changed = if policy.lifetime == default_lifetime(spec.kind(), policy.reuse) {
         ""
     } else {
         " (set by a route)"
@@ -151,7 +160,7 @@ fn policy_line(route: ModelRoute, policy: &Policy) -> String {
     format!(
         "{}: {}, {lifetime}; stale for {} while refreshed, for {} if the \
          upstream fails",
-        route.name(),
+        spec.name(),
         reuse_in_words(policy.reuse),
         format_duration(policy.lifetime.stale_while_revalidate),
         format_duration(policy.lifetime.stale_if_error),

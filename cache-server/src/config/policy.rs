@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyspec::{KeySpec, Kind, ModelRoute, ReusePolicy};
+use keyspec::{DeclaredSpec, KeySpec, KeySpecs, Kind, ModelRoute, ReusePolicy, SpecError};
 
 use super::{ConfigError, parse_reuse, written};
 use crate::cache::freshness::Lifetime;
@@ -20,7 +20,7 @@ pub struct Policies {
     rules: Vec<Rule>,
     default_reuse: ReusePolicy,
     tenant_reuse: HashMap<Box<str>, ReusePolicy>,
-    presets: Vec<Arc<KeySpec>>,
+    specs: KeySpecs,
 }
 
 /// What is known of a request when a policy is chosen.
@@ -30,8 +30,10 @@ pub struct Asked<'a> {
     pub tenant: Option<&'a str>,
     /// The model asked for.
     pub model: Option<&'a str>,
-    /// The model route.
-    pub endpoint: ModelRoute,
+    /// The spec's name: a model route's, or one that is declared.
+    pub endpoint: &'a str,
+    /// What is asked for.
+    pub kind: Kind,
     /// The upstream's name.
     pub upstream: &'a str,
 }
@@ -79,7 +81,7 @@ struct Rule {
 struct Selects {
     tenant: Option<String>,
     model: Option<ModelPattern>,
-    endpoint: Option<ModelRoute>,
+    endpoint: Option<String>,
     upstream: Option<String>,
 }
 
@@ -123,7 +125,7 @@ impl Selects {
                 .model
                 .as_ref()
                 .is_none_or(|pattern| asked.model.is_some_and(|model| pattern.matches(model)))
-            && self.endpoint.is_none_or(|endpoint| asked.endpoint == endpoint)
+            && self.endpoint.as_deref().is_none_or(|endpoint| asked.endpoint == endpoint)
             && self.upstream.as_deref().is_none_or(|upstream| asked.upstream == upstream)
     }
 
@@ -143,7 +145,7 @@ impl Rule {
                 ModelPattern::Exactly(name) => format!("model {name}"),
                 ModelPattern::StartsWith(stem) => format!("models {stem}*"),
             }),
-            selects.endpoint.map(|endpoint| endpoint.name().to_owned()),
+            selects.endpoint.clone(),
             selects.upstream.as_ref().map(|name| format!("upstream {name}")),
         ];
         let span = |what: &str, span: Option<Duration>| {
@@ -183,9 +185,10 @@ impl Policies {
 
     /// Checks the routes and tenants of a config against the upstreams' names.
     pub(super) fn check(file: &written::File, upstreams: &[&str]) -> Result<Policies, ConfigError> {
+        let specs = check_specs(&file.key_spec)?;
         let mut rules: Vec<Rule> = Vec::new();
         for (index, route) in file.route.iter().enumerate() {
-            let rule = check_route(index, route, file, upstreams)?;
+            let rule = check_route(index, route, &Known { file, upstreams, specs: &specs })?;
             if let Some(twin) = rules.iter().position(|other| other.selects == rule.selects) {
                 let allowed = format!("route[{twin}] selects the same requests: join the two");
                 return Err(ConfigError::new(format!("route[{index}]"), "a twin", &allowed));
@@ -204,20 +207,27 @@ impl Policies {
             rules,
             default_reuse: parse_reuse("cache.reuse", &file.cache.reuse)?,
             tenant_reuse,
-            presets: ModelRoute::ALL.map(|route| Arc::new(KeySpec::preset(route))).to_vec(),
+            specs,
         })
     }
 
-    /// The key spec for a request whose model is not yet known.
+    /// The specs that requests are read by, but for what routes change.
     #[must_use]
-    pub fn spec(&self, asked: &Asked<'_>) -> &Arc<KeySpec> {
+    pub fn specs(&self) -> &KeySpecs {
+        &self.specs
+    }
+
+    /// The spec with what a route changes of it, for a request whose model is not yet known. What
+    /// was declared stands as it is.
+    #[must_use]
+    pub fn changed<'a>(&'a self, spec: &'a Arc<KeySpec>, asked: &Asked<'_>) -> &'a Arc<KeySpec> {
+        if spec.is_declared() {
+            return spec;
+        }
         let ours = |rule: &&Rule| rule.specs.is_some() && rule.selects.matches(asked);
         let ours = self.rules.iter().find(ours).and_then(|rule| rule.specs.as_ref());
-        let specs = ours.unwrap_or(&self.presets);
-        specs
-            .iter()
-            .find(|spec| spec.model_route() == Some(asked.endpoint))
-            .expect("a spec is made for every model route")
+        let is_it = |changed: &&Arc<KeySpec>| changed.model_route() == spec.model_route();
+        ours.and_then(|specs| specs.iter().find(is_it)).unwrap_or(spec)
     }
 
     /// The policy for a request.
@@ -227,7 +237,7 @@ impl Policies {
             || asked.tenant.and_then(|tenant| self.tenant_reuse.get(tenant)).copied();
         let reuse = self.matching(asked).find_map(|rule| rule.reuse);
         let reuse = reuse.or_else(tenant_reuse).unwrap_or(self.default_reuse);
-        let default = default_lifetime(asked.endpoint.kind(), reuse);
+        let default = default_lifetime(asked.kind, reuse);
         let first = |field: fn(&Rule) -> Option<Duration>| self.matching(asked).find_map(field);
         Policy {
             reuse,
@@ -286,14 +296,40 @@ pub fn default_lifetime(kind: Kind, reuse: ReusePolicy) -> Lifetime {
     Lifetime { fresh, stale_while_revalidate: HOUR, stale_if_error: 7 * DAY }
 }
 
+/// The declared specs, less what a server cannot do with them.
+fn check_specs(written: &[DeclaredSpec]) -> Result<KeySpecs, ConfigError> {
+    for (index, spec) in written.iter().enumerate() {
+        let field = |name: &str| format!("key_spec[{index}].{name}");
+        if spec.preset.as_deref() == Some("mcp") {
+            let allowed = "no spec of MCP: its requests are passed through";
+            return Err(ConfigError::new(field("preset"), "mcp", allowed));
+        }
+        if spec.methods.iter().any(|method| method == "HEAD") {
+            let allowed = "methods whose answers have a body; a HEAD is passed through";
+            return Err(ConfigError::new(field("methods"), "HEAD", allowed));
+        }
+    }
+    KeySpecs::declare(written).map_err(|SpecError { field, value, allowed }| ConfigError {
+        field,
+        value,
+        allowed,
+    })
+}
+
+/// What a route may name.
+struct Known<'a> {
+    file: &'a written::File,
+    upstreams: &'a [&'a str],
+    specs: &'a KeySpecs,
+}
+
 fn check_route(
     index: usize,
     route: &written::Route,
-    file: &written::File,
-    upstreams: &[&str],
+    known: &Known<'_>,
 ) -> Result<Rule, ConfigError> {
     let field = |name: &str| format!("route[{index}].{name}");
-    let selects = check_selects(route, file, upstreams, &field)?;
+    let selects = check_selects(route, known, &field)?;
     let specs = check_members(route, &selects, &field)?;
     Ok(Rule {
         selects,
@@ -322,8 +358,7 @@ fn check_scope(
 
 fn check_selects(
     route: &written::Route,
-    file: &written::File,
-    upstreams: &[&str],
+    Known { file, upstreams, specs }: &Known<'_>,
     field: &dyn Fn(&str) -> String,
 ) -> Result<Selects, ConfigError> {
     if let Some(tenant) = &route.tenant
@@ -337,13 +372,13 @@ fn check_selects(
         let allowed = format!("the name of an upstream; there are: {}", upstreams.join(", "));
         return Err(ConfigError::new(field("upstream"), upstream, &allowed));
     }
-    let endpoint = |text: &String| {
-        ModelRoute::from_name(text).ok_or_else(|| {
-            let names: Vec<&str> = ModelRoute::ALL.iter().map(|route| route.name()).collect();
+    if let Some(endpoint) = &route.endpoint {
+        let names: Vec<&str> = endpoints(specs).collect();
+        if !names.contains(&endpoint.as_str()) {
             let allowed = format!("one of {}", names.join(", "));
-            ConfigError::new(field("endpoint"), text, &allowed)
-        })
-    };
+            return Err(ConfigError::new(field("endpoint"), endpoint, &allowed));
+        }
+    }
     Ok(Selects {
         tenant: route.tenant.clone(),
         model: route
@@ -351,9 +386,16 @@ fn check_selects(
             .as_ref()
             .map(|text| ModelPattern::parse(field("model"), text))
             .transpose()?,
-        endpoint: route.endpoint.as_ref().map(endpoint).transpose()?,
+        endpoint: route.endpoint.clone(),
         upstream: route.upstream.clone(),
     })
+}
+
+/// The names of all specs that a route may select.
+fn endpoints<'s>(specs: &'s KeySpecs) -> impl Iterator<Item = &'s str> {
+    let declared = specs.declared().map(|spec| spec.name());
+    let models = ModelRoute::ALL.into_iter().map(|route| -> &'s str { route.name() });
+    models.chain(declared)
 }
 
 fn check_members(
@@ -365,6 +407,12 @@ fn check_members(
     let kept = route.keep_members.as_deref().unwrap_or_default();
     if ignored.is_empty() && kept.is_empty() {
         return Ok(None);
+    }
+    if let Some(endpoint) = selects.endpoint.as_deref()
+        && ModelRoute::from_name(endpoint).is_none()
+    {
+        let allowed = "a model route; a [[key_spec]] says itself what it ignores and keeps";
+        return Err(ConfigError::new(field("endpoint"), endpoint, allowed));
     }
     if selects.model.is_some() {
         // The model is known only once the body has been read, by these very members.
@@ -396,7 +444,8 @@ mod tests {
         Asked {
             tenant,
             model: Some(model),
-            endpoint: ModelRoute::OpenAiChatCompletions,
+            endpoint: ModelRoute::OpenAiChatCompletions.name(),
+            kind: Kind::Generation,
             upstream: "openai",
         }
     }
@@ -460,6 +509,14 @@ mod tests {
                 "route[0].upstream: mars — the name of an upstream; there are: ",
             ),
             ("[[route]]\nendpoint = 'chat'", "route[0].endpoint: chat — one of openai."),
+            ("[[key_spec]]\nname = 'a'\nversion = 1\npath = 'x'", "key_spec[0].path: x — a path"),
+            ("[[key_spec]]\npreset = 'mcp'", "key_spec[0].preset: mcp — no spec of MCP"),
+            ("[[key_spec]]\nmethods = ['HEAD']", "key_spec[0].methods: HEAD — methods whose"),
+            (
+                "[[key_spec]]\nname = 'a'\nversion = 1\npath = '/x'\n\
+                 [[route]]\nendpoint = 'a'\nignore_members = ['x']",
+                "route[0].endpoint: a — a model route",
+            ),
             ("[[route]]\nmodel = 'a*b'", "route[0].model: a*b"),
             ("[[route]]\nreuse = 'x'", "route[0].reuse: x — deterministic"),
             ("[[route]]\nscope = 'world'", "route[0].scope: world — tenant or shared"),

@@ -163,12 +163,21 @@ mod tests {
             Some(pointer) => root.pointer(&pointer[1..]).unwrap(),
             None => shape,
         };
+        if let Some(any_of) = shape["anyOf"].as_array() {
+            let each = any_of.iter().map(|shape| complaints(root, shape, value, path));
+            return each.min_by_key(Vec::len).unwrap_or_default();
+        }
         match value {
+            _ if *shape == Value::Bool(true) => vec![],
             Value::Object(object) => object
                 .iter()
-                .flat_map(|(name, value)| match shape["properties"].get(name) {
-                    Some(shape) => complaints(root, shape, value, &format!("{path}.{name}")),
-                    None => vec![format!("{path}.{name} is not known")],
+                .flat_map(|(name, value)| {
+                    let others = Some(&shape["additionalProperties"]);
+                    let others = others.filter(|shape| shape.is_object() || **shape == true);
+                    match shape["properties"].get(name).or(others) {
+                        Some(shape) => complaints(root, shape, value, &format!("{path}.{name}")),
+                        None => vec![format!("{path}.{name} is not known")],
+                    }
                 })
                 .collect(),
             Value::Array(items) => items

@@ -109,12 +109,14 @@ impl Effective {
         let of_fields =
             fields().into_iter().filter(|field| self.value(field) != other.value(field));
         let mut changed: Vec<String> = of_fields.map(|field| field.path).collect();
-        let lists = ["upstream", "route", "tenant"];
         let differs = |list: &&str| self.values.get(*list) != other.values.get(*list);
-        changed.extend(lists.into_iter().filter(differs).map(Into::into));
+        changed.extend(LISTS.into_iter().filter(differs).map(Into::into));
         changed
     }
 }
+
+/// What is made of tables, and lives in the file alone.
+pub const LISTS: [&str; 4] = ["upstream", "route", "tenant", "key_spec"];
 
 /// Variables with a shorter name than the rule gives them: `CACHE_SERVER_`, section, field.
 const SHORT_NAMES: [(&str, &str); 4] = [

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
+use keyspec::DeclaredSpec;
 use schemars::JsonSchema;
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize, Serializer};
@@ -58,6 +59,9 @@ pub struct File {
     /// Names for callers.
     #[serde(default)]
     pub tenant: Vec<Tenant>,
+    /// What of requests beyond the model routes is keyed, so that their answers are cached.
+    #[serde(default)]
+    pub key_spec: Vec<DeclaredSpec>,
     /// What is logged, and how.
     #[serde(default)]
     pub log: Log,
@@ -90,6 +94,7 @@ impl Default for File {
             upstream: Vec::new(),
             route: Vec::new(),
             tenant: Vec::new(),
+            key_spec: Vec::new(),
             log: Log::default(),
             trace: Trace::default(),
         }
@@ -334,7 +339,7 @@ pub struct Route {
     pub tenant: Option<String>,
     /// Selects: the model asked for, exactly, or with a `*` at the end.
     pub model: Option<String>,
-    /// Selects: a model route, such as `openai.chat_completions`.
+    /// Selects: a model route, such as `openai.chat_completions`, or a `[[key_spec]]` by its name.
     pub endpoint: Option<String>,
     /// Selects: the upstream's name.
     pub upstream: Option<String>,

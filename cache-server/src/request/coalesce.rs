@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keyspec::{Key, ModelRoute};
+use keyspec::{Key, Route};
 
 use super::fetch;
 use super::key::{Cause, Keyed, Unkeyed};
@@ -24,7 +24,7 @@ pub struct OnBoard {
     /// What is asked.
     pub key: Key,
     /// On which route.
-    pub route: ModelRoute,
+    pub route: Route,
     /// Whether the caller would not have what was stored.
     pub afresh: bool,
     /// The request, for a follower who may have to go alone.

@@ -37,7 +37,7 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
             writer.finish(trailers);
         }
         Ok(Err(Stopped::Failed(error))) => {
-            tracing::warn!(route = order.route.name(), %error, "a fill failed");
+            tracing::warn!(route = order.spec.name(), %error, "a fill failed");
             span.fail(error.kind());
             writer.fail(error);
         }
@@ -64,12 +64,12 @@ enum Stopped {
 fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>, Step) {
     let credential = keyed.asked.credential();
     let mut headers = std::mem::take(&mut keyed.asked.headers);
-    if let Some(spec) = &keyed.shared {
-        fields::keep_what_all_callers_share(&mut headers, spec.keyed_headers());
+    if keyed.is_shared {
+        fields::keep_what_all_callers_share(&mut headers, keyed.spec.keyed_headers());
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
-    let Keyed { asked, route, key, meaning, policy, shared, body, reservation } = keyed;
+    let Keyed { asked, route, spec, key, meaning, policy, is_shared, body, reservation } = keyed;
     // One stored form for everybody, and one that can be checked for completeness.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let body = PassingBody::buffered(body, reservation);
@@ -79,7 +79,8 @@ fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>,
     let order = Order {
         key,
         route,
-        tenant: if shared.is_some() { "(shared)".into() } else { asked.tenant.label() },
+        spec,
+        tenant: if is_shared { "(shared)".into() } else { asked.tenant.label() },
         credential,
         policy,
         names_token_limit: meaning.names_token_limit,

@@ -7,7 +7,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use keyspec::{Credentials, ModelRoute, TenantScope};
+use keyspec::{Credentials, KeySpec, Route, TenantScope};
 
 use super::authority;
 use super::rejection::{ListenerRejection, Rejection};
@@ -35,8 +35,8 @@ pub struct Asked {
     pub upstream: Arc<Upstream>,
     /// The URL that it is for.
     pub target: Target,
-    /// The model route, and the model if the path names it.
-    pub model_route: Option<(ModelRoute, Option<Box<str>>)>,
+    /// What of it is its meaning, and the model if the path names it; nothing if no spec is for it.
+    pub spec: Option<(Arc<KeySpec>, Option<Box<str>>)>,
     /// Whose entries it may see.
     pub tenant: Tenant,
     /// What it asks of a cache.
@@ -56,10 +56,10 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The model route, if it is one.
+    /// What it is counted under, if a spec is for it.
     #[must_use]
-    pub fn route(&self) -> Option<ModelRoute> {
-        self.model_route.as_ref().map(|(route, _)| *route)
+    pub fn route(&self) -> Option<Route> {
+        self.spec.as_ref().map(|(spec, _)| spec.route())
     }
 
     /// The credential that it shows, if it shows any: what an upstream takes or refuses.
@@ -73,7 +73,7 @@ impl Asked {
     /// The model, if the path names it.
     #[must_use]
     pub fn model_in_path(&self) -> Option<&str> {
-        self.model_route.as_ref()?.1.as_deref()
+        self.spec.as_ref()?.1.as_deref()
     }
 
     /// What the span of asking the upstream says.
@@ -92,13 +92,14 @@ impl Asked {
     #[must_use]
     pub fn policy_question<'a>(
         &'a self,
-        endpoint: ModelRoute,
+        spec: &'a KeySpec,
         model: Option<&'a str>,
     ) -> PolicyQuestion<'a> {
         PolicyQuestion {
             tenant: self.tenant.name.as_deref(),
             model,
-            endpoint,
+            endpoint: spec.name(),
+            kind: spec.kind(),
             upstream: self.upstream.name(),
         }
     }
@@ -197,10 +198,9 @@ pub fn identify(
         .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(&settings, host) })?;
     let target = mount::target(upstream.base(), rest, parts.uri.query())
         .map_err(|error| Rejection::BadPath { why: error.to_string() })?;
-    let model_route = ModelRoute::match_request(parts.method.as_str(), target.path())
-        .map(|found| (found.route, found.model_in_path.map(Into::into)));
-    if let Some((route, _)) = &model_route {
-        trace.note_route(&parts.method, *route);
+    let spec = spec(&settings, &parts.method, target.path());
+    if let Some((spec, _)) = &spec {
+        trace.note_route(&parts.method, spec.route());
     }
     let tenant = tenant(&settings, &Credentials::from_request(&parts.headers, target.query()));
     Ok(Asked {
@@ -210,7 +210,7 @@ pub fn identify(
         method: parts.method,
         headers: parts.headers,
         target,
-        model_route,
+        spec,
         tenant,
         tunnel,
         body: Some(body),
@@ -233,6 +233,18 @@ fn check_target(settings: &Settings, parts: &Parts) -> Result<(), ListenerReject
         return Ok(());
     }
     Err(ListenerRejection::NotOurHost)
+}
+
+/// The spec that a request is read by, and the model if the path names it.
+fn spec(
+    settings: &Settings,
+    method: &Method,
+    path: &str,
+) -> Option<(Arc<KeySpec>, Option<Box<str>>)> {
+    let found = settings.policies.specs().find(method.as_str(), path)?;
+    // A reused answer of MCP would have to be given the asking request's id.
+    let is_read = !found.spec.is_mcp();
+    is_read.then(|| (Arc::clone(found.spec), found.model_in_path.map(Into::into)))
 }
 
 /// A caller is a named tenant only if every credential that it shows belongs to that tenant:

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{
-    CONTENT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
-    RANGE,
+    CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
+    IF_UNMODIFIED_SINCE, RANGE,
 };
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{Key, KeySpec, KeyedRequest, Meaning, ModelRoute, NotKeyable, TenantScope};
+use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, Route, TenantScope};
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
@@ -27,16 +27,18 @@ use crate::upstream::fields;
 pub struct Keyed {
     /// The request; its body is taken out.
     pub asked: Asked,
-    /// Its model route.
-    pub route: ModelRoute,
+    /// What it is counted under.
+    pub route: Route,
+    /// What of it is its meaning.
+    pub spec: Arc<KeySpec>,
     /// Its key.
     pub key: Key,
     /// What its body says.
     pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
     pub policy: Policy,
-    /// Whether callers of other tenants share its answer; then what of it its key covers.
-    pub shared: Option<Arc<KeySpec>>,
+    /// Whether callers of other tenants share its answer.
+    pub is_shared: bool,
     /// Its body, byte for byte.
     pub body: Bytes,
     /// The body's share of the budget.
@@ -137,11 +139,12 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     if declared.is_some_and(|bytes| bytes > bytes_max) {
         return Err(Rejection::BodyTooLarge { bytes_max });
     }
-    let Some(route) = asked.route() else {
-        let cause = Cause::ours("not-a-model-route", "Only model routes are cached.");
-        return Ok(unread(asked, cause, body));
+    let Some((spec, _)) = &asked.spec else {
+        let advice = "Only model routes and what a [[key_spec]] declares are cached.";
+        return Ok(unread(asked, Cause::ours("not-a-model-route", advice), body));
     };
-    if let Some(cause) = cause_in_header(&asked) {
+    let spec = Arc::clone(spec);
+    if let Some(cause) = cause_in_header(&asked, &spec) {
         return Ok(unread(asked, cause, body));
     }
     if declared.is_some_and(|bytes| bytes > asked.settings.server.key_body_bytes_max as u64) {
@@ -149,11 +152,11 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     }
     match collect(app, &asked.settings.server, body).await? {
         Collected::Whole(body, reservation) => {
-            let question = asked.policy_question(route, None);
-            let spec = Arc::clone(asked.settings.policies.spec(&question));
-            let read = read_meaning(app, &asked.tenant.scope, &spec, &body, reservation).await;
+            let question = asked.policy_question(&spec, None);
+            let spec = Arc::clone(asked.settings.policies.changed(&spec, &question));
+            let read = read_meaning(app, &asked, &spec, &body, reservation).await;
             let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
-            Ok(interpret(asked, spec, route, meaning, body, reservation))
+            Ok(interpret(asked, spec, meaning, body, reservation))
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
@@ -175,8 +178,8 @@ fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
     Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
 }
 
-/// What in the header alone keeps a model route's request from the cache.
-fn cause_in_header(asked: &Asked) -> Option<Cause> {
+/// What in the header alone keeps a request from the cache.
+fn cause_in_header(asked: &Asked, spec: &KeySpec) -> Option<Cause> {
     const CONDITIONAL: [http::HeaderName; 6] =
         [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
     if asked.reuse == Reuse::No {
@@ -186,14 +189,14 @@ fn cause_in_header(asked: &Asked) -> Option<Cause> {
         return Some(Cause::callers("no-store", "The request says Cache-Control: no-store."));
     }
     if CONDITIONAL.iter().any(|name| asked.headers.contains_key(name)) {
-        let advice = "Conditional and range requests are passed through on model routes.";
+        let advice = "Conditional and range requests are passed through.";
         return Some(Cause::callers("conditional", advice));
     }
     if is_encoded(&asked.headers) {
         let advice = "Send the request's body without Content-Encoding.";
         return Some(Cause::ours("encoded-request", advice));
     }
-    if fields::has_another_charset(&asked.headers) {
+    if spec.body_form() == BodyForm::Json && fields::has_another_charset(&asked.headers) {
         return Some(Cause::ours("charset", "Send the request's body in UTF-8, as JSON is."));
     }
     None
@@ -303,18 +306,25 @@ async fn next_frame(
 /// the server is being stopped.
 async fn read_meaning(
     app: &App,
-    tenant: &TenantScope,
+    asked: &Asked,
     spec: &Arc<KeySpec>,
     body: &Bytes,
     reservation: Reservation,
 ) -> Option<(Result<Arc<Meaning>, NotKeyable>, Reservation)> {
     const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
-    if body.len() <= READ_IN_PLACE_BYTES_MAX {
-        return Some((app.memo.read(tenant, spec, body), reservation));
+    let is_short = body.len() <= READ_IN_PLACE_BYTES_MAX;
+    if is_short && spec.body_form() == BodyForm::Json {
+        return Some((app.memo.read(&asked.tenant.scope, spec, body), reservation));
+    }
+    let content_type = asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    if is_short {
+        return Some((spec.read_as(content_type, body).map(Arc::new), reservation));
     }
     let (spec, body) = (Arc::clone(spec), body.clone());
-    let reading =
-        tokio::task::spawn_blocking(move || (spec.read(&body).map(Arc::new), reservation));
+    let content_type = content_type.map(str::to_owned);
+    let reading = tokio::task::spawn_blocking(move || {
+        (spec.read_as(content_type.as_deref(), &body).map(Arc::new), reservation)
+    });
     reading.await.ok()
 }
 
@@ -322,7 +332,6 @@ async fn read_meaning(
 fn interpret(
     asked: Asked,
     spec: Arc<KeySpec>,
-    route: ModelRoute,
     meaning: Result<Arc<Meaning>, NotKeyable>,
     body: Bytes,
     reservation: Reservation,
@@ -342,7 +351,7 @@ fn interpret(
     };
     let model = meaning.model.as_deref().or(asked.model_in_path());
     asked.trace.note_model(model);
-    let policy = asked.settings.policies.policy(&asked.policy_question(route, model));
+    let policy = asked.settings.policies.policy(&asked.policy_question(&spec, model));
     let declared = asked.reuse.is_declared();
     let method = asked.method.as_str();
     if let Err(not_reused) = spec.reusable(method, &meaning, policy.reuse, declared) {
@@ -364,7 +373,7 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let shared = shares.then_some(spec);
-    let keyed = Keyed { asked, route, key, meaning, policy, shared, body, reservation };
+    let (route, is_shared) = (spec.route(), shares);
+    let keyed = Keyed { asked, route, spec, key, meaning, policy, is_shared, body, reservation };
     Reading::Keyed(Box::new(keyed))
 }

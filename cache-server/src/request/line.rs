@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
-use keyspec::ModelRoute;
+use keyspec::Route;
 
 use super::key::{Cause, Keyed};
 use super::lookup::Hit;
@@ -25,8 +25,8 @@ use crate::upstream::head::{AnswerHead, Settled};
 pub struct Facts {
     /// When it came.
     pub received: Instant,
-    /// The model route, if it is one.
-    pub route: Option<ModelRoute>,
+    /// What it is counted under, if a spec is for it.
+    pub route: Option<Route>,
     /// The model that it asks for.
     pub model: Option<Box<str>>,
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use keyspec::{Key, ModelRoute};
+use keyspec::{Key, KeySpec, Route};
 
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
@@ -27,8 +27,10 @@ use crate::upstream::mount::Target;
 pub struct Order {
     /// The key to store under.
     pub key: Key,
-    /// The model route.
-    pub route: ModelRoute,
+    /// What it is counted under.
+    pub route: Route,
+    /// What of the request is its meaning.
+    pub spec: Arc<KeySpec>,
     /// A label for the tenant that gives no credential away.
     pub tenant: Box<str>,
     /// The credential that the upstream is asked with.
@@ -80,6 +82,7 @@ fn try_store(
         &Exchange {
             route: order.route,
             event_stream: head.is_event_stream(),
+            json: head.is_json(),
             names_token_limit: order.names_token_limit,
         },
         &body,
@@ -124,14 +127,14 @@ fn entry(
     let generated = stored.minus(Duration::from_secs(u64::from(initial_age_s)));
     let mut selectors = vec![
         Selector::url(&order.target.masked()),
-        Selector::route(order.route.name()),
+        Selector::route(order.spec.name()),
         Selector::tenant(&order.tenant),
     ];
     selectors.extend(report.model.as_deref().map(Selector::model));
     Entry {
         key: order.key,
         tenant: order.tenant.clone(),
-        route: order.route.name().into(),
+        route: order.spec.name().into(),
         model: report.model.clone(),
         status: head.status,
         headers: head.shared_fields.clone(),

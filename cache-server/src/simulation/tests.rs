@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use keyspec::Route;
+
 use super::*;
 use crate::upstream::answer::{Exchange, examine};
 
@@ -74,7 +76,12 @@ async fn every_form_is_a_whole_answer_that_a_cache_would_store() {
         assert_eq!(content_type.starts_with("text/event-stream"), event_stream, "{path} {body}");
         let path = path.split('?').next().unwrap();
         let route = ModelRoute::match_request("POST", path).unwrap().route;
-        let exchange = Exchange { route, event_stream, names_token_limit: false };
+        let exchange = Exchange {
+            route: Route::Model(route),
+            event_stream,
+            json: true,
+            names_token_limit: false,
+        };
         let report = examine(&exchange, &answer);
         assert_eq!(report.verdict, Ok(()), "{path} {body}: {}", String::from_utf8_lossy(&answer));
     }

@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use keyspec::ModelRoute;
+use keyspec::{ModelRoute, Route};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
@@ -119,10 +119,11 @@ impl Refused {
     }
 }
 
-/// The label of a route: a model route's name, or `other` for all that is passed through.
+/// The label of a route: a model route's name, `declared` for what the config declares, or `other`
+/// for all that is passed through.
 #[must_use]
-pub fn route_label(route: Option<ModelRoute>) -> &'static str {
-    route.map_or("other", ModelRoute::name)
+pub fn route_label(route: Option<Route>) -> &'static str {
+    route.map_or("other", Route::name)
 }
 
 const CONFIG_RELOADS: &str = "cache_server_config_reloads_total";
@@ -266,7 +267,7 @@ impl Telemetry {
     }
 
     /// Counts a hit.
-    pub fn hit(&self, route: ModelRoute, tier: TierName) {
+    pub fn hit(&self, route: Route, tier: TierName) {
         let label = route.name();
         if let Some((_, tallies)) = self.hits.iter().find(|(name, _)| *name == label) {
             tallies[tier as usize].add(1);
@@ -274,7 +275,7 @@ impl Telemetry {
     }
 
     /// Counts a request that was no hit. `reason` is a word of this program, or empty.
-    pub fn request(&self, route: Option<ModelRoute>, outcome: Outcome, reason: &'static str) {
+    pub fn request(&self, route: Option<Route>, outcome: Outcome, reason: &'static str) {
         let labels = (route_label(route), outcome.name(), reason);
         let mut requests = lock(&self.requests);
         let tally = requests.entry(labels).or_insert_with(|| {
@@ -301,7 +302,7 @@ impl Telemetry {
     }
 
     /// Counts an answer that was fetched for the cache and not stored.
-    pub fn not_stored(&self, route: ModelRoute, reason: &'static str) {
+    pub fn not_stored(&self, route: Route, reason: &'static str) {
         let mut not_stored = lock(&self.not_stored);
         let tally = not_stored.entry((route.name(), "not-stored", reason)).or_insert_with(|| {
             let labels = vec![Label::new("route", route.name()), Label::new("reason", reason)];
@@ -437,13 +438,14 @@ impl std::fmt::Debug for Telemetry {
 }
 
 fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 2])> {
-    let hits = |route: ModelRoute| {
+    let hits = |route: Route| {
         [TierName::Memory, TierName::Disk].map(|tier| {
             let labels = request_labels((route.name(), Outcome::Hit.name(), tier.name()));
             tally(recorder, "cache_server_requests_total", labels)
         })
     };
-    ModelRoute::ALL.iter().map(|route| (route.name(), hits(*route))).collect()
+    let models = ModelRoute::ALL.into_iter().map(Route::Model);
+    models.chain([Route::Declared]).map(|route| (route.name(), hits(route))).collect()
 }
 
 fn request_labels((route, outcome, reason): RequestLabels) -> Vec<Label> {
@@ -527,8 +529,8 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered_and_totalled() {
         let telemetry = Telemetry::silent();
-        telemetry.hit(ModelRoute::OpenAiEmbeddings, TierName::Disk);
-        telemetry.request(Some(ModelRoute::OpenAiEmbeddings), Outcome::Miss, "");
+        telemetry.hit(Route::Model(ModelRoute::OpenAiEmbeddings), TierName::Disk);
+        telemetry.request(Some(Route::Model(ModelRoute::OpenAiEmbeddings)), Outcome::Miss, "");
         telemetry.request(None, Outcome::Bypass, "not-a-model-route");
         telemetry.request(None, Outcome::Bypass, "not-a-model-route");
         let usage = Usage { input_tokens: 3, output_tokens: 5 };

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use keyspec::ModelRoute;
+use keyspec::Route;
 use tracing::Level;
 
 use super::latency::in_words;
@@ -53,7 +53,7 @@ pub struct Ended<'a> {
     /// How it ended.
     pub outcome: Outcome,
     /// The model route, if it was one.
-    pub route: Option<ModelRoute>,
+    pub route: Option<Route>,
     /// The model that it asked for: a caller's text.
     pub model: Option<&'a str>,
     /// The status answered; none if the caller left before there was one.
@@ -276,6 +276,7 @@ pub fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use keyspec::ModelRoute;
     use proptest::prelude::*;
 
     fn line(ended: &Ended<'_>, advice: &'static str) -> String {
@@ -285,7 +286,7 @@ mod tests {
     #[test]
     fn a_line_shows_what_is_known_and_leaves_out_what_is_not() {
         let hit = Ended {
-            route: Some(ModelRoute::OpenAiEmbeddings),
+            route: Some(Route::Model(ModelRoute::OpenAiEmbeddings)),
             model: Some("text-embedding-3-small"),
             status: Some(StatusCode::OK),
             reason: "memory",

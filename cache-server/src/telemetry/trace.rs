@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 
 use http::header::HeaderName;
 use http::{HeaderMap, Method, Request, StatusCode};
-use keyspec::ModelRoute;
+use keyspec::Route;
 use opentelemetry::trace::{
     Span as _, SpanBuilder, SpanContext, SpanKind, Status, TraceContextExt, Tracer as _,
     TracerProvider as _,
@@ -159,7 +159,7 @@ pub struct Call<'a> {
     /// The method.
     pub method: &'a Method,
     /// The model route, if it is one.
-    pub route: Option<ModelRoute>,
+    pub route: Option<Route>,
     /// The upstream's name.
     pub upstream: &'a str,
     /// The upstream's base URL, for its host and port.
@@ -225,7 +225,7 @@ impl RequestTrace {
     }
 
     /// Notes which model route the request is for.
-    pub fn note_route(&self, method: &Method, route: ModelRoute) {
+    pub fn note_route(&self, method: &Method, route: Route) {
         self.edit(|span| {
             span.update_name(names::span(method, Some(route)));
             span.set_attributes(names::of_route(route));

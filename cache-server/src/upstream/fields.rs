@@ -164,9 +164,19 @@ pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
 /// Whether these are the fields of an event stream: by the media type alone, without parameters.
 #[must_use]
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
-    let media_type = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
-    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
-    essence.trim_ascii().eq_ignore_ascii_case(b"text/event-stream")
+    media_type(headers).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Whether these are the fields of JSON, in any of its media types (RFC 6839 section 3.1).
+#[must_use]
+pub fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = media_type(headers).to_ascii_lowercase();
+    media_type == b"application/json" || media_type.ends_with(b"+json")
+}
+
+fn media_type(headers: &HeaderMap) -> &[u8] {
+    let written = headers.get(CONTENT_TYPE).map_or(&b""[..], HeaderValue::as_bytes);
+    written.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii()
 }
 
 /// Whether a body is said to be in another encoding than UTF-8: then the same bytes may mean

@@ -68,6 +68,12 @@ impl AnswerHead {
         fields::is_event_stream(&self.all_fields)
     }
 
+    /// Whether it is JSON by its media type.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        fields::is_json(&self.all_fields)
+    }
+
     /// The length that it declares.
     #[must_use]
     pub fn content_length(&self) -> Option<u64> {

@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 
 use http::{Method, StatusCode, Uri};
-use keyspec::{Kind, ModelRoute, Provider};
+use keyspec::{Kind, ModelRoute, Provider, Route};
 use opentelemetry::KeyValue;
 
 use super::{Answered, Call};
@@ -29,7 +29,7 @@ pub(super) const STORE: &str = "store";
 const TEXT_BYTES_MAX: usize = 1024;
 
 /// The name of the span of a request or a call: the method, and the model route if it is one.
-pub(super) fn span(method: &Method, route: Option<ModelRoute>) -> Cow<'static, str> {
+pub(super) fn span(method: &Method, route: Option<Route>) -> Cow<'static, str> {
     let method = match known(method) {
         OTHER => "HTTP",
         known => known,
@@ -59,12 +59,13 @@ pub(super) fn of_request(method: &Method, uri: &Uri) -> [KeyValue; 3] {
     ]
 }
 
-pub(super) fn of_route(route: ModelRoute) -> [KeyValue; 3] {
-    [
-        KeyValue::new("cache.route", route.name()),
-        KeyValue::new("gen_ai.operation.name", operation(route)),
-        KeyValue::new("gen_ai.provider.name", provider(route)),
-    ]
+pub(super) fn of_route(route: Route) -> Vec<KeyValue> {
+    let mut attributes = vec![KeyValue::new("cache.route", route.name())];
+    if let Route::Model(route) = route {
+        attributes.push(KeyValue::new("gen_ai.operation.name", operation(route)));
+        attributes.push(KeyValue::new("gen_ai.provider.name", provider(route)));
+    }
+    attributes
 }
 
 pub(super) fn of_model(model: &str) -> KeyValue {
@@ -122,8 +123,7 @@ fn operation(route: ModelRoute) -> &'static str {
         (_, Kind::Embedding) => "embeddings",
         // The conventions have no word for these.
         (_, Kind::Moderation) => "moderation",
-        (_, Kind::TokenCount) => "count_tokens",
-        (_, Kind::Listing | Kind::ToolCall | Kind::Resource) => "execute_tool",
+        (_, Kind::TokenCount | Kind::Listing | Kind::ToolCall | Kind::Resource) => "count_tokens",
     }
 }
 
@@ -144,7 +144,7 @@ mod tests {
         let invented = Method::from_bytes(b"SECRET-METHOD").unwrap();
         assert_eq!(span(&Method::GET, None), "GET");
         assert_eq!(span(&invented, None), "HTTP");
-        let route = Some(ModelRoute::OpenAiEmbeddings);
+        let route = Some(Route::Model(ModelRoute::OpenAiEmbeddings));
         assert_eq!(span(&Method::POST, route), "POST openai.embeddings");
         let attributes = of_request(&invented, &Uri::from_static("/x?key=secret"));
         let said = format!("{attributes:?}").to_lowercase();

@@ -1,5 +1,7 @@
 //! Tests of which requests are sampled, and of what the upstream is told.
 
+use keyspec::ModelRoute;
+
 use super::*;
 
 const SAMPLED: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
@@ -27,7 +29,7 @@ fn forwarded(traces: &Traces, request: &Request<()>) -> HeaderMap {
     let mut headers = request.headers().clone();
     let call = Call {
         method: request.method(),
-        route: Some(ModelRoute::OpenAiEmbeddings),
+        route: Some(Route::Model(ModelRoute::OpenAiEmbeddings)),
         upstream: "upstream",
         base: &base,
         path: "/base/v1/embeddings",

@@ -10,7 +10,7 @@
 //! In reading order: `sse` splits event streams, `members` reads JSON leniently and
 //! within bounds, `tool_arguments` gathers what models pass to tools, and one file for
 //! each form of answer follows: `openai_choices`, `openai_responses`, `anthropic`,
-//! `gemini` and `figures`. Everything here is pure: no I/O, no clock.
+//! `gemini`, `figures` and `declared`. Everything here is pure: no I/O, no clock.
 //!
 //! **Bounds.** A body is untrusted. Nothing recurses into members that are not read, and
 //! memory stays within a small multiple of the body: lists keep their first
@@ -18,6 +18,7 @@
 //! than that is not stored.
 
 mod anthropic;
+mod declared;
 mod figures;
 mod gemini;
 mod members;
@@ -28,7 +29,7 @@ mod sse;
 mod tests;
 mod tool_arguments;
 
-use keyspec::ModelRoute;
+use keyspec::{ModelRoute, Route};
 
 use crate::cache::entry::Usage;
 use sse::Step;
@@ -47,9 +48,11 @@ pub const PARTS_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange {
     /// The route that was called: it decides which rules apply.
-    pub route: ModelRoute,
+    pub route: Route,
     /// The answer's `Content-Type` is `text/event-stream`.
     pub event_stream: bool,
+    /// The answer's `Content-Type` is JSON.
+    pub json: bool,
     /// The request itself named a limit (`max_tokens` or the like), so an answer that
     /// ends there is what the caller asked for.
     pub names_token_limit: bool,
@@ -101,6 +104,9 @@ pub enum Unstorable {
     /// An OpenAI response whose status (or an item's) is not `completed`.
     #[error("the response is not completed")]
     NotCompleted,
+    /// An event stream of a route whose streams have no end that we know.
+    #[error("the event stream has no end that is known")]
+    UnknownStream,
     /// An event stream without its end.
     #[error("the event stream has no end")]
     StreamIncomplete,
@@ -135,6 +141,7 @@ impl Unstorable {
             Self::BadToolArguments => "bad-tool-arguments",
             Self::Paused => "paused",
             Self::NotCompleted => "not-completed",
+            Self::UnknownStream => "unknown-stream",
             Self::StreamIncomplete => "stream-incomplete",
             Self::DataAfterEnd => "data-after-end",
             Self::ErrorEvent => "error-event",
@@ -150,11 +157,18 @@ impl Unstorable {
 /// Never panics, whatever the body. Time is linear in the body's length.
 #[must_use]
 pub fn examine(exchange: &Exchange, body: &[u8]) -> Report {
+    match exchange.route {
+        Route::Model(route) => examine_model(route, exchange, body),
+        Route::Declared => declared::examine(exchange, body),
+    }
+}
+
+fn examine_model(route: ModelRoute, exchange: &Exchange, body: &[u8]) -> Report {
     // JSON (RFC 8259, section 8.1) and event streams are UTF-8; checked once, here.
     let Ok(text) = std::str::from_utf8(body) else {
         return Report::unstorable(Unstorable::Malformed);
     };
-    match (exchange.route, exchange.event_stream) {
+    match (route, exchange.event_stream) {
         (ModelRoute::OpenAiChatCompletions | ModelRoute::OpenAiCompletions, false) => {
             openai_choices::examine_whole(exchange, text)
         }
@@ -174,7 +188,7 @@ pub fn examine(exchange: &Exchange, body: &[u8]) -> Report {
         (ModelRoute::OpenAiEmbeddings | ModelRoute::OpenAiModerations, _)
         | (ModelRoute::AnthropicCountTokens | ModelRoute::GeminiCountTokens, _)
         | (ModelRoute::GeminiEmbedContent | ModelRoute::GeminiBatchEmbedContents, _) => {
-            figures::examine(exchange.route, text)
+            figures::examine(route, text)
         }
     }
 }

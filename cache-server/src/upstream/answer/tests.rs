@@ -31,7 +31,8 @@ impl Fixture {
         let (case, form) = file.split_once('.').unwrap();
         assert!(["json", "sse"].contains(&form), "{path}");
         let exchange = Exchange {
-            route: route_named(route),
+            route: Route::Model(route_named(route)),
+            json: form == "json",
             event_stream: form == "sse",
             names_token_limit: false,
         };
@@ -53,7 +54,8 @@ impl Fixture {
     fn good_streams() -> Vec<Self> {
         let mut fixtures = Self::all();
         fixtures.retain(|fixture| {
-            let array = fixture.exchange.route == ModelRoute::GeminiStreamGenerateContent;
+            let array =
+                fixture.exchange.route == Route::Model(ModelRoute::GeminiStreamGenerateContent);
             (fixture.exchange.event_stream || array) && fixture.code(&fixture.body) == "storable"
         });
         fixtures
@@ -96,7 +98,8 @@ fn code(report: &Report) -> &'static str {
 
 /// The verdict on a body made up in a test.
 fn code_of(route: ModelRoute, event_stream: bool, body: &str) -> &'static str {
-    let exchange = Exchange { route, event_stream, names_token_limit: false };
+    let exchange =
+        Exchange { route: Route::Model(route), event_stream, json: true, names_token_limit: false };
     code(&examine(&exchange, body.as_bytes()))
 }
 

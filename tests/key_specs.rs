@@ -1,0 +1,185 @@
+//! What the config declares by `[[key_spec]]`: which requests beyond the model routes are cached,
+//! and which of them are one.
+
+use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream};
+use reqwest::Method;
+use serde_json::{Value, json};
+
+const SEARCH: &str = r#"
+[[key_spec]]
+name = "acme.search"
+version = 1
+path = "/v1/indexes/{index}/search"
+deterministic = true
+headers = ["accept-language"]
+ignore_query = ["trace"]
+ignore_members = ["trace_id"]
+set_members = ["tags"]
+defaults = { limit = 10 }
+"#;
+
+async fn numbering() -> Upstream {
+    let count = std::sync::atomic::AtomicUsize::new(0);
+    Upstream::start(move |_| {
+        let answer = count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        Reply::json(&json!({ "answer": answer }))
+    })
+    .await
+}
+
+async fn declaring(upstream: &Upstream, specs: &str) -> Server {
+    Server::start(Setup::in_front_of(upstream).config(specs)).await
+}
+
+/// Whether both are answered, and the second from the cache.
+async fn is_one(client: &Client, path: &str, one: &Value, other: &Value) -> bool {
+    let first = client.ask(path, one).await;
+    let second = client.ask(path, other).await;
+    assert_eq!((first.status.as_u16(), second.status.as_u16()), (200, 200));
+    assert_eq!(second.is_hit(), first.body == second.body, "{}", second.cache_status());
+    second.is_hit()
+}
+
+#[tokio::test]
+async fn a_declared_request_is_answered_once_by_its_meaning() {
+    let upstream = numbering().await;
+    let server = declaring(&upstream, SEARCH).await;
+    let client = server.client();
+    let path = "/v1/indexes/a/search";
+    let one = json!({ "q": "x", "tags": ["a", "b"], "limit": 10, "trace_id": "1" });
+    assert!(is_one(&client, path, &one, &json!({ "tags": ["b", "a", "b"], "q": "x" })).await);
+    for other in
+        [json!({ "q": "y" }), json!({ "q": "x", "tags": ["a"] }), json!({ "q": "x", "limit": 11 })]
+    {
+        assert!(!is_one(&client, path, &one, &other).await, "{other}");
+    }
+    let answer = client.ask("/v1/indexes/a/search?trace=7", &one).await;
+    assert!(answer.is_hit(), "{}", answer.cache_status());
+    assert!(!client.ask("/v1/indexes/b/search", &one).await.is_hit(), "another index");
+    assert!(!client.ask("/v1/indexes/a/search?page=2", &one).await.is_hit(), "another page");
+    let german = client.post(path, &one).header("accept-language", "de");
+    assert!(!Answer::of(german).await.is_hit(), "another language");
+    let label = "cache_server_requests_total{route=\"declared\",outcome=\"hit\",reason=\"memory\"}";
+    assert!(server.metric(label).await >= 2.0);
+}
+
+#[tokio::test]
+async fn what_is_not_declared_to_be_deterministic_says_how_it_could_be_reused() {
+    let upstream = numbering().await;
+    let spec = "[[key_spec]]\nname = 'a'\nversion = 1\npath = '/do'\n\
+                [[key_spec]]\nname = 'b'\nversion = 1\npath = '/any'\n\
+                [[route]]\nendpoint = 'b'\nreuse = 'any'\nfresh_for = '5m'\n";
+    let server = declaring(&upstream, spec).await;
+    let client = server.client();
+    let body = json!({ "x": 1 });
+    for _ in 0..2 {
+        let answer = client.ask("/do", &body).await;
+        assert!(answer.cache_status().contains("detail=spec-not-deterministic"));
+    }
+    let declared = || client.post("/do", &body).header("cache-server-reuse", "yes");
+    assert!(!Answer::of(declared()).await.is_hit());
+    assert!(Answer::of(declared()).await.is_hit());
+    assert!(is_one(&client, "/any", &body, &body).await, "its route says any");
+    let ttl = client.ask("/any", &body).await.cache_status().to_owned();
+    assert!(ttl.contains("ttl=299") || ttl.contains("ttl=300"), "{ttl}");
+}
+
+#[tokio::test]
+async fn other_methods_other_paths_and_undeclared_posts_pass() {
+    let upstream = numbering().await;
+    let server = declaring(&upstream, SEARCH).await;
+    let client = server.client();
+    for (method, path) in [
+        (Method::PUT, "/v1/indexes/a/search"),
+        (Method::POST, "/v1/indexes/search"),
+        (Method::POST, "/v1/indexes/a/search/"),
+        (Method::POST, "/mcp"),
+    ] {
+        for _ in 0..2 {
+            let request = client.request(method.clone(), path).body("{}");
+            let answer = Answer::of(request).await;
+            assert!(answer.cache_status().contains("not-a-model-route"), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_form_a_get_and_files_in_parts_are_keyed_by_what_they_say() {
+    let upstream = numbering().await;
+    let specs = "[[key_spec]]\nname = 'form'\nversion = 1\npath = '/form'\nbody = 'form'\ndeterministic = true\n\
+         [[key_spec]]\nname = 'get'\nversion = 1\npath = '/get'\nmethods = ['GET']\nbody = 'none'\ndeterministic = true\n\
+         [[key_spec]]\nname = 'audio'\nversion = 1\npath = '/v1/audio/transcriptions'\nbody = 'multipart'\ndeterministic = true\n";
+    let server = declaring(&upstream, specs).await;
+    let client = server.client();
+    let form = |body: &'static str| {
+        let request = client.request(Method::POST, "/form").body(body);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        Answer::of(request)
+    };
+    assert!(!form("a=1&b=x+y").await.is_hit());
+    assert!(form("b=x%20y&a=1").await.is_hit());
+    assert!(!form("a=1&b=x").await.is_hit());
+
+    assert!(!client.get("/get?a=1").await.is_hit());
+    assert!(client.get("/get?%61=1").await.is_hit());
+
+    let upload = |boundary: &str, audio: &str| {
+        let body = format!(
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nwhisper-1\r\n\
+             --{boundary}\r\ncontent-disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\
+             content-type: audio/wav\r\n\r\n{audio}\r\n--{boundary}--\r\n"
+        );
+        let request = client.request(Method::POST, "/v1/audio/transcriptions").body(body);
+        let media_type = format!("multipart/form-data; boundary={boundary}");
+        Answer::of(request.header("content-type", media_type))
+    };
+    assert!(!upload("one", "RIFF 1").await.is_hit());
+    // A client makes another boundary each time.
+    assert!(upload("two", "RIFF 1").await.is_hit());
+    assert!(!upload("two", "RIFF 2").await.is_hit());
+}
+
+#[tokio::test]
+async fn an_answer_that_is_no_whole_json_or_a_stream_without_a_known_end_is_not_stored() {
+    let upstream = Upstream::start(|request| match request.uri.path() {
+        "/cut" => Reply::bytes("{\"a\":").with("content-type", "application/json"),
+        _ => Reply::events("data: 1\n\n"),
+    })
+    .await;
+    let specs = "[[key_spec]]\nname = 'a'\nversion = 1\npath = '/{x}'\ndeterministic = true\n";
+    let server = declaring(&upstream, specs).await;
+    for path in ["/cut", "/stream"] {
+        for _ in 0..2 {
+            assert!(!server.client().ask(path, &json!({})).await.is_hit(), "{path}");
+        }
+    }
+    let not_stored = |reason: &str| {
+        format!("cache_server_not_stored_total{{route=\"declared\",reason=\"{reason}\"}}")
+    };
+    assert_eq!(server.metric(&not_stored("malformed-answer")).await, 2.0);
+    assert_eq!(server.metric(&not_stored("unknown-stream")).await, 2.0);
+}
+
+#[tokio::test]
+async fn a_declared_spec_with_a_models_preset_reads_and_checks_as_the_model_route_does() {
+    let upstream = Upstream::saying(json!({ "object": "list", "data": [], "model": "m" })).await;
+    let specs = "[[key_spec]]\nname = 'ours'\nversion = 1\npreset = 'openai.embeddings'\n\
+                 path = '/embed/{model}'\n";
+    let server = declaring(&upstream, specs).await;
+    let answer = server.client().ask("/embed/m", &json!({ "input": "x", "user": "u" })).await;
+    let status = answer.cache_status();
+    assert!(status.contains("detail=no-choices"), "an empty answer is not stored: {status}");
+}
+
+#[tokio::test]
+async fn a_bad_spec_ends_the_start_with_2_and_names_its_field() {
+    let twins = "[[key_spec]]\nname = 'a'\nversion = 1\npath = '/a/{x}'\n\
+                 [[key_spec]]\nname = 'b'\nversion = 1\npath = '/{y}/b'\n";
+    let ended = Server::check(twins).await;
+    assert_eq!(ended.status.code(), Some(2));
+    assert!(
+        ended.stderr.contains("key_spec[1].path") && ended.stderr.contains("/a/b"),
+        "{}",
+        ended.stderr
+    );
+}
