@@ -141,12 +141,13 @@ impl PathPattern {
         Some(format!("/{}", segments.join("/")))
     }
 
-    /// Sorts patterns that match one path: the greater says more about it.
-    pub(crate) fn specificity(&self) -> (bool, usize, usize) {
+    /// Sorts patterns that match one path: the greater says more about it. Of two of which one
+    /// covers the other, the other is the greater.
+    pub(crate) fn specificity(&self) -> (bool, usize, usize, usize) {
         let has_any = self.segments.contains(&Segment::Any);
         let fixed = self.segments.iter().filter(|s| matches!(s, Segment::Text(_))).count();
         let letters = self.segments.iter().map(Segment::letters).sum();
-        (!has_any, fixed, letters)
+        (!has_any, fixed, letters, self.segments.len())
     }
 }
 
