@@ -12,6 +12,8 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
+use http::HeaderName;
+
 use crate::not_keyable::NotKeyable;
 use crate::query::percent_decoded;
 use crate::select::Selection;
@@ -61,22 +63,29 @@ fn decoded(written: &str) -> Option<Cow<'_, [u8]>> {
 /// The canonical form of a form's pairs, without those that do not count.
 pub(crate) fn put_fields(fields: &[Field<'_>], selection: &Selection) -> Vec<u8> {
     let mut out = String::new();
-    for field in fields {
-        if selection.left_out(&field.name).is_some()
-            || selection.is_default(&field.name, &field.value)
+    for same_name in fields.chunk_by(|one, other| one.name == other.name) {
+        let [first, rest @ ..] = same_name else { continue };
+        // Which of several counts is for the upstream, so one that says the default may too.
+        if selection.left_out(&first.name).is_some()
+            || (rest.is_empty() && selection.is_default(&first.name, &first.value))
         {
             continue;
         }
-        if !out.is_empty() {
-            out.push('&');
+        for field in same_name {
+            put_field(field, &mut out);
         }
-        put_encoded(&field.name, &mut out);
-        out.push('=');
-        put_encoded(&field.value, &mut out);
     }
     out.into_bytes()
 }
 
+fn put_field(field: &Field<'_>, out: &mut String) {
+    if !out.is_empty() {
+        out.push('&');
+    }
+    put_encoded(&field.name, out);
+    out.push('=');
+    put_encoded(&field.value, out);
+}
 /// Percent-encodes all but what RFC 3986, section 2.3, calls unreserved.
 fn put_encoded(bytes: &[u8], out: &mut String) {
     for byte in bytes {
@@ -96,6 +105,13 @@ pub(crate) struct Part<'b> {
     /// In lower case; `text/plain` where it is not said (RFC 7578, section 4.4).
     pub(crate) media_type: String,
     pub(crate) content: &'b [u8],
+}
+
+impl Part<'_> {
+    /// Whether it is a field of a form and no file: what a default can be the text of.
+    fn is_plain(&self) -> bool {
+        self.file_name.is_none() && self.media_type == "text/plain"
+    }
 }
 
 /// The parts of a multipart body, sorted by name. What stands before the first boundary and after
@@ -136,48 +152,73 @@ fn part(bytes: &[u8]) -> Option<Part<'_>> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':')?;
         let value = value.trim_matches([' ', '\t']);
-        let field = match name.to_ascii_lowercase().as_str() {
+        // A line that goes on with the one before is no field either.
+        let field = match HeaderName::from_bytes(name.as_bytes()).ok()?.as_str() {
             "content-disposition" => &mut disposition,
             "content-type" => &mut media_type,
             // A coding would make the content another one.
             "content-transfer-encoding" => return None,
+            // To be ignored (RFC 7578, section 4.8).
             _ => continue,
         };
         if field.replace(value).is_some() {
             return None;
         }
     }
-    let disposition = disposition?;
-    if !disposition.split(';').next()?.trim().eq_ignore_ascii_case("form-data") {
+    let (name, file_name) = names(disposition?)?;
+    let media_type = media_type.map_or("text/plain".into(), normal_media_type);
+    Some(Part { name, file_name, media_type, content: &bytes[head_end + 4..] })
+}
+
+/// The name and the file name of a disposition. Servers differ on what a repeated parameter or
+/// `filename*` means (RFC 7578, section 4.2, forbids it), so that there may be no others.
+fn names(disposition: &str) -> Option<(String, Option<String>)> {
+    let (kind, _) = disposition.split_once(';')?;
+    if !kind.trim().eq_ignore_ascii_case("form-data") {
         return None;
     }
-    Some(Part {
-        name: parameter(disposition, "name")?,
-        file_name: parameter(disposition, "filename").or(parameter(disposition, "filename*")),
-        media_type: media_type.map_or("text/plain".into(), normal_media_type),
-        content: &bytes[head_end + 4..],
-    })
+    let (mut name, mut file_name) = (None, None);
+    for (parameter, value) in parameters(disposition)? {
+        let known = match parameter.as_str() {
+            "name" => &mut name,
+            "filename" => &mut file_name,
+            _ => return None,
+        };
+        if known.replace(value).is_some() {
+            return None;
+        }
+    }
+    Some((name?, file_name))
 }
 
 /// The canonical form of parts, without those that do not count.
 pub(crate) fn put_parts(parts: &[Part<'_>], selection: &Selection) -> Vec<u8> {
     let mut out = String::new();
-    for part in parts {
-        let name = part.name.as_bytes();
-        if selection.left_out(name).is_some() || selection.is_default(name, part.content) {
+    for same_name in parts.chunk_by(|one, other| one.name == other.name) {
+        let [first, rest @ ..] = same_name else { continue };
+        let name = first.name.as_bytes();
+        let is_default =
+            rest.is_empty() && first.is_plain() && selection.is_default(name, first.content);
+        if selection.left_out(name).is_some() || is_default {
             continue;
         }
-        out.push_str("name=");
-        put_encoded(name, &mut out);
-        if let Some(file_name) = &part.file_name {
-            out.push_str(" filename=");
-            put_encoded(file_name.as_bytes(), &mut out);
+        for part in same_name {
+            put_part(part, &mut out);
         }
-        out.push(' ');
-        put_content(&part.media_type, part.content, &mut out);
-        out.push('\n');
     }
     out.into_bytes()
+}
+
+fn put_part(part: &Part<'_>, out: &mut String) {
+    out.push_str("name=");
+    put_encoded(part.name.as_bytes(), out);
+    if let Some(file_name) = &part.file_name {
+        out.push_str(" filename=");
+        put_encoded(file_name.as_bytes(), out);
+    }
+    out.push(' ');
+    put_content(&part.media_type, part.content, out);
+    out.push('\n');
 }
 
 /// The canonical form of plain bytes.
@@ -195,6 +236,10 @@ fn put_content(media_type: &str, content: &[u8], out: &mut String) {
 
 /// Type and subtype in lower case, and parameters as they are but for white space around them.
 fn normal_media_type(written: &str) -> String {
+    // White space between quotation marks is no white space around a parameter.
+    if written.contains('"') {
+        return written.trim().to_owned();
+    }
     let mut pieces = written.split(';').map(str::trim);
     let mut normal = pieces.next().unwrap_or_default().to_ascii_lowercase();
     for piece in pieces.filter(|piece| !piece.is_empty()) {
@@ -209,17 +254,30 @@ pub(crate) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
-/// A parameter of a field, its quotes undone (RFC 9110, section 5.6.6).
+/// The one parameter of a field that has this name.
 fn parameter(field: &str, wanted: &str) -> Option<String> {
-    let mut rest = field.split_once(';')?.1;
-    loop {
+    let mut all = parameters(field)?.into_iter().filter(|(name, _)| name == wanted);
+    let (_, value) = all.next()?;
+    all.next().is_none().then_some(value)
+}
+
+/// The parameters of a field: names in lower case, and values, their quotes undone (RFC 9110,
+/// section 5.6.6).
+fn parameters(field: &str) -> Option<Vec<(String, String)>> {
+    let mut all = Vec::new();
+    let mut rest = field.split_once(';').map_or("", |(_, rest)| rest).trim_start();
+    while !rest.is_empty() {
         let (name, after) = rest.split_once('=')?;
         let (value, after) = value(after)?;
-        if name.trim().eq_ignore_ascii_case(wanted) {
-            return Some(value);
-        }
-        rest = after.split_once(';')?.1;
+        all.push((name.trim().to_ascii_lowercase(), value));
+        let after = after.trim_start();
+        rest = match after.strip_prefix(';') {
+            Some(more) => more.trim_start(),
+            None if after.is_empty() => after,
+            None => return None,
+        };
     }
+    Some(all)
 }
 
 fn value(text: &str) -> Option<(String, &str)> {
@@ -232,7 +290,11 @@ fn value(text: &str) -> Option<(String, &str)> {
     while let Some((at, character)) = characters.next() {
         match character {
             '"' => return Some((value, &quoted[at + 1..])),
-            '\\' => value.push(characters.next()?.1),
+            '\\' => match characters.next()?.1 {
+                escaped @ ('"' | '\\') => value.push(escaped),
+                // Some take this backslash for itself, as in a path of Windows.
+                _ => return None,
+            },
             other => value.push(other),
         }
     }
