@@ -157,7 +157,7 @@ impl SpecFile {
     /// When it is not TOML of this format; fields that are unknown are named.
     pub fn parse(text: &str) -> Result<SpecFile, SpecError> {
         let file: SpecFile = toml::from_str(text).map_err(|error| {
-            let line = error.span().map_or(0, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(0, |span| 1 + text[..span.start].matches('\n').count());
             SpecError::new(format!("line {line}"), error.message(), "a file of key specs")
         })?;
         if file.version != 1 {
@@ -256,9 +256,6 @@ impl DeclaredSpec {
     }
 }
 
-/// What the omission of a member means: its path, canonical JSON, and the text of a form's field.
-type Omission = (Path, Vec<u8>, Option<Box<str>>);
-
 /// What a spec says of members, checked.
 struct Members<'s> {
     ignored: Vec<(Path, Cow<'static, str>)>,
@@ -267,6 +264,14 @@ struct Members<'s> {
     ordered: Vec<Path>,
     sets: Vec<Path>,
     defaults: Vec<Omission>,
+}
+
+/// What the omission of a member means.
+struct Omission {
+    path: Path,
+    json: Vec<u8>,
+    /// How a form would say it.
+    text: Option<Box<str>>,
 }
 
 impl Members<'_> {
@@ -280,25 +285,33 @@ impl Members<'_> {
         let mut seen: Vec<(&str, &Path)> = Vec::new();
         for (list, paths) in lists {
             for path in paths {
-                if let Some((other, _)) = seen.iter().find(|(_, known)| *known == path) {
+                if let Some((other, _)) = seen.iter().find(|(_, known)| known.meets(path)) {
                     return Err(SpecError::new(list, path, format!("it is in {other} already")));
                 }
                 seen.push((list, path));
             }
         }
-        let left_out =
-            |(path, ..): &&Omission| self.ignored.iter().any(|(ignored, _)| ignored == path);
-        match self.defaults.iter().find(left_out) {
-            None => Ok(()),
-            Some((path, ..)) => {
-                Err(SpecError::new("defaults", path, "it is in ignore_members already"))
-            }
+        for (index, Omission { path, .. }) in self.defaults.iter().enumerate() {
+            let list = if self.ignored.iter().any(|(ignored, _)| ignored.meets(path)) {
+                "ignore_members"
+            } else if self.defaults[..index].iter().any(|other| other.path.meets(path)) {
+                "defaults"
+            } else {
+                continue;
+            };
+            return Err(SpecError::new("defaults", path, format!("it is in {list} already")));
         }
+        Ok(())
     }
 
-    fn apply(self, spec: &mut KeySpec) -> Result<(), SpecError> {
-        let is_form = matches!(spec.body, BodyForm::Form | BodyForm::Multipart);
-        if is_form && let Some(path) = self.deep_path() {
+    fn apply(mut self, spec: &mut KeySpec) -> Result<(), SpecError> {
+        let deep = match spec.body {
+            BodyForm::Form | BodyForm::Multipart => self.deep_path(),
+            // Of a form nothing at all would count. Other paths only make it count for more.
+            BodyForm::ByType => self.only.iter().flatten().find(|path| is_deep(path)),
+            BodyForm::Json | BodyForm::Raw | BodyForm::None => None,
+        };
+        if let Some(path) = deep {
             return Err(SpecError::new("body", path, "forms have names and no paths"));
         }
         let mut fields = Selection::default();
@@ -306,7 +319,7 @@ impl Members<'_> {
         let named = |(path, why): &(Path, Cow<'static, str>)| Some((top(path)?, why.clone()));
         fields.ignored = self.ignored.iter().filter_map(named).collect();
         fields.only = self.only.as_ref().map(|only| only.iter().filter_map(top).collect());
-        let text = |(path, _, text): &Omission| Some((top(path)?, text.clone()?));
+        let text = |default: &Omission| Some((top(&default.path)?, default.text.clone()?));
         fields.defaults = self.defaults.iter().filter_map(text).collect();
         spec.fields = fields;
 
@@ -321,11 +334,14 @@ impl Members<'_> {
         for path in &self.sets {
             paths.treat(path, &Treatment::Set);
         }
-        for (path, default, _) in &self.defaults {
-            paths.set_default(path, default);
-        }
         if let Some(only) = &self.only {
             paths.allow_only(only);
+        }
+        // The deepest first: what a default says may itself be said by omission.
+        self.defaults.sort_by_key(|default| std::cmp::Reverse(default.path.steps()));
+        for Omission { path, json, .. } in &self.defaults {
+            let document = Document::scan(json).expect("defaults are checked as they are read");
+            paths.set_default(path, &|place| canonical::of(document.root(), place));
         }
         spec.paths = paths.into();
         Ok(())
@@ -335,9 +351,12 @@ impl Members<'_> {
     fn deep_path(&self) -> Option<&Path> {
         let all = self.ignored.iter().map(|(path, _)| path);
         let all = all.chain(self.only.iter().flatten()).chain(&self.ordered).chain(&self.sets);
-        all.chain(self.defaults.iter().map(|(path, ..)| path))
-            .find(|path| path.top_level_name().is_none())
+        all.chain(self.defaults.iter().map(|default| &default.path)).find(|path| is_deep(path))
     }
+}
+
+fn is_deep(path: &Path) -> bool {
+    path.top_level_name().is_none()
 }
 
 fn check_name(name: &str) -> Result<(), SpecError> {
@@ -443,6 +462,15 @@ fn path(text: &str, field: impl FnOnce() -> String) -> Result<Path, SpecError> {
     Path::parse(text).ok_or_else(|| SpecError::new(field(), text, PATH_ALLOWED))
 }
 
+/// A path whose end can be omitted.
+fn member_path(text: &str, field: impl Fn() -> String) -> Result<Path, SpecError> {
+    let path = path(text, &field)?;
+    if path.last_names().is_empty() {
+        return Err(SpecError::new(field(), text, "a path that ends in a member, not in []"));
+    }
+    Ok(path)
+}
+
 fn paths(list: &[String], field: &str) -> Result<Vec<Path>, SpecError> {
     let one = |(index, text): (usize, &String)| path(text, || format!("{field}[{index}]"));
     list.iter().enumerate().map(one).collect()
@@ -450,7 +478,7 @@ fn paths(list: &[String], field: &str) -> Result<Vec<Path>, SpecError> {
 
 fn ignored(list: &[Ignored], field: &str) -> Result<Vec<(Path, Cow<'static, str>)>, SpecError> {
     let one = |(index, ignored): (usize, &Ignored)| {
-        Ok((path(ignored.path(), || format!("{field}[{index}]"))?, ignored.why()))
+        Ok((member_path(ignored.path(), || format!("{field}[{index}]"))?, ignored.why()))
     };
     list.iter().enumerate().map(one).collect()
 }
@@ -459,13 +487,12 @@ fn check_defaults(
     defaults: &BTreeMap<String, serde_json::Value>,
 ) -> Result<Vec<Omission>, SpecError> {
     let one = |(name, value): (&String, &serde_json::Value)| {
-        let path = path(name, || format!("defaults.{name}"))?;
+        let path = member_path(name, || format!("defaults.{name}"))?;
         // A value is read as a body would be, so that its canonical form is the same.
         let json = serde_json::to_vec(value).unwrap_or_default();
-        let document = Document::scan(&json).map_err(|error| {
+        Document::scan(&json).map_err(|error| {
             SpecError::new(format!("defaults.{name}"), value, error.to_string())
         })?;
-        let canonical = canonical::of(document.root(), crate::paths::Place::Off);
         let text = match value {
             serde_json::Value::String(text) => Some(text.as_str().into()),
             serde_json::Value::Number(_) | serde_json::Value::Bool(_) => {
@@ -473,7 +500,7 @@ fn check_defaults(
             }
             _ => None,
         };
-        Ok((path, canonical, text))
+        Ok(Omission { path, json, text })
     };
     defaults.iter().map(one).collect()
 }

@@ -34,8 +34,12 @@ pub(crate) struct Paths {
     treatment: Treatment,
     /// What omission means here, in canonical form.
     default: Option<Box<[u8]>>,
-    /// Members that no path leads to are left out as well.
+    /// Members that are not listed are left out as well.
     is_closed: bool,
+    /// A path of an allow-list leads through here.
+    is_listed: bool,
+    /// A path of an allow-list ends here.
+    is_whole: bool,
 }
 
 /// One step of a path.
@@ -81,6 +85,20 @@ impl Path {
     /// The path of one top-level member, whatever characters are in its name.
     pub(crate) fn member(name: &str) -> Path {
         Path(vec![Step { names: vec![name.to_owned()], any_element: false }])
+    }
+
+    /// How many steps it has.
+    pub(crate) fn steps(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether something can stand at both.
+    pub(crate) fn meets(&self, other: &Path) -> bool {
+        let share = |one: &Step, other: &Step| {
+            one.any_element == other.any_element
+                && one.names.iter().any(|name| other.names.contains(name))
+        };
+        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| share(a, b))
     }
 
     /// The names of its last step; none if that is an element.
@@ -137,15 +155,19 @@ impl Paths {
         self.at(path, &mut |end| end.treatment = treatment.clone());
     }
 
-    /// What omission means at `path`, in canonical form.
-    pub(crate) fn set_default(&mut self, path: &Path, default: &[u8]) {
-        self.at(path, &mut |end| end.default = Some(default.into()));
+    /// What omission means at `path`: a value whose canonical form `form` is asked for, as it
+    /// comes out there.
+    pub(crate) fn set_default(&mut self, path: &Path, form: &dyn Fn(Place<'_>) -> Vec<u8>) {
+        self.at(path, &mut |end| end.default = Some(form(Place::at(end)).into()));
     }
 
     /// Leaves out all that none of these paths leads to. What a path ends at is kept whole, but
     /// for what other paths leave out.
     pub(crate) fn allow_only(&mut self, paths: &[Path]) {
         self.is_closed = true;
+        for path in paths {
+            self.at(path, &mut |end| end.is_whole = true);
+        }
         for path in paths {
             self.close_along(&path.0);
         }
@@ -172,12 +194,16 @@ impl Paths {
 
     fn close_along(&mut self, steps: &[Step]) {
         let Some((step, rest)) = steps.split_first() else { return };
+        self.is_closed = true;
         for name in &step.names {
             let member = self.member_mut(name);
+            member.is_listed = true;
+            let is_whole = member.is_whole;
             let end =
                 if step.any_element { member.elements.get_or_insert_default() } else { member };
-            end.is_closed |= !rest.is_empty();
-            end.close_along(rest);
+            if !is_whole && !end.is_whole {
+                end.close_along(rest);
+            }
         }
     }
 
@@ -217,6 +243,7 @@ impl<'s> Place<'s> {
                 .members
                 .iter()
                 .find(|(known, _)| name.is(known))
+                .filter(|(_, below)| below.is_listed || !paths.is_closed)
                 .map_or_else(|| Place::beside(paths), |(_, below)| Place::at(below)),
             Place::Off | Place::Unlisted | Place::InSchema => self,
         }
