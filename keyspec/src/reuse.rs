@@ -201,7 +201,7 @@ pub(crate) fn decide(
     }
     match policy {
         // What may do more than answer is never reused by a policy for all.
-        _ if meaning.kind == Kind::ToolCall => tool_call(spec, meaning),
+        ReusePolicy::Any if meaning.kind == Kind::ToolCall => tool_call(spec, meaning),
         ReusePolicy::Any => Ok(Because::PolicyAny),
         ReusePolicy::Declared => Err(NotReused::NotDeclared),
         ReusePolicy::Deterministic if meaning.stores_by_default => Err(NotReused::StoresByDefault),
