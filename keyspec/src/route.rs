@@ -180,6 +180,38 @@ impl ModelRoute {
         }
     }
 
+    /// Patterns of the paths of this route, for finding what else is for them.
+    pub(crate) const fn patterns(self) -> &'static [&'static str] {
+        match self {
+            Self::OpenAiChatCompletions => &["/**/chat/completions"],
+            Self::OpenAiCompletions => &["/**/completions"],
+            Self::OpenAiResponses => &["/**/responses"],
+            Self::OpenAiEmbeddings => &["/**/embeddings"],
+            Self::OpenAiModerations => &["/**/moderations"],
+            Self::AnthropicMessages => &["/**/v1/messages", "/messages"],
+            Self::AnthropicCountTokens => {
+                &["/**/v1/messages/count_tokens", "/messages/count_tokens"]
+            }
+            Self::GeminiGenerateContent => {
+                &["/**/models/{model}:generateContent", "/**/tunedModels/{model}:generateContent"]
+            }
+            Self::GeminiStreamGenerateContent => &[
+                "/**/models/{model}:streamGenerateContent",
+                "/**/tunedModels/{model}:streamGenerateContent",
+            ],
+            Self::GeminiCountTokens => {
+                &["/**/models/{model}:countTokens", "/**/tunedModels/{model}:countTokens"]
+            }
+            Self::GeminiEmbedContent => {
+                &["/**/models/{model}:embedContent", "/**/tunedModels/{model}:embedContent"]
+            }
+            Self::GeminiBatchEmbedContents => &[
+                "/**/models/{model}:batchEmbedContents",
+                "/**/tunedModels/{model}:batchEmbedContents",
+            ],
+        }
+    }
+
     /// Matches a request by its method and the end of its path, without the query.
     ///
     /// Whole segments under any base path, by case, without tolerance for a trailing slash:

@@ -130,15 +130,33 @@ impl KeySpecs {
                 let path = one.pattern.common_path(&other.pattern)?;
                 Some(overlap(one, other.spec.name(), path))
             }));
-            overlaps.extend(ModelRoute::ALL.into_iter().filter_map(|route| {
-                let takes = one.methods.contains(&Method::POST);
-                let path = route.example_path();
-                (takes && one.pattern.matches(path).is_some())
-                    .then(|| overlap(one, route.name(), path.to_owned()))
-            }));
+            if one.methods.contains(&Method::POST) {
+                overlaps.extend(ModelRoute::ALL.into_iter().filter_map(|route| {
+                    Some(overlap(one, route.name(), path_of_both(&one.pattern, route)?))
+                }));
+                let path = one.pattern.common_path(&parsed(MCP_PATTERN));
+                overlaps.extend(path.map(|path| overlap(one, self.mcp.name(), path)));
+            }
         }
         overlaps
     }
+}
+
+/// A path of a model route that a pattern matches.
+fn path_of_both(pattern: &PathPattern, route: ModelRoute) -> Option<String> {
+    let example = route.example_path();
+    if pattern.matches(example).is_some() {
+        return Some(example.to_owned());
+    }
+    let is_its = |path: &String| {
+        ModelRoute::match_request("POST", path).is_some_and(|matched| matched.route == route)
+    };
+    let mut paths = route.patterns().iter().map(|other| pattern.common_path(&parsed(other)));
+    paths.find_map(|path| path.filter(is_its))
+}
+
+fn parsed(pattern: &str) -> PathPattern {
+    PathPattern::parse(pattern).expect("patterns of presets are tested")
 }
 
 fn overlap(one: &Declared, over: &str, path: String) -> Overlap {
@@ -172,6 +190,8 @@ fn check_apart(one: &Declared, other: &Declared) -> Result<(), SpecError> {
         }
     }
 }
+
+const MCP_PATTERN: &str = "/**/mcp";
 
 /// An endpoint of MCP is named so by convention; others are declared.
 fn is_mcp(method: &str, path: &str) -> bool {
