@@ -294,9 +294,9 @@ impl KeySpec {
             _ if body.is_empty() => BodyForm::None,
             Some("application/x-www-form-urlencoded") => BodyForm::Form,
             Some("multipart/form-data") => BodyForm::Multipart,
-            Some(other) if other == "application/json" || other.ends_with("+json") => {
-                BodyForm::Json
-            }
+            Some("application/json") => BodyForm::Json,
+            // The same members mean another thing in `application/json-patch+json`, so the type
+            // of all else counts.
             _ => BodyForm::Raw,
         };
         match self.body {
