@@ -1,9 +1,10 @@
-//! What each route leaves out of its keys, where it keeps member order, and which headers it
-//! keys: tables, each line with its reason.
+//! What each route leaves out of its keys below the top level, where it keeps member order, and
+//! which headers it keys: tables, each line with its reason.
 //!
 //! Everything not listed here is in the key, members nobody has heard of included.
 
 use crate::route::{ModelRoute, Provider};
+use crate::shapes::{self, CACHE_CONTROL_WHY, Known};
 use crate::spec::Dialect;
 
 /// A member that a preset leaves out of the key.
@@ -19,35 +20,10 @@ const fn left_out(path: &'static str, why: &'static str) -> LeftOut {
     LeftOut { path, why }
 }
 
-const USER: LeftOut =
-    left_out("user", "names the end user for abuse detection; the model does not see it");
-const REQUEST_ID: LeftOut =
-    left_out("request_id", "names one request for tracing; no two requests would share a key");
-
-/// Create chat completion, OpenAI API reference.
-const OPENAI_CHAT: &[LeftOut] = &[
-    USER,
-    REQUEST_ID,
-    left_out("metadata", "labels a stored completion; not echoed, and a stored one is not reused"),
-    left_out("safety_identifier", "names the end user for abuse detection"),
-    left_out("prompt_cache_key", "routes to a machine with a warm prompt cache"),
-    left_out("prompt_cache_retention", "says how long the upstream keeps its prompt cache"),
-];
-
-/// Create completion, create embeddings, create moderation, OpenAI API reference.
-const OPENAI_OTHER: &[LeftOut] = &[USER, REQUEST_ID];
-
-/// A Response object echoes `user`, `metadata`, `safety_identifier`, `prompt_cache_key` and
-/// `prompt_cache_retention`: a caller would be shown another caller's. All stay in the key.
-const OPENAI_RESPONSES: &[LeftOut] = &[];
-
-const CACHE_CONTROL_WHY: &str = "marks the upstream's prompt cache; it changes the price alone";
-
 /// Prompt caching, Anthropic documentation. Content blocks nest: a tool result holds blocks, a
 /// document's source too, and a search result in a tool result. Each path ends at a block's own
 /// member, so that a `cache_control` in a tool call's `input` is never meant.
 const ANTHROPIC_CACHE_CONTROL: &[LeftOut] = &[
-    left_out("cache_control", CACHE_CONTROL_WHY),
     left_out("system[].cache_control", CACHE_CONTROL_WHY),
     left_out("tools[].cache_control", CACHE_CONTROL_WHY),
     left_out("messages[].content[].cache_control", CACHE_CONTROL_WHY),
@@ -57,49 +33,30 @@ const ANTHROPIC_CACHE_CONTROL: &[LeftOut] = &[
     left_out("messages[].content[].content[].content[].cache_control", CACHE_CONTROL_WHY),
 ];
 
-/// Messages have all that token counts have, and this.
-const ANTHROPIC_METADATA: LeftOut =
-    left_out("metadata", "names the end user for abuse detection; the model does not see it");
-
-/// Vertex AI, generateContent.
-const GEMINI_GENERATE: &[LeftOut] =
-    &[left_out("labels", "labels the request for billing; the model does not see it")];
-
-/// JSON-RPC 2.0, and the Model Context Protocol. The answer carries the request's `id`, so whoever
-/// reuses it must set that.
+/// The Model Context Protocol, revision 2026-07-28.
 const MCP: &[LeftOut] = &[
-    left_out("id", "numbers the caller's requests; a reused answer is given the asking one's"),
     left_out("params._meta.progressToken", "names the call in notices on its progress"),
     left_out("params._meta.traceparent", "names a trace; no two requests would share a key"),
     left_out("params._meta.tracestate", "belongs to the trace"),
     left_out("params._meta.baggage", "belongs to the trace"),
 ];
 
-/// The members that a preset leaves out.
+/// The members that a preset leaves out: those of the top level (`shapes`), then those below.
 pub(crate) fn left_out_of(dialect: Dialect) -> impl Iterator<Item = LeftOut> {
-    let (all, one) = match dialect {
-        Dialect::Model(route) => left_out_of_model(route),
-        Dialect::Mcp => (MCP, None),
-        Dialect::Http => (&[] as &[LeftOut], None),
-    };
-    all.iter().copied().chain(one)
+    let top = shapes::members(dialect).iter().filter_map(|(name, known)| match known {
+        Known::LeftOut(why) => Some(left_out(name, why)),
+        Known::Keyed => None,
+    });
+    top.chain(left_out_below(dialect).iter().copied())
 }
 
-fn left_out_of_model(route: ModelRoute) -> (&'static [LeftOut], Option<LeftOut>) {
-    match route {
-        ModelRoute::OpenAiChatCompletions => (OPENAI_CHAT, None),
-        ModelRoute::OpenAiCompletions
-        | ModelRoute::OpenAiEmbeddings
-        | ModelRoute::OpenAiModerations => (OPENAI_OTHER, None),
-        ModelRoute::OpenAiResponses => (OPENAI_RESPONSES, None),
-        ModelRoute::AnthropicMessages => (ANTHROPIC_CACHE_CONTROL, Some(ANTHROPIC_METADATA)),
-        ModelRoute::AnthropicCountTokens => (ANTHROPIC_CACHE_CONTROL, None),
-        ModelRoute::GeminiGenerateContent | ModelRoute::GeminiStreamGenerateContent => {
-            (GEMINI_GENERATE, None)
+const fn left_out_below(dialect: Dialect) -> &'static [LeftOut] {
+    match dialect {
+        Dialect::Model(ModelRoute::AnthropicMessages | ModelRoute::AnthropicCountTokens) => {
+            ANTHROPIC_CACHE_CONTROL
         }
-        ModelRoute::GeminiCountTokens
-        | ModelRoute::GeminiEmbedContent
-        | ModelRoute::GeminiBatchEmbedContents => (&[], None),
+        Dialect::Mcp => MCP,
+        Dialect::Model(_) | Dialect::Http => &[],
     }
 }
 

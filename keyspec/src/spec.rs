@@ -18,6 +18,7 @@ use crate::preset::{self, LeftOut};
 use crate::reuse::{self, Because, NotReused, ReusePolicy};
 use crate::route::{Kind, ModelRoute, Route};
 use crate::select::Selection;
+use crate::shapes::{self, Known};
 use crate::sink::HashSink;
 
 /// The version of the presets. It grows when a preset or the canonical form changes what a
@@ -183,6 +184,18 @@ impl KeySpec {
     /// What the preset that it begins with leaves out, and why. Changes are not in it.
     pub fn left_out_by_preset(&self) -> impl Iterator<Item = LeftOut> {
         preset::left_out_of(self.dialect)
+    }
+
+    /// The documented top-level members of the preset that it begins with, each with the
+    /// decision on it; none of HTTP at large. Changes are not in it.
+    pub fn known_members(&self) -> impl Iterator<Item = (&'static str, Known)> {
+        shapes::members(self.dialect).iter().copied()
+    }
+
+    /// What the preset that it begins with does with a top-level member. One that it does not
+    /// know is keyed to be safe.
+    pub fn known_member(&self, name: &str) -> Option<Known> {
+        self.known_members().find(|(known, _)| *known == name).map(|(_, decision)| decision)
     }
 
     /// Reads a JSON body, or one without a media type.
