@@ -156,6 +156,69 @@ proptest! {
         let oracle = serde_json_canonicalizer::to_string(&parsed).unwrap();
         prop_assert_eq!(String::from_utf8(canonical(body.as_bytes())).unwrap(), oracle);
     }
+
+    #[test]
+    fn every_double_is_printed_as_rfc_8785_prints_it(bits in any_bits()) {
+        assert_printed_as_rfc_8785_prints_it(bits);
+    }
+}
+
+/// Bits of any double, and of those around which printing changes: powers of two and of ten.
+fn any_bits() -> impl Strategy<Value = u64> {
+    let ten = (-323..309_i32).prop_map(|power| format!("1e{power}").parse::<f64>().unwrap());
+    let near = |bits: u64, off: i64| bits.wrapping_add_signed(off);
+    prop_oneof![
+        any::<u64>(),
+        (0..0x7ff_u64, -3..3_i64).prop_map(move |(power, off)| near(power << 52, off)),
+        (ten, -3..3_i64).prop_map(move |(ten, off)| near(ten.to_bits(), off)),
+        (0..1_u64 << 54).prop_map(|integer| integer.to_string().parse::<f64>().unwrap().to_bits()),
+    ]
+}
+
+/// The shortest digits that a double is told by, in two spellings.
+fn assert_printed_as_rfc_8785_prints_it(bits: u64) {
+    let double = f64::from_bits(bits);
+    if !double.is_finite() {
+        return;
+    }
+    let value = serde_json::json!({ "a": double });
+    let oracle = serde_json_canonicalizer::to_string(&value).unwrap();
+    for spelled in [oracle.clone(), value.to_string()] {
+        let form = String::from_utf8(canonical(spelled.as_bytes())).unwrap();
+        assert_eq!(form, oracle, "{bits:#x}");
+    }
+}
+
+#[test]
+fn doubles_at_the_edges_are_printed_as_rfc_8785_prints_them() {
+    // Appendix B, and where the shortest digits are hard to find.
+    for bits in [
+        0x0000_0000_0000_0000,
+        0x8000_0000_0000_0000,
+        0x0000_0000_0000_0001,
+        0x8000_0000_0000_0001,
+        0x7fef_ffff_ffff_ffff,
+        0xffef_ffff_ffff_ffff,
+        0x4340_0000_0000_0000,
+        0xc340_0000_0000_0000,
+        0x4430_0000_0000_0000,
+        0x44b5_2d02_c7e1_4af5,
+        0x44b5_2d02_c7e1_4af6,
+        0x44b5_2d02_c7e1_4af7,
+        0x444b_1ae4_d6e2_ef4e,
+        0x444b_1ae4_d6e2_ef4f,
+        0x444b_1ae4_d6e2_ef50,
+        0x3eb0_c6f7_a0b5_ed8c,
+        0x3eb0_c6f7_a0b5_ed8d,
+        0x41b3_de43_5555_5553,
+        0x41b3_de43_5555_5557,
+        0xbecb_f647_612f_3696,
+        0x4314_3ff3_c1cb_0959,
+        0x0010_0000_0000_0000,
+        0x000f_ffff_ffff_ffff,
+    ] {
+        assert_printed_as_rfc_8785_prints_it(bits);
+    }
 }
 
 #[test]
