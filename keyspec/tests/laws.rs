@@ -165,13 +165,15 @@ proptest! {
 
 /// Bits of any double, and of those around which printing changes: powers of two and of ten.
 fn any_bits() -> impl Strategy<Value = u64> {
-    let ten = (-323..309_i32).prop_map(|power| format!("1e{power}").parse::<f64>().unwrap());
+    let double = |integer: u64| integer.to_string().parse::<f64>().expect("a double");
+    let ten =
+        (-323..309_i32).prop_map(|power| format!("1e{power}").parse::<f64>().expect("a double"));
     let near = |bits: u64, off: i64| bits.wrapping_add_signed(off);
     prop_oneof![
         any::<u64>(),
         (0..0x7ff_u64, -3..3_i64).prop_map(move |(power, off)| near(power << 52, off)),
         (ten, -3..3_i64).prop_map(move |(ten, off)| near(ten.to_bits(), off)),
-        (0..1_u64 << 54).prop_map(|integer| integer.to_string().parse::<f64>().unwrap().to_bits()),
+        (0..1_u64 << 54).prop_map(move |integer| double(integer).to_bits()),
     ]
 }
 
@@ -182,9 +184,9 @@ fn assert_printed_as_rfc_8785_prints_it(bits: u64) {
         return;
     }
     let value = serde_json::json!({ "a": double });
-    let oracle = serde_json_canonicalizer::to_string(&value).unwrap();
+    let oracle = serde_json_canonicalizer::to_string(&value).expect("printable");
     for spelled in [oracle.clone(), value.to_string()] {
-        let form = String::from_utf8(canonical(spelled.as_bytes())).unwrap();
+        let form = String::from_utf8(canonical(spelled.as_bytes())).expect("UTF-8");
         assert_eq!(form, oracle, "{bits:#x}");
     }
 }

@@ -125,6 +125,8 @@ fn is_within(path: &str, outer: &str) -> bool {
     path.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
 }
 
+type Members = Vec<(String, Tree)>;
+
 /// A request with one change, and whether its key should be another.
 struct Mutation {
     what: &'static str,
@@ -133,7 +135,7 @@ struct Mutation {
     body: Tree,
 }
 
-/// All changes of one place, given what stands there and how to put something else there.
+/// Finds all changes of a request.
 struct Mutator<'e> {
     expected: &'e Expected,
     found: Vec<Mutation>,
@@ -181,7 +183,7 @@ impl Mutator<'_> {
         let is_keyed = !self.expected.is_left_out(path);
         for (index, (name, value)) in members.iter().enumerate() {
             let inner = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
-            let with = |change: &dyn Fn(&mut Vec<(String, Tree)>)| {
+            let with = |change: &dyn Fn(&mut Members)| {
                 let mut members = members.to_vec();
                 change(&mut members);
                 whole(Tree::Object(members))

@@ -177,7 +177,7 @@ fn the_name_file_name_type_and_content_of_a_part_count() {
     ];
     let keys: Vec<_> = parts
         .iter()
-        .map(|part| read_parts(&specs, "x", &[part.clone()]).expect("keyable"))
+        .map(|part| read_parts(&specs, "x", std::slice::from_ref(part)).expect("keyable"))
         .collect();
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{}", parts[index]);
