@@ -120,7 +120,25 @@ impl Part<'_> {
 /// # Errors
 /// When the boundary is missing from the media type or the body is not what RFC 7578 says.
 pub(crate) fn parts<'b>(content_type: &str, body: &'b [u8]) -> Result<Vec<Part<'b>>, NotKeyable> {
-    let boundary = parameter(content_type, "boundary").ok_or(NotKeyable::NoBoundary)?;
+    let mut parts = parts_in_order(content_type, body)?;
+    parts.sort_by(|one, other| one.name.cmp(&other.name));
+    Ok(parts)
+}
+
+/// What stands between the parts.
+pub(crate) fn boundary(content_type: &str) -> Option<String> {
+    parameter(content_type, "boundary")
+}
+
+/// The parts as they stand in the body.
+///
+/// # Errors
+/// As [`parts`].
+pub(crate) fn parts_in_order<'b>(
+    content_type: &str,
+    body: &'b [u8],
+) -> Result<Vec<Part<'b>>, NotKeyable> {
+    let boundary = boundary(content_type).ok_or(NotKeyable::NoBoundary)?;
     // RFC 2046, section 5.1.1: 1 to 70 characters.
     if boundary.is_empty() || boundary.len() > 70 {
         return Err(NotKeyable::NoBoundary);
@@ -132,7 +150,6 @@ pub(crate) fn parts<'b>(content_type: &str, body: &'b [u8]) -> Result<Vec<Part<'
     loop {
         if let Some(end) = rest.strip_prefix(b"--") {
             let is_end = matches!(end, b"" | b"\r\n");
-            parts.sort_by(|one: &Part<'_>, other| one.name.cmp(&other.name));
             return if is_end { Ok(parts) } else { Err(malformed(end)) };
         }
         rest = rest.strip_prefix(b"\r\n").ok_or(malformed(rest))?;
@@ -235,7 +252,7 @@ fn put_content(media_type: &str, content: &[u8], out: &mut String) {
 }
 
 /// Type and subtype in lower case, and parameters as they are but for white space around them.
-fn normal_media_type(written: &str) -> String {
+pub(crate) fn normal_media_type(written: &str) -> String {
     // White space between quotation marks is no white space around a parameter.
     if written.contains('"') {
         return written.trim().to_owned();

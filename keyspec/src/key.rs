@@ -168,6 +168,23 @@ fn body_tag(form: BodyForm) -> Tag {
     }
 }
 
+/// Why a pair of a query does not count, if it does not: credentials never do.
+pub(crate) fn left_out_of_query<'s>(name: &[u8], selection: &'s Selection) -> Option<&'s str> {
+    if name == CREDENTIAL_QUERY_NAME {
+        return Some("a credential, which counts as the tenant");
+    }
+    selection.left_out(name)
+}
+
+/// All pairs that count, sorted by name. Pairs of one name keep their order, which servers give
+/// a meaning.
+pub(crate) fn keyed_pairs<'q>(query: &'q str, selection: &Selection) -> Vec<query::Pair<'q>> {
+    let counts = |pair: &query::Pair<'_>| left_out_of_query(&pair.name.bytes, selection).is_none();
+    let mut pairs: Vec<_> = query::pairs(query).filter(counts).collect();
+    pairs.sort_by(|a, b| a.name.cmp(&b.name));
+    pairs
+}
+
 struct Preimage(Vec<u8>);
 
 impl Preimage {
@@ -204,15 +221,8 @@ impl Preimage {
         }
     }
 
-    /// All pairs that count, credentials never, sorted by name. Pairs of one name keep their
-    /// order, which servers give a meaning.
     fn query(&mut self, query: &str, selection: &Selection) {
-        let counts = |pair: &query::Pair<'_>| {
-            *pair.name.bytes != *CREDENTIAL_QUERY_NAME
-                && selection.left_out(&pair.name.bytes).is_none()
-        };
-        let mut pairs: Vec<_> = query::pairs(query).filter(counts).collect();
-        pairs.sort_by(|a, b| a.name.cmp(&b.name));
+        let pairs = keyed_pairs(query, selection);
         self.count(Tag::Query, pairs.len());
         for pair in &pairs {
             self.component(Some(&pair.name));

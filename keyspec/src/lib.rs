@@ -21,10 +21,12 @@
 //!
 //! Everything here is a pure function: no input or output, no clock, no global state. Bodies are
 //! hostile until scanned: every bound is a constant of this crate, and beyond it a request is
-//! not keyable. Nothing here prints a secret or a piece of a body.
+//! not keyable. Nothing here prints a secret, and a piece of a body is shown, shortened, by
+//! nothing but what is for that: [`KeySpec::explain`] tells why a request has its key.
 
 mod canonical;
 mod declared;
+mod explain;
 mod form;
 mod json;
 mod key;
@@ -39,15 +41,19 @@ mod preset;
 mod query;
 mod reuse;
 mod route;
+mod secret;
 mod select;
 mod shapes;
+mod shown;
 mod sink;
 mod spec;
 mod specs;
 mod tenant;
 mod text;
+mod trail;
 
 pub use declared::{DeclaredSpec, Ignored, SPECS_MAX, SpecError, SpecFile};
+pub use explain::{Explanation, Field, LINES_MAX, Line, Place, Refusal, Reuse, Treatment};
 pub use form::FORM_ENTRIES_MAX;
 pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};

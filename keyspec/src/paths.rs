@@ -139,6 +139,11 @@ impl Step {
     }
 }
 
+/// Whether a name is written in a path without quotes.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(['.', '[', ']', '|', '"'])
+}
+
 fn parse_name(text: &str) -> Option<(String, &str)> {
     if let Some(quoted) = text.strip_prefix('"') {
         let (name, rest) = quoted.split_once('"')?;
@@ -253,6 +258,16 @@ impl<'s> Place<'s> {
         match self {
             Place::On(paths) => paths.elements.as_deref().map_or(Place::Off, Place::at),
             Place::Off | Place::Unlisted | Place::InSchema => self,
+        }
+    }
+
+    /// Whether a spec does something of its own with what is further in.
+    pub(crate) fn leads_on(self) -> bool {
+        match self {
+            Place::On(paths) => {
+                !paths.members.is_empty() || paths.elements.is_some() || paths.is_closed
+            }
+            Place::Off | Place::Unlisted | Place::InSchema => false,
         }
     }
 

@@ -20,6 +20,11 @@ pub(crate) struct Pair<'q> {
 }
 
 impl<'q> Pair<'q> {
+    /// The value as it is written; empty where there is none.
+    pub(crate) fn written_value(&self) -> &'q str {
+        self.written_value
+    }
+
     /// The value decoded for comparing a secret: malformed escapes stand for themselves.
     pub(crate) fn decoded_value(&self) -> Cow<'q, [u8]> {
         percent_decoded(self.written_value).unwrap_or(Cow::Borrowed(self.written_value.as_bytes()))

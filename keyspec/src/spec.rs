@@ -332,6 +332,11 @@ impl KeySpec {
         }
     }
 
+    /// Members that a change of the preset leaves out, and that it keeps.
+    pub(crate) fn changes(&self) -> (&[Box<str>], &[Box<str>]) {
+        (&self.ignored, &self.kept)
+    }
+
     fn canonical_of(
         &self,
         form: BodyForm,

@@ -115,6 +115,11 @@ const SCOPE_HEADERS: [(HeaderName, Source); 2] = [
     (HeaderName::from_static("openai-project"), Source::OpenAiProject),
 ];
 
+/// Whether a header counts in the tenant's scope.
+pub(crate) fn is_credential(header: &HeaderName) -> bool {
+    SECRET_HEADERS.iter().chain(&SCOPE_HEADERS).any(|(name, _)| name == header)
+}
+
 /// The query member that Google's APIs accept a key in. It is never part of a key's query.
 pub(crate) const CREDENTIAL_QUERY_NAME: &[u8] = b"key";
 
