@@ -55,6 +55,11 @@ impl Document<'_> {
         }
     }
 
+    /// How many nodes there are; every value's [`Value::index`] is below it.
+    pub(crate) fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     fn string(&self, index: u32) -> Text<'_> {
         let node = self.nodes[index as usize];
         let spelling = match node.shape {
@@ -135,6 +140,11 @@ impl<'d> Value<'d> {
             Shape::Array => View::Array(Array { document: self.document, index: self.index }),
             Shape::Object => View::Object(Object { document: self.document, index: self.index }),
         }
+    }
+
+    /// A number that no other value of the document has.
+    pub(crate) fn index(self) -> usize {
+        self.index as usize
     }
 
     fn next(self) -> u32 {

@@ -22,14 +22,18 @@
 //! Everything here is a pure function: no input or output, no clock, no global state. Bodies are
 //! hostile until scanned: every bound is a constant of this crate, and beyond it a request is
 //! not keyable. Nothing here prints a secret, and a piece of a body is shown, shortened, by
-//! nothing but what is for that: [`KeySpec::explain`] tells why a request has its key.
+//! nothing but what is for that: [`KeySpec::explain`] tells why a request has its key, and
+//! [`KeySpec::diff`] what tells two requests apart.
 
 mod canonical;
 mod declared;
+mod diff;
+mod digests;
 mod explain;
 mod form;
 mod json;
 mod key;
+mod looks;
 mod mcp;
 mod meaning;
 mod never;
@@ -53,10 +57,14 @@ mod text;
 mod trail;
 
 pub use declared::{DeclaredSpec, Ignored, SPECS_MAX, SpecError, SpecFile};
+pub use diff::{
+    DIFFERENCES_MAX, Difference, How, Joined, Part, Refused, Separating, Side, Span, Verdict, Why,
+};
 pub use explain::{Explanation, Field, LINES_MAX, Line, Place, Refusal, Reuse, Treatment};
 pub use form::FORM_ENTRIES_MAX;
 pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};
+pub use looks::Look;
 pub use meaning::{MODEL_BYTES_MAX, Meaning};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;

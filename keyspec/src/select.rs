@@ -25,6 +25,11 @@ impl Selection {
         (!listed).then_some("the spec keys only what it lists")
     }
 
+    /// Whether what has this name and value is keyed.
+    pub(crate) fn counts(&self, name: &[u8], value: &[u8]) -> bool {
+        self.left_out(name).is_none() && !self.is_default(name, value)
+    }
+
     /// Whether this value of it says what its omission means.
     pub(crate) fn is_default(&self, name: &[u8], value: &[u8]) -> bool {
         let says = |(known, default): &(Box<str>, Box<str>)| {

@@ -36,6 +36,11 @@ impl<'d> Text<'d> {
         &self.quoted[1..self.quoted.len() - 1]
     }
 
+    /// As spelled in the body, with its quotation marks.
+    pub(crate) fn spelled(self) -> &'d str {
+        self.quoted
+    }
+
     /// Length in bytes between the quotation marks. Unescaping never makes a string longer.
     pub(crate) fn raw_len(self) -> usize {
         self.quoted.len() - 2
