@@ -22,8 +22,8 @@
 //! Everything here is a pure function: no input or output, no clock, no global state. Bodies are
 //! hostile until scanned: every bound is a constant of this crate, and beyond it a request is
 //! not keyable. Nothing here prints a secret, and a piece of a body is shown, shortened, by
-//! nothing but what is for that: [`KeySpec::explain`] tells why a request has its key, and
-//! [`KeySpec::diff`] what tells two requests apart.
+//! nothing but what is for that: [`KeySpec::explain`] tells why a request has its key,
+//! [`KeySpec::diff`] what tells two requests apart, and [`near_miss`] how far they are apart.
 
 mod canonical;
 mod declared;
@@ -36,6 +36,7 @@ mod key;
 mod looks;
 mod mcp;
 mod meaning;
+mod near;
 mod never;
 mod not_keyable;
 mod number;
@@ -66,6 +67,7 @@ pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};
 pub use looks::Look;
 pub use meaning::{MODEL_BYTES_MAX, Meaning};
+pub use near::{Distance, NearMiss, near_miss};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;
 pub use preset::LeftOut;
