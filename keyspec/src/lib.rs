@@ -16,7 +16,7 @@
 //!    themselves.
 //! 4. The spec makes the [`Key`] from all of these and the upstream, method, path, selected
 //!    query and selected headers.
-//! 5. [`reusable`] decides from the facts, the config's [`ReusePolicy`] and the caller's
+//! 5. [`KeySpec::reusable`] decides from the facts, the config's [`ReusePolicy`] and the caller's
 //!    declaration whether an answer may be given again, and says what would change it.
 //!
 //! Everything here is a pure function: no input or output, no clock, no global state. Bodies are

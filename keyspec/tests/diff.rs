@@ -38,8 +38,8 @@ fn diff(one: &str, other: &str) -> Difference {
 fn declared(toml: &str) -> KeySpec {
     let text =
         format!("version = 1\n[[key_spec]]\nname = \"x\"\nversion = 1\npath = \"/x\"\n{toml}");
-    let specs = KeySpecs::from_toml(&text).unwrap();
-    KeySpec::clone(specs.find("POST", "/x").unwrap().spec)
+    let specs = KeySpecs::from_toml(&text).expect("a spec");
+    KeySpec::clone(specs.find("POST", "/x").expect("the spec is for it").spec)
 }
 
 fn places(difference: &Difference) -> Vec<(&str, How)> {
@@ -61,7 +61,7 @@ fn busy_spec() -> KeySpec {
 /// The laws of a comparison, for any two sides.
 fn check(spec: &KeySpec, a: &Side<'_>, b: &Side<'_>) -> Result<(), TestCaseError> {
     let key = |side: &Side<'_>| {
-        spec.key(&side.request, &spec.read_as(side.content_type, side.body).unwrap())
+        spec.key(&side.request, &spec.read_as(side.content_type, side.body).expect("keyable"))
     };
     let found = spec.diff(a, b);
     let is_one = key(a) == key(b);

@@ -43,8 +43,8 @@ fn chat(body: &str) -> Explanation {
 fn declared(toml: &str) -> KeySpec {
     let text =
         format!("version = 1\n[[key_spec]]\nname = \"x\"\nversion = 1\npath = \"/x\"\n{toml}");
-    let specs = KeySpecs::from_toml(&text).unwrap();
-    let found = specs.find("POST", "/x").unwrap();
+    let specs = KeySpecs::from_toml(&text).expect("a spec");
+    let found = specs.find("POST", "/x").expect("the spec is for it");
     KeySpec::clone(found.spec)
 }
 

@@ -21,7 +21,7 @@ fn near(one: &str, other: &str) -> NearMiss {
     let side =
         |body| Side { request: request(&headers), content_type: None, body: str::as_bytes(body) };
     let spec = KeySpec::preset(ModelRoute::OpenAiChatCompletions);
-    near_miss(&spec, &side(one), &side(other)).unwrap()
+    near_miss(&spec, &side(one), &side(other)).expect("both are keyable")
 }
 
 fn with_content(one: &str, other: &str) -> NearMiss {
