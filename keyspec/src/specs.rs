@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Method;
+use serde::Serialize;
 
 use crate::declared::{Checked, DeclaredSpec, SPECS_MAX, SpecError, SpecFile};
 use crate::pattern::PathPattern;
@@ -37,7 +38,7 @@ pub struct Found<'a> {
 }
 
 /// Two specs that could read one request, of which the first does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Overlap {
     /// The name of the one that does.
     pub taken: String,

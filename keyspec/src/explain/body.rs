@@ -180,7 +180,8 @@ impl Walk<'_> {
 }
 
 /// Whether a member that no path leads to is one that the preset has never heard of. It is keyed
-/// all the same.
-fn is_unknown(_spec: &KeySpec, _name: Text<'_>) -> bool {
-    false
+/// all the same. Of HTTP at large nothing is known, so that nothing is unknown.
+fn is_unknown(spec: &KeySpec, name: Text<'_>) -> bool {
+    let has_a_table = spec.model_route().is_some() || spec.is_mcp();
+    has_a_table && spec.known_member(&name.unescaped()).is_none()
 }
