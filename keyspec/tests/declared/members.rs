@@ -94,6 +94,24 @@ fn two_paths_of_an_allow_list_count_for_both_in_either_order() {
 }
 
 #[test]
+fn a_list_that_is_allowed_whole_is_so_in_its_elements_too() {
+    for only in [r#"["a", "a[].b"]"#, r#"["a[].b.c", "a[].b", "a[]"]"#] {
+        assert_bodies(
+            &format!("only_members = {only}"),
+            r#"{"a":[{"b":{"c":1}}]}"#,
+            &[r#"{"a":[{"b":{"c":1}}],"z":1}"#],
+            &[r#"{"a":[{"b":{"c":1}},{}]}"#, r#"{"a":[{"b":{"c":1},"e":2}]}"#],
+        );
+    }
+    assert_bodies(
+        r#"only_members = ["a[].b.c", "a[].b"]"#,
+        r#"{"a":[{"b":{"c":1}}]}"#,
+        &[r#"{"a":[{"b":{"c":1},"e":2}]}"#],
+        &[r#"{"a":[{"b":{"c":1,"d":2}}]}"#],
+    );
+}
+
+#[test]
 fn members_that_a_preset_leaves_out_can_be_kept() {
     let base = r#"{"model":"m"}"#;
     let with = |name: &str| format!(r#"{{"model":"m","{name}":"x"}}"#);
