@@ -274,6 +274,31 @@ async fn one_fill_too_many_goes_alone_and_says_so() {
 }
 
 #[tokio::test]
+async fn fills_that_one_caller_begins_anew_and_leaves_count_until_they_end() {
+    let (gate, upstream) = upstream().await;
+    let setup = Setup::in_front_of(&upstream)
+        .config("[cache]\nflights_max = 2\ndisk_bytes_max = \"64MiB\"");
+    let server = Server::start(setup).await;
+    for calls in 1..=2 {
+        let anew = server.client().post(EMBEDDINGS, &question("slow"));
+        let asked = tokio::spawn(Answer::of(anew.header("cache-server-reuse", "new")));
+        let arrived = || async { (upstream.calls() == calls).then_some(()) };
+        eventually("the fill is under way", arrived).await;
+        asked.abort();
+    }
+    let alone = server.client().ask(EMBEDDINGS, &question("alone")).await;
+    let cache_status = alone.cache_status();
+    assert!(cache_status.ends_with("; detail=flights-full"), "{cache_status}");
+    assert_eq!(server.stats().await["flights_open"], 2);
+    gate.open();
+    eventually("a place again", || async {
+        let answer = server.client().ask(EMBEDDINGS, &question("alone")).await;
+        answer.is_hit().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_caller_who_does_not_read_an_oversized_answer_holds_nobody_up_for_long() {
     // Larger than all the socket buffers on the way.
     let body = Bytes::from("0123456789abcdef".repeat(4 << 20));

@@ -15,6 +15,7 @@
 //! fill failed.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -39,10 +40,13 @@ pub struct Limits {
     pub slow_reader_timeout: Duration,
 }
 
-/// Every flight under way, by key.
+/// Every flight under way.
 #[derive(Debug)]
 pub struct Flights<H, E> {
+    /// Those that can be joined, by key.
     open: Mutex<HashMap<Key, Arc<Flight<H, E>>>>,
+    /// Those whose writer has not ended, joinable or not. It grows under the table's lock alone.
+    filling: AtomicUsize,
     limits: Limits,
     budget: Arc<Budget>,
 }
@@ -64,13 +68,14 @@ impl<H, E> Flights<H, E> {
     /// An empty table.
     #[must_use]
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Arc<Flights<H, E>> {
-        Arc::new(Flights { open: Mutex::new(HashMap::new()), limits, budget })
+        let (open, filling) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
+        Arc::new(Flights { open, filling, limits, budget })
     }
 
-    /// Flights open now.
+    /// Flights open now, those included that nobody joins any more.
     #[must_use]
     pub fn open_count(&self) -> usize {
-        lock(&self.open).len()
+        self.filling.load(Ordering::Relaxed)
     }
 
     /// Joins the flight for `key` or opens one. `recheck` looks once more where the answer would
@@ -102,9 +107,10 @@ impl<H, E> Flights<H, E> {
         open: &mut HashMap<Key, Arc<Flight<H, E>>>,
         key: Key,
     ) -> Joined<H, E, F> {
-        if open.len() >= self.limits.flights_max {
+        if self.open_count() >= self.limits.flights_max {
             return Joined::Full;
         }
+        self.filling.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             key,
             state: Mutex::new(State::new(self.budget.open())),
@@ -358,6 +364,7 @@ impl<H, E> Writer<H, E> {
     fn end(&mut self, end: End<E>) {
         self.ended = true;
         self.flights.close(&self.flight);
+        self.flights.filling.fetch_sub(1, Ordering::Relaxed);
         self.state().end = Some(end);
         self.flight.changed.send_replace(());
     }
@@ -687,6 +694,20 @@ mod tests {
         };
         let third: TestJoined = flights.join(Key::from_bytes([3; 32]), || None);
         assert!(matches!(third, Joined::Full));
+    }
+
+    #[tokio::test]
+    async fn flights_that_nobody_joins_any_more_count_until_they_end() {
+        let flights = flights(100, 100);
+        let (older, _reader) = lead(&flights);
+        let TestJoined::Leader(mut newer, _reader) = flights.lead_anew(KEY) else {
+            panic!("expected to lead")
+        };
+        newer.close_to_joiners();
+        assert!(matches!(flights.lead_anew::<()>(KEY), Joined::Full));
+        assert_eq!(flights.open_count(), 2);
+        older.fail("refused");
+        assert!(matches!(flights.lead_anew::<()>(KEY), Joined::Leader(..)));
     }
 
     #[tokio::test]
