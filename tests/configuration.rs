@@ -2,6 +2,7 @@
 
 use black_box_tests::server::binary;
 use black_box_tests::{Answer, Raw, Reply, Server, Setup, Upstream, eventually};
+use http::Method;
 use serde_json::json;
 
 const EMBEDDINGS: &str = "/v1/embeddings";
@@ -224,4 +225,21 @@ async fn the_schema_is_printed_as_json() {
     let schema: serde_json::Value = serde_json::from_slice(&printed.stdout).expect("JSON");
     assert_eq!(schema["title"], "cache-server config");
     assert!(schema["$defs"]["Server"]["properties"]["listen"]["description"].is_string());
+}
+
+#[tokio::test]
+async fn a_file_that_says_loopback_later_opens_no_admin_listener_that_is_beyond_it() {
+    let upstream = embedding().await;
+    let listening_on = |address: &str| {
+        in_front_of(&upstream, &format!("[server]\nadmin_listen = \"{address}:0\"\n"))
+    };
+    let server = Server::start(Setup::default().config(&listening_on("0.0.0.0"))).await;
+    server.rewrite_config(&listening_on("127.0.0.1"));
+    reloaded(&server, "applied", 1.0).await;
+    let louder = server.admin_client().request(Method::PUT, "/log").body("debug");
+    let answer = Answer::of(louder).await;
+    assert_eq!(
+        (answer.status.as_u16(), &answer.json()["code"]),
+        (403, &json!("admin-token-needed"))
+    );
 }

@@ -4,6 +4,7 @@
 pub mod settings;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -38,6 +39,8 @@ pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
 #[derive(Debug)]
 pub struct App {
     settings: ArcSwap<Settings>,
+    /// Where the admin listener is bound, whatever a config that was read anew says.
+    pub admin_listen: SocketAddr,
     /// What callers over TLS are shown; without one, they speak cleartext.
     pub certificate: Option<Certificate>,
     /// Where entries live.
@@ -91,6 +94,7 @@ impl App {
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
         let budget = Budget::new(config.server.buffered_bytes_max);
+        let admin_listen = config.server.admin_listen;
         let settings = Settings::of(config, &[], &telemetry, &clock)?;
         // Last, so that nothing that can fail comes after it: an open tier wants to be closed.
         let evictions = Arc::clone(&telemetry);
@@ -104,6 +108,7 @@ impl App {
         Ok(Arc::new(App {
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
+            admin_listen,
             certificate,
             tier,
             memo: Memo::new(memo_bytes_max),

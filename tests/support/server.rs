@@ -349,9 +349,13 @@ fn command(folder: &TempDir, setup: &Setup) -> Command {
     if !setup.demo {
         command.arg("--config").arg(write_config(folder.path(), &setup.config));
     }
+    // What an argument says, no file can change.
+    if !setup.config.contains("admin_listen") {
+        let address = setup.admin_listen.as_deref().unwrap_or("127.0.0.1:0");
+        command.args(["--admin-listen", address]);
+    }
     command
         .args(["--listen", setup.listen.as_deref().unwrap_or("127.0.0.1:0")])
-        .args(["--admin-listen", setup.admin_listen.as_deref().unwrap_or("127.0.0.1:0")])
         .arg("--data-dir")
         .arg(data_dir(folder))
         .args(&setup.arguments)

@@ -16,7 +16,7 @@ use http::{HeaderMap, Uri};
 
 use super::problem::Refused;
 use crate::app::App;
-use crate::config::ServerSettings;
+use crate::config::admin_token::AdminToken;
 
 /// Shows that the request may change state: a handler that does takes it as an argument.
 #[derive(Debug)]
@@ -26,19 +26,21 @@ impl FromRequestParts<Arc<App>> for Authorized {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Refused> {
-        authorize(&app.settings().server, &parts.uri, &parts.headers)
+        let token = &app.settings().server.admin_token;
+        authorize(app.admin_listen.ip(), token.as_ref(), &parts.uri, &parts.headers)
     }
 }
 
 fn authorize(
-    server: &ServerSettings,
+    listener: IpAddr,
+    token: Option<&AdminToken>,
     uri: &Uri,
     fields: &HeaderMap,
 ) -> Result<Authorized, Refused> {
-    match &server.admin_token {
+    match token {
         Some(token) if bearer(fields).is_some_and(|shown| token.is(shown)) => Ok(Authorized(())),
         Some(_) => Err(Refused::TokenWrong),
-        None if !server.admin_listen.ip().is_loopback() => Err(Refused::TokenNeeded),
+        None if !listener.is_loopback() => Err(Refused::TokenNeeded),
         None if fields.contains_key(ORIGIN) => Err(Refused::FromBrowser),
         None if !names_local_host(uri, fields) => Err(Refused::HostNotLocal),
         None => Ok(Authorized(())),
@@ -72,29 +74,26 @@ fn is_local(authority: &Authority) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::admin_token::AdminToken;
-    use crate::config::{validate, written};
 
-    fn server(admin_listen: &str, token: Option<&str>) -> ServerSettings {
-        let mut file = written::File::default();
-        file.server.admin_listen = admin_listen.into();
-        file.cache.data_dir = Some("/data".into());
-        let server = validate(&file).unwrap().server;
-        ServerSettings { admin_token: token.and_then(AdminToken::new), ..server }
+    /// Where it listens, and its token.
+    type Server = (IpAddr, Option<AdminToken>);
+
+    fn server(listener: &str, token: Option<&str>) -> Server {
+        (listener.parse().unwrap(), token.and_then(AdminToken::new))
     }
 
-    fn asks(server: &ServerSettings, target: &str, fields: &[(&str, &str)]) -> Option<Refused> {
+    fn asks((listener, token): &Server, target: &str, fields: &[(&str, &str)]) -> Option<Refused> {
         let mut request = http::Request::put(target);
         for (name, value) in fields {
             request = request.header(*name, *value);
         }
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        authorize(server, &parts.uri, &parts.headers).err()
+        authorize(*listener, token.as_ref(), &parts.uri, &parts.headers).err()
     }
 
     #[test]
     fn with_a_token_configured_whoever_shows_it_may_and_nobody_else() {
-        for listen in ["127.0.0.1:0", "192.0.2.1:0"] {
+        for listen in ["127.0.0.1", "192.0.2.1"] {
             let server = server(listen, Some("s3cret"));
             let shows = |value: &str| {
                 asks(&server, "/log", &[("authorization", value), ("host", "any.example")])
@@ -113,7 +112,7 @@ mod tests {
 
     #[test]
     fn beyond_loopback_a_token_must_be_configured() {
-        for listen in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
+        for listen in ["0.0.0.0", "::", "192.0.2.1"] {
             let refused = asks(&server(listen, None), "/log", &[("host", "127.0.0.1")]);
             assert_eq!(refused, Some(Refused::TokenNeeded), "{listen}");
         }
@@ -121,7 +120,7 @@ mod tests {
 
     #[test]
     fn on_loopback_the_host_must_be_an_address_or_localhost() {
-        let server = server("127.0.0.1:0", None);
+        let server = server("127.0.0.1", None);
         for host in ["127.0.0.1:8081", "localhost", "LocalHost:8081", "[::1]:8081", "10.1.2.3"] {
             assert_eq!(asks(&server, "/log", &[("host", host)]), None, "{host}");
         }
@@ -138,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_target_that_names_another_host_is_no_way_around() {
-        let server = server("127.0.0.1:0", None);
+        let server = server("127.0.0.1", None);
         let local = [("host", "localhost")];
         assert_eq!(asks(&server, "http://localhost/log", &local), None);
         let refused = asks(&server, "http://evil.example/log", &local);
@@ -147,7 +146,7 @@ mod tests {
 
     #[test]
     fn on_loopback_nothing_from_a_page_in_a_browser_is_taken() {
-        let server = server("127.0.0.1:0", None);
+        let server = server("127.0.0.1", None);
         for origin in ["https://evil.example", "http://127.0.0.1:8081", "null"] {
             let fields = [("host", "127.0.0.1"), ("origin", origin)];
             assert_eq!(asks(&server, "/log", &fields), Some(Refused::FromBrowser), "{origin}");
