@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use black_box_tests::calls::SECRET;
+use black_box_tests::frames::RST_STREAM;
 use black_box_tests::sample::{CHAT, EMBEDDINGS, chat, embedding, question, recorded};
 use black_box_tests::upstream::{Gate, cut};
-use black_box_tests::{Answer, Reading, Reply, Server, Setup, Upstream, eventually};
+use black_box_tests::{Answer, Frames, Raw, Reading, Reply, Server, Setup, Upstream, eventually};
 use bytes::Bytes;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -301,6 +302,10 @@ async fn no_line_tells_a_credential_or_a_prompt_however_loud_the_log_is() {
         }
         client.get(&format!("/v1/files/{SECRET}?key={SECRET}")).await;
         client.get(&format!("/_cache/{SECRET}")).await;
+        // Malformed, so that it is the HTTP library that has something to say.
+        let mut caller = Frames::open(&server.address, &[]).await;
+        caller.get(1, &format!("/v1/a file?key={SECRET}"), &[("x-api-key", SECRET)]).await;
+        caller.expect(RST_STREAM, 1).await;
         // The last of what was asked is in the log, so that there is something to search.
         let said = || async { server.log().contains("no-such-address").then_some(()) };
         eventually("the last line", said).await;
@@ -349,12 +354,10 @@ async fn how_loud_the_log_is_changes_while_it_runs() {
     let events = request_events(&server, 2).await;
     let reasons: Vec<_> = events.iter().map(|event| &event["outcome"]).collect();
     assert_eq!(reasons, ["miss", "miss"], "the refusal between them is not logged");
-    // A connection that ends is told of at debug, and only there.
-    eventually("a line at debug", || async {
-        server.client().get("/_cache/v1/x").await;
-        server.log().contains("\"level\":\"DEBUG\"").then_some(())
-    })
-    .await;
+    // A connection that ends badly is told of at debug, and only there.
+    Raw::open(&server.address).await.send("no request\r\n\r\n").await;
+    let said = || async { server.log().contains("\"level\":\"DEBUG\"").then_some(()) };
+    eventually("a line at debug", said).await;
 }
 
 #[tokio::test]

@@ -83,8 +83,13 @@ pub struct LogSettings {
     pub requests_per_second_max: u32,
 }
 
+/// Crates whose every line is written on request: ours, and the disk engine, which sees no request.
+/// All others, such as those of HTTP, show fields and whole paths below `info`.
+const TALKATIVE: [&str; 4] = [env!("CARGO_CRATE_NAME"), "keyspec", REQUESTS, "foyer"];
+
 /// Which events are written: `LEVEL` for all, `MODULE=LEVEL` for a module and those below it,
-/// separated by commas; the longest module decides. What nothing names is not written.
+/// separated by commas; the longest module decides. What nothing names is not written. Crates that
+/// are not [`TALKATIVE`] stay at `info`, whatever is said.
 #[derive(Clone, Debug)]
 pub struct Directives {
     text: Box<str>,
@@ -116,19 +121,34 @@ impl FromStr for Directives {
             return Err(BadDirectives::TooLong);
         }
         let text = text.trim();
-        let mut targets = Targets::new();
+        let (mut all, mut modules) = (LevelFilter::OFF, Vec::new());
         for directive in text.split(',').map(str::trim) {
             let not_understood = || BadDirectives::NotUnderstood { directive: directive.into() };
-            targets = match directive.split_once('=') {
-                None => targets.with_default(level(directive).ok_or_else(not_understood)?),
+            match directive.split_once('=') {
+                None => all = level(directive).ok_or_else(not_understood)?,
                 Some((module, name)) => {
                     let level = level(name.trim()).filter(|_| is_module(module.trim()));
-                    targets.with_target(module.trim(), level.ok_or_else(not_understood)?)
+                    modules.push((module.trim(), level.ok_or_else(not_understood)?));
                 }
-            };
+            }
         }
-        Ok(Directives { text: text.into(), targets })
+        Ok(Directives { text: text.into(), targets: targets(all, &modules) })
     }
+}
+
+fn targets(all: LevelFilter, modules: &[(&str, LevelFilter)]) -> Targets {
+    let of_all = TALKATIVE.map(|name| (name, all));
+    let modules = modules.iter().map(|(module, level)| match is_talkative(module) {
+        true => (*module, *level),
+        false => (*module, (*level).min(LevelFilter::INFO)),
+    });
+    let targets = Targets::new().with_default(all.min(LevelFilter::INFO));
+    // The later of two on the same module goes before.
+    targets.with_targets(of_all).with_targets(modules)
+}
+
+fn is_talkative(module: &str) -> bool {
+    TALKATIVE.iter().any(|name| module.starts_with(name))
 }
 
 /// A level by its name alone: tracing's own parser takes numbers and nothing at all, too.
@@ -326,6 +346,23 @@ mod tests {
         let targets = directives("requests=info").targets;
         assert!(targets.would_enable(REQUESTS, &Level::INFO));
         assert!(!targets.would_enable("cache_server::server", &Level::ERROR));
+    }
+
+    #[test]
+    fn crates_that_see_requests_and_are_not_ours_stay_at_info() {
+        let filters =
+            ["trace", "h2=trace,info", "info,h=debug,hyper::proto=trace", "trace,h2=trace"];
+        for filter in filters {
+            let targets = directives(filter).targets;
+            for target in ["h2::server", "hyper::proto", "hyper_util::client", "rustls::x", "c"] {
+                assert!(targets.would_enable(target, &Level::INFO), "{filter}: {target}");
+                assert!(!targets.would_enable(target, &Level::DEBUG), "{filter}: {target}");
+            }
+        }
+        let targets = directives("cache_server::server=warn,h2=off,trace").targets;
+        assert!(targets.would_enable("cache_server::request", &Level::TRACE));
+        assert!(!targets.would_enable("cache_server::server", &Level::INFO));
+        assert!(!targets.would_enable("h2::server", &Level::ERROR));
     }
 
     #[test]
