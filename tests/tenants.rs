@@ -139,6 +139,12 @@ async fn while_the_upstream_is_down_a_young_suspension_has_grace_and_an_old_one_
         if expected == 200 {
             let said = answer.cache_status();
             assert!(said.contains("fwd=stale; fwd-status=503"), "{said}");
+            let calls = upstream.calls();
+            let only = server.client().request(http::Method::POST, EMBEDDINGS);
+            let only = only.header("authorization", "Bearer sk-a");
+            let only = only.header("cache-control", "only-if-cached").body(question().to_string());
+            assert_eq!(Answer::of(only).await.json()["code"], "only-if-cached");
+            assert_eq!(upstream.calls(), calls, "only-if-cached is never asked for upstream");
             upstream.stop().await;
             assert_eq!(ask(&server, "sk-a").await.status, 200, "unreachable is down as well");
         }

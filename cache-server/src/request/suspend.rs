@@ -21,7 +21,9 @@ pub fn note(app: &App, credential: Option<&Credential>, status: StatusCode) {
     let Some(credential) = credential else { return };
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
         app.suspensions.suspend(credential.clone(), app.clock.now());
-    } else if status.is_success() && !app.suspensions.is_empty() {
+    } else if (status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS)
+        && !app.suspensions.is_empty()
+    {
         app.suspensions.lift(credential);
     }
 }
@@ -38,9 +40,13 @@ pub fn since(app: &App, keyed: &Keyed) -> Option<Timestamp> {
 /// Asks the upstream on behalf of a suspended credential. A stored answer stands in only if the
 /// upstream is down and the grace is not over.
 pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<AnswerBody> {
-    let grace = keyed.asked.settings.suspension_grace;
-    let fallback =
-        if app.clock.now().since(since) < grace { stored(app, &keyed).await } else { None };
+    let has_grace = app.clock.now().since(since) < keyed.asked.settings.suspension_grace;
+    // Whoever wants no call upstream gets none, and without one nothing can stand in for it.
+    let fallback = if has_grace && !keyed.asked.directives.only_if_cached {
+        stored(app, &keyed).await
+    } else {
+        None
+    };
     let Some(fallback) = fallback else {
         return pass::through(app, keyed.unkeyed(Cause::SUSPENDED)).await;
     };
