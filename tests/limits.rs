@@ -325,6 +325,8 @@ async fn a_caller_who_does_not_read_an_oversized_answer_holds_nobody_up_for_long
     let head = slow.head().await;
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
     assert!(slow.rest().await.len() < body.len(), "the slow one is cut off");
+    let said = || async { server.log().contains("\"cut_off_by\":\"caller\"").then_some(()) };
+    eventually("a line that says who was slow", said).await;
     assert_eq!(upstream.calls(), 1);
 }
 

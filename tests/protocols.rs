@@ -13,7 +13,7 @@ use black_box_tests::{
     eventually,
 };
 use bytes::Bytes;
-use http::{HeaderMap, Request, Version};
+use http::{HeaderMap, HeaderName, Request, Version};
 use http_body_util::{BodyExt, Empty, Full};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -178,6 +178,41 @@ async fn trailers_reach_a_caller_over_http2() {
         let body = answer.into_body().collect().await.expect("a whole body");
         assert_eq!(body.trailers(), Some(&trailers), "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_follower_gets_an_answers_trailers_without_what_is_the_leaders_alone() {
+    let trailers = HeaderMap::from_iter(
+        [("x-checksum", "abc"), ("set-cookie", "secret=1"), ("x-request-id", "req_1")]
+            .map(|(name, value)| (HeaderName::from_static(name), value.parse().expect("a value"))),
+    );
+    let (sent, gate) = (trailers.clone(), Arc::new(Gate::closed()));
+    let holds = Arc::clone(&gate);
+    let reply = move || Reply::bytes("data").without_length().with_trailers(sent.clone());
+    let upstream = Upstream::start(move |_| reply().held_by(&holds)).await;
+    let server = Server::start(Setup::default().config(&format!(
+        "[[upstream]]\nname = \"up\"\nurl = \"{}\"\nprefix = \"/\"\nprotocol = \"http2\"",
+        upstream.url()
+    )))
+    .await;
+    let client = hyper_client(&server.address).await;
+    let ask = || {
+        let request = Request::post(format!("http://cache{EMBEDDINGS}"));
+        let request = request.body(Full::from(question("trailers").to_string()));
+        tokio::spawn(client.clone().send_request(request.expect("a request")))
+    };
+    let asked = [ask(), ask()];
+    server.misses_looked_up(2).await;
+    gate.open();
+    for asked in asked {
+        let answer = asked.await.expect("it ends").expect("an answer");
+        let cache_status = answer.headers()["cache-status"].to_str().expect("text").to_owned();
+        let body = answer.into_body().collect().await.expect("a whole body");
+        let came = body.trailers().expect("trailers").len();
+        let expected = if cache_status.contains("collapsed") { 1 } else { trailers.len() };
+        assert_eq!(came, expected, "{cache_status}: {:?}", body.trailers());
+    }
+    assert_eq!(upstream.calls(), 1);
 }
 
 #[tokio::test]

@@ -180,7 +180,10 @@ impl<'w> Landing<'w> {
             let frame = frame.map_err(|error| Stopped::Failed(order.upstream.error(&error)))?;
             match frame.into_data() {
                 Ok(chunk) => self.pass_on(chunk).await?,
-                Err(frame) => trailers = frame.into_trailers().ok(),
+                Err(frame) => {
+                    trailers = frame.into_trailers().ok();
+                    trailers.iter_mut().for_each(fields::strip_hop_by_hop);
+                }
             }
         }
     }

@@ -106,7 +106,7 @@ pub async fn lead(
     let mut headers = head.all_fields;
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    let response = answer(head.status, headers, from_flight(reader, line));
+    let response = answer(head.status, headers, from_flight(reader, line, |trailers| trailers));
     told(is_traced, response, Outcome::Miss, reason, None)
 }
 
@@ -143,7 +143,8 @@ pub async fn follow(
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
     let is_traced = line.is_traced();
-    let response = answer(head.status, headers, from_flight(reader, line));
+    let shared = |trailers| fields::shared_fields(&trailers);
+    let response = answer(head.status, headers, from_flight(reader, line, shared));
     Ok(told(is_traced, response, Outcome::Collapsed, "", None))
 }
 
@@ -188,9 +189,9 @@ fn stored_reason(head: &AnswerHead) -> &'static str {
 }
 
 /// The rest of a flight as a body: one that fails cuts the caller's connection, and never ends
-/// it cleanly.
-fn from_flight(reader: AnswerReader, line: Line) -> AnswerBody {
-    let frames = stream::unfold(Some((reader, line)), |reading| async move {
+/// it cleanly. Its trailers pass through `shown`.
+fn from_flight(reader: AnswerReader, line: Line, shown: fn(HeaderMap) -> HeaderMap) -> AnswerBody {
+    let frames = stream::unfold(Some((reader, line)), move |reading| async move {
         let (mut reader, mut line) = reading?;
         match reader.next().await {
             Next::Chunk(chunk) => {
@@ -199,10 +200,14 @@ fn from_flight(reader: AnswerReader, line: Line) -> AnswerBody {
             }
             Next::Done(trailers) => {
                 line.whole();
-                trailers.map(|trailers| (Ok(Frame::trailers(trailers)), None))
+                let trailers = trailers.map(shown).filter(|trailers| !trailers.is_empty())?;
+                Some((Ok(Frame::trailers(trailers)), None))
             }
             Next::Failed(failure) => {
-                line.broken();
+                // A reader that was too slow broke off by itself.
+                if failure != Failure::TooSlow {
+                    line.broken();
+                }
                 Some((Err(cut(failure)), None))
             }
         }
