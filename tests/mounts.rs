@@ -42,7 +42,7 @@ async fn the_longest_prefix_takes_a_request() {
 #[tokio::test]
 async fn a_host_chooses_among_upstreams_and_unknown_hosts_get_those_without_one() {
     let (one, two, rest) = (saying("one").await, saying("two").await, saying("rest").await);
-    let lines = mount("one", &one, "hosts = [\"one.internal\", \"ONE.example\"]")
+    let lines = mount("one", &one, "hosts = [\"one.internal\", \"ONE.example\", \"[::1]\"]")
         + &mount("two", &two, "hosts = [\"two.internal\"]\nprefix = \"/v1\"")
         + &mount("rest", &rest, "prefix = \"/\"");
     let server = Server::start(Setup::default().config(&lines)).await;
@@ -50,6 +50,8 @@ async fn a_host_chooses_among_upstreams_and_unknown_hosts_get_those_without_one(
         ("one.internal", "/x", "one"),
         ("One.Internal:8080", "/x", "one"),
         ("one.example", "/x", "one"),
+        ("[::1]", "/x", "one"),
+        ("[::1]:8080", "/x", "one"),
         ("two.internal", "/v1/x", "two"),
         ("two.internal", "/v2/x", "rest"),
         ("elsewhere", "/v1/x", "rest"),

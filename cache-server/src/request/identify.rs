@@ -184,15 +184,14 @@ pub fn identify(
     if parts.method == Method::CONNECT {
         return Err(Rejection::NoTunnel);
     }
-    check_target(&settings, &parts)?;
     if parts.version == Version::HTTP_2 {
         fields::join_cookies(&mut parts.headers);
     }
+    let host = check_target(&settings, &parts)?;
     let path = parts.uri.path();
     if mount::behind(OUR_PREFIX, path).is_some() {
         return Err(Rejection::NoSuchAddress);
     }
-    let host = host(&parts);
     let (upstream, rest) = settings
         .upstream_for(host, path)
         .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(&settings, host) })?;
@@ -220,8 +219,12 @@ pub fn identify(
     })
 }
 
-/// Whether the request is for us at all: under which name it asks, and in which form.
-fn check_target(settings: &Settings, parts: &Parts) -> Result<(), ListenerRejection> {
+/// Whether the request is for us at all: under which name it asks, and in which form. Gives the
+/// name.
+fn check_target<'p>(
+    settings: &Settings,
+    parts: &'p Parts,
+) -> Result<Option<&'p str>, ListenerRejection> {
     let authority = authority::of(parts)?;
     // `*` is about the server as a whole, and a bare authority is for CONNECT alone.
     if !parts.uri.path().starts_with('/') {
@@ -230,7 +233,7 @@ fn check_target(settings: &Settings, parts: &Parts) -> Result<(), ListenerReject
     let hosts = &settings.server.hosts;
     let is_ours = |host: &String| authority.is_some_and(|authority| authority.is_host(host));
     if hosts.is_empty() || hosts.iter().any(is_ours) {
-        return Ok(());
+        return Ok(authority.map(|authority| authority.host));
     }
     Err(ListenerRejection::NotOurHost)
 }
@@ -269,12 +272,4 @@ fn mounts(settings: &Settings, host: Option<&str>) -> Vec<String> {
         .filter(|upstream| upstream.settings().answers_to(host))
         .map(|upstream| format!("{}/", upstream.prefix()))
         .collect()
-}
-
-/// The host that a request is for, without its port.
-fn host(parts: &http::request::Parts) -> Option<&str> {
-    parts.uri.host().or_else(|| {
-        let value = parts.headers.get(http::header::HOST)?.to_str().ok()?;
-        Some(value.rsplit_once(':').map_or(value, |(host, _)| host))
-    })
 }
