@@ -90,6 +90,23 @@ async fn what_the_upstream_says_instead_of_a_websocket_is_passed_on() {
 }
 
 #[tokio::test]
+async fn a_credential_that_is_refused_a_websocket_is_suspended_until_it_is_granted_one() {
+    let (listener, server) = raw_upstream("").await;
+    for status in ["401 Unauthorized", "403 Forbidden"] {
+        let mut caller = Raw::open(&server.address).await;
+        caller.send(ASKS).await;
+        let mut upstream = accepted(&listener).await;
+        upstream.head().await;
+        let refuses = "connection: close\r\ncontent-length: 0\r\n\r\n";
+        upstream.send(format!("HTTP/1.1 {status}\r\n{refuses}")).await;
+        caller.answer().await;
+        assert_eq!(server.stats().await["suspensions"], 1, "{status}");
+        tunnel(&listener, &server).await;
+        assert_eq!(server.stats().await["suspensions"], 0, "{status}");
+    }
+}
+
+#[tokio::test]
 async fn one_tunnel_too_many_is_refused_until_another_ends() {
     let (listener, server) = raw_upstream("[server]\ntunnels_max = 1").await;
     let (first, upstream) = tunnel(&listener, &server).await;

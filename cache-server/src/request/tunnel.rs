@@ -17,7 +17,7 @@ use super::identify::Asked;
 use super::key::Cause;
 use super::line::{Facts, Line};
 use super::rejection::Rejection;
-use super::respond;
+use super::{respond, suspend};
 use crate::app::App;
 use crate::upstream::fields;
 
@@ -54,6 +54,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
     let Some(place) = Place::take(app, tunnels_max) else {
         return respond::reject(line, Rejection::TunnelsFull { tunnels_max });
     };
+    let credential = asked.credential();
     let mut headers: HeaderMap = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers);
     fields::upgrade_to_websocket(&mut headers);
@@ -65,6 +66,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
             return respond::upstream_failed(line, &error);
         }
     };
+    suspend::note(app, credential.as_ref(), answer.status());
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return respond::passed(line, &Cause::TUNNEL, answer, span);
     }
