@@ -253,6 +253,49 @@ async fn a_caller_who_leaves_before_the_answer_is_told_of() {
 }
 
 #[tokio::test]
+async fn a_request_over_its_time_has_one_line_and_its_caller_is_not_blamed() {
+    let (live, begun) = Reply::live("text/event-stream");
+    let begun = std::sync::Mutex::new(Some(begun));
+    let gate = Arc::new(Gate::closed());
+    let holds = Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| match request.uri.path() {
+        CHAT => begun.lock().expect("the reply").take().expect("asked once"),
+        _ => Reply::json(&embedding(0.25)).held_by(&holds),
+    });
+    let upstream = upstream.await;
+    let bound = "[server]\nrequest_timeout = \"500ms\"";
+    let server = Server::start(Setup::in_front_of(&upstream).config(bound)).await;
+    for (number, request) in [
+        server.client().post(EMBEDDINGS, &question("held")),
+        server.client().request(Method::GET, "/v1/files"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert_eq!(Answer::of(request).await.status, 504);
+        let event = request_events(&server, number + 1).await.pop().expect("a line");
+        assert_eq!((&event["outcome"], &event["status"]), (&json!("refused"), &json!(504)));
+        assert_eq!(event["reason"], "request-timeout");
+        assert_eq!(event.get("cut_off_by"), None, "{event}");
+    }
+    live.send(Ok(Bytes::from_static(b"data: {}\n\n"))).expect("it is read");
+    let cut = Reading::of(server.client().post(CHAT, &chat(true))).await;
+    assert!(cut.rest().await.is_err());
+    let events = request_events(&server, 3).await;
+    assert_eq!(events.len(), 3, "one line for each request: {events:#?}");
+    assert_eq!(
+        (&events[0]["model"], &events[0]["route"]),
+        (&json!("text-embedding-3-small"), &json!("openai.embeddings"))
+    );
+    assert_eq!(
+        (&events[2]["outcome"], &events[2]["cut_off_by"]),
+        (&json!("miss"), &json!("timeout"))
+    );
+    assert_eq!(server.stats().await["requests"], json!({"miss": 1, "refused": 2}));
+    gate.open();
+}
+
+#[tokio::test]
 async fn whole_answers_of_every_form_are_not_called_cut() {
     let stream = recorded("openai-chat-completions/whole.sse");
     let upstream = Upstream::start(move |request| match request.uri.path() {

@@ -498,3 +498,33 @@ async fn the_last_spans_are_exported_when_the_server_stops() {
     let spans = collector.request(&trace(34)).await;
     assert_eq!(names(&spans), ["coalesce", "fetch", "key", "lookup", "request", "store"]);
 }
+
+#[tokio::test]
+async fn an_exchange_over_its_time_ends_its_span_as_its_own_and_not_as_the_callers_fault() {
+    let (live, begun) = Reply::live("text/event-stream");
+    let begun = std::sync::Mutex::new(Some(begun));
+    let gate = std::sync::Arc::new(Gate::closed());
+    let holds = std::sync::Arc::clone(&gate);
+    let upstream = Upstream::start(move |request| match request.uri.path() {
+        CHAT => begun.lock().expect("the reply").take().expect("asked once"),
+        _ => Reply::json(&embedding(0.25)).held_by(&holds),
+    });
+    let upstream = upstream.await;
+    let collector = Collector::start().await;
+    let setup = collector.behind(&upstream).config("[server]\nrequest_timeout = \"500ms\"");
+    let server = Server::start(setup).await;
+
+    let held = part_of(7, server.client().post(EMBEDDINGS, &question("held")));
+    assert_eq!(Answer::of(held).await.status, 504);
+    let spans = collector.request(&trace(7)).await;
+    assert!(spans["request"].is_error);
+    assert_eq!(spans["request"].says("error.type"), "504");
+    assert_eq!(spans["request"].says("cache.reason"), "request-timeout");
+
+    live.send(Ok("data: 1\n\n".into())).expect("the upstream reads");
+    let cut = Reading::of(part_of(8, server.client().post(CHAT, &chat(true)))).await;
+    assert!(cut.rest().await.is_err());
+    let spans = collector.request(&trace(8)).await;
+    assert_eq!(spans["request"].says("error.type"), "request-timeout");
+    gate.open();
+}

@@ -3,7 +3,8 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -16,30 +17,101 @@ use super::body::{AnswerBody, BoxError};
 use super::line::{Facts, Line};
 use super::rejection::ListenerRejection;
 use super::respond;
+use super::traced::OpenSpan;
 use crate::app::App;
+use crate::clock::Clock;
 use crate::telemetry::Outcome;
 
 /// Answers one request of the data listener, in time where a time is set: before the head of its
 /// answer it becomes a refusal, after it the answer is broken off. A fill goes on either way.
 pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<TimedBody> {
     let Some(within) = app.settings().server.request_timeout else {
-        return super::serve(app, request).await.map(|body| TimedBody { body, timer: None });
+        let response = super::serve(app, request, Deadline::default()).await;
+        return response.map(|body| TimedBody { body, timer: None });
     };
     let received = app.clock.instant();
-    let deadline = Instant::now() + within;
-    let answer = Box::pin(super::serve(app, request));
-    match tokio::time::timeout_at(deadline, answer).await {
-        Ok(response) => response.map(|body| {
-            let timer = Some(Box::pin(tokio::time::sleep_until(deadline)));
-            TimedBody { body, timer }
-        }),
-        Err(_elapsed) => {
-            let rejection = ListenerRejection::RequestTimeout { within };
-            let facts = Facts { received, route: None, model: None };
-            let line = Line::begin(app, facts, Outcome::Refused);
-            let response = respond::reject(line, rejection.into());
-            response.map(|body| TimedBody { body, timer: None })
-        }
+    let due = Instant::now() + within;
+    let deadline = Deadline::at(received + within, app.clock.clone());
+    let mut answer = Box::pin(super::serve(app, request, deadline.clone()));
+    if let Ok(response) = tokio::time::timeout_at(due, &mut answer).await {
+        let timer = Some(Box::pin(tokio::time::sleep_until(due)));
+        return response.map(|body| TimedBody { body, timer });
+    }
+    let CalledOff { facts, span } = deadline.call_off(answer);
+    let nothing = || Facts { received, route: None, model: None, deadline: Deadline::default() };
+    let line = Line::begin(app, facts.unwrap_or_else(nothing), Outcome::Refused);
+    let rejection = ListenerRejection::RequestTimeout { within };
+    let response = respond::reject(line, rejection.into());
+    let response = match span {
+        Some(span) => span.until_sent(response),
+        None => response,
+    };
+    response.map(|body| TimedBody { body, timer: None })
+}
+
+/// When an exchange is over, for those who tell how it ended: what our own bound cuts was not cut
+/// by the caller.
+#[derive(Clone, Debug, Default)]
+pub struct Deadline(Option<Arc<Due>>);
+
+#[derive(Debug)]
+struct Due {
+    at: std::time::Instant,
+    clock: Clock,
+    is_called_off: AtomicBool,
+    left: Mutex<CalledOff>,
+}
+
+/// What an exchange that is called off leaves to the refusal that takes its place.
+#[derive(Debug, Default)]
+struct CalledOff {
+    facts: Option<Facts>,
+    span: Option<OpenSpan>,
+}
+
+impl Deadline {
+    fn at(at: std::time::Instant, clock: Clock) -> Deadline {
+        let (is_called_off, left) = (AtomicBool::new(false), Mutex::default());
+        Deadline(Some(Arc::new(Due { at, clock, is_called_off, left })))
+    }
+
+    /// Whether it has passed.
+    #[must_use]
+    pub fn has_passed(&self) -> bool {
+        self.0.as_ref().is_some_and(|due| due.clock.instant() >= due.at)
+    }
+
+    /// Ends an exchange that has no answer yet.
+    fn call_off<T>(&self, answer: T) -> CalledOff {
+        let Some(due) = &self.0 else { return CalledOff::default() };
+        due.is_called_off.store(true, Ordering::Relaxed);
+        drop(answer);
+        std::mem::take(&mut *due.left())
+    }
+
+    /// Takes what is known of an exchange, if it is being called off: nobody else tells of it then.
+    pub fn takes_facts(&self, facts: impl FnOnce() -> Facts) -> bool {
+        self.when_called_off(|left| left.facts = Some(facts()))
+    }
+
+    /// The same for its span.
+    pub fn takes_span(&self, span: impl FnOnce() -> OpenSpan) -> bool {
+        self.when_called_off(|left| left.span = Some(span()))
+    }
+
+    fn when_called_off(&self, leave: impl FnOnce(&mut CalledOff)) -> bool {
+        let Some(due) = self.0.as_ref().filter(|due| due.is_called_off.load(Ordering::Relaxed))
+        else {
+            return false;
+        };
+        leave(&mut due.left());
+        true
+    }
+}
+
+impl Due {
+    fn left(&self) -> MutexGuard<'_, CalledOff> {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

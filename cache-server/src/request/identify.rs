@@ -10,6 +10,7 @@ use hyper::upgrade::OnUpgrade;
 use keyspec::{Credentials, KeySpec, Route, TenantScope};
 
 use super::authority;
+use super::deadline::Deadline;
 use super::rejection::{ListenerRejection, Rejection};
 use crate::app::App;
 use crate::app::settings::Settings;
@@ -51,6 +52,8 @@ pub struct Asked {
     pub body: Option<Incoming>,
     /// When it came.
     pub received: Instant,
+    /// When it is over.
+    pub deadline: Deadline,
     /// Its trace.
     pub trace: RequestTrace,
 }
@@ -168,6 +171,7 @@ pub fn identify(
     request: Request<Incoming>,
     trace: RequestTrace,
     received: Instant,
+    deadline: Deadline,
 ) -> Result<Asked, Rejection> {
     let settings = app.settings();
     let (mut parts, body) = request.into_parts();
@@ -214,6 +218,7 @@ pub fn identify(
         tunnel,
         body: Some(body),
         received,
+        deadline,
         settings,
         trace,
     })

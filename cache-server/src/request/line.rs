@@ -11,6 +11,8 @@ use std::time::Instant;
 use http::StatusCode;
 use keyspec::Route;
 
+use super::deadline::Deadline;
+use super::identify::Asked;
 use super::key::{Cause, Keyed};
 use super::lookup::Hit;
 use crate::app::App;
@@ -29,16 +31,25 @@ pub struct Facts {
     pub route: Option<Route>,
     /// The model that it asks for.
     pub model: Option<Box<str>>,
+    /// When it is over.
+    pub deadline: Deadline,
 }
 
 impl Facts {
     /// The facts of a request that has a key.
     #[must_use]
     pub fn of(keyed: &Keyed) -> Facts {
+        Facts::of_unkeyed(&keyed.asked, keyed.model().map(Into::into))
+    }
+
+    /// The facts of a request that has no key.
+    #[must_use]
+    pub fn of_unkeyed(asked: &Asked, model: Option<Box<str>>) -> Facts {
         Facts {
-            received: keyed.asked.received,
-            route: Some(keyed.route),
-            model: keyed.model().map(Into::into),
+            received: asked.received,
+            route: asked.route(),
+            model,
+            deadline: asked.deadline.clone(),
         }
     }
 }
@@ -176,6 +187,17 @@ impl Line {
         self.whole();
     }
 
+    /// Whether the refusal that takes this request's place tells of it, with what is known by now.
+    fn is_called_off(&mut self) -> bool {
+        let Facts { received, route, model, deadline } = &mut self.facts;
+        deadline.takes_facts(|| Facts {
+            received: *received,
+            route: *route,
+            model: model.take(),
+            deadline: Deadline::default(),
+        })
+    }
+
     /// Tells nothing: the request goes another way, with another line.
     pub fn dismiss(mut self) {
         self.dismissed = true;
@@ -184,8 +206,11 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
-        if self.dismissed {
+        if self.dismissed || (self.status.is_none() && self.is_called_off()) {
             return;
+        }
+        if self.cut_by == Some(CutBy::Caller) && self.facts.deadline.has_passed() {
+            self.cut_by = Some(CutBy::Timeout);
         }
         let at = self.clock.instant();
         let settled = self.settled.as_deref();

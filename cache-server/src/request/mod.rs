@@ -36,16 +36,21 @@ use crate::telemetry::trace::RequestTrace;
 use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
+use deadline::Deadline;
 use key::{Keyed, Reading};
 use line::{Facts, Line};
 use lookup::{Found, Hit};
 use rejection::Rejection;
 
 /// Answers one request of the data listener.
-pub async fn serve(app: &Arc<App>, request: Request<Incoming>) -> Response<AnswerBody> {
+pub async fn serve(
+    app: &Arc<App>,
+    request: Request<Incoming>,
+    deadline: Deadline,
+) -> Response<AnswerBody> {
     match app.traces.begin(&request) {
-        None => answer(app, request, RequestTrace::off()).await,
-        Some(trace) => Box::pin(traced::answer(app, request, trace)).await,
+        None => answer(app, request, RequestTrace::off(), deadline).await,
+        Some(trace) => Box::pin(traced::answer(app, request, trace, deadline)).await,
     }
 }
 
@@ -53,14 +58,17 @@ async fn answer(
     app: &Arc<App>,
     request: Request<Incoming>,
     trace: RequestTrace,
+    deadline: Deadline,
 ) -> Response<AnswerBody> {
     let received = app.clock.instant();
-    let refused =
-        |route| Line::begin(app, Facts { received, route, model: None }, Outcome::Refused);
+    let refused = |route| {
+        let facts = Facts { received, route, model: None, deadline: Deadline::default() };
+        Line::begin(app, facts, Outcome::Refused)
+    };
     if framing::check_coding(request.headers()).is_err() {
         return respond::reject(refused(None), Rejection::TransferCoding);
     }
-    let asked = match identify::identify(app, request, trace, received) {
+    let asked = match identify::identify(app, request, trace, received, deadline) {
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(refused(None), rejection),
     };

@@ -12,6 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::{AnswerBody, BoxError};
+use super::deadline::Deadline;
 use crate::app::App;
 use crate::telemetry::trace::{Answered, RequestTrace};
 use crate::telemetry::{Outcome, TierName};
@@ -21,12 +22,13 @@ pub async fn answer(
     app: &Arc<App>,
     request: Request<Incoming>,
     trace: RequestTrace,
+    deadline: Deadline,
 ) -> Response<AnswerBody> {
     let is_head = request.method() == Method::HEAD;
     // Made before the wait: a caller that hangs up meanwhile drops this future.
-    let span = OpenSpan { trace: trace.clone(), has_error: false, ended: false };
-    let response = super::answer(app, request, trace).await;
-    span.until_sent(response, is_head)
+    let span = OpenSpan::new(trace.clone(), is_head, deadline.clone());
+    let response = super::answer(app, request, trace, deadline).await;
+    span.until_sent(response)
 }
 
 /// The response, with word for the request's span of how it came about, if there are spans.
@@ -47,21 +49,24 @@ pub fn told(
 /// The span of a request that is not yet answered in full. Dropping it before the end means that
 /// the answer was cut.
 #[derive(Debug)]
-struct OpenSpan {
+pub struct OpenSpan {
     trace: RequestTrace,
+    is_head: bool,
+    deadline: Deadline,
     has_error: bool,
     ended: bool,
 }
 
 impl OpenSpan {
-    fn until_sent(
-        mut self,
-        mut response: Response<AnswerBody>,
-        is_head: bool,
-    ) -> Response<AnswerBody> {
+    fn new(trace: RequestTrace, is_head: bool, deadline: Deadline) -> OpenSpan {
+        OpenSpan { trace, is_head, deadline, has_error: false, ended: false }
+    }
+
+    /// Goes with the answer, and ends when that is sent.
+    pub fn until_sent(mut self, mut response: Response<AnswerBody>) -> Response<AnswerBody> {
         let answered: Option<Answered> = response.extensions_mut().remove();
         self.has_error = self.trace.note_answer(response.status(), answered.as_ref());
-        let left = bytes_to_send(&response, is_head);
+        let left = bytes_to_send(&response, self.is_head);
         response.map(|body| AnswerBody::Traced(Box::new(TracedBody { body, left, span: self })))
     }
 
@@ -82,7 +87,13 @@ impl OpenSpan {
 
 impl Drop for OpenSpan {
     fn drop(&mut self) {
-        self.end_cut("caller-gone");
+        let (trace, is_head) = (&self.trace, self.is_head);
+        let anew = || OpenSpan::new(trace.clone(), is_head, Deadline::default());
+        if self.ended || self.deadline.takes_span(anew) {
+            return;
+        }
+        let why = if self.deadline.has_passed() { "request-timeout" } else { "caller-gone" };
+        self.end_cut(why);
     }
 }
 

@@ -45,7 +45,7 @@ impl Drop for Place {
 /// Asks the upstream for a WebSocket and joins the two connections if it agrees. What else it
 /// says is passed on as an answer.
 pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
-    let facts = Facts { received: asked.received, route: asked.route(), model: None };
+    let facts = Facts::of_unkeyed(&asked, None);
     let line = Line::past(app, facts, &Cause::TUNNEL);
     let Some(caller) = asked.tunnel.take() else {
         return respond::reject(line, Rejection::NoTunnel);

@@ -36,6 +36,8 @@ pub enum CutBy {
     Caller,
     /// The upstream broke its answer off, or the fetch of it failed.
     Upstream,
+    /// It took longer than we allow.
+    Timeout,
 }
 
 impl CutBy {
@@ -43,6 +45,7 @@ impl CutBy {
         match self {
             CutBy::Caller => "caller",
             CutBy::Upstream => "upstream",
+            CutBy::Timeout => "timeout",
         }
     }
 }
