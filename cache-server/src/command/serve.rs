@@ -50,7 +50,7 @@ pub(crate) async fn start(
     config: Config,
     log: LogControl,
 ) -> anyhow::Result<(Arc<App>, Listeners)> {
-    server::raise_descriptor_limit(config.server.connections_max);
+    server::raise_descriptor_limit(config.server.connections_max, config.local.disk_bytes_max);
     let listeners = Listeners::bind(config.server.listen, config.server.admin_listen)?;
     let app = App::build(config, log).await?;
     Ok((app, listeners))

@@ -2,12 +2,15 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What is open besides callers' connections: upstream connections, the disk tier's files, logs.
-const BESIDES: u64 = 1024;
+use crate::cache::tiers::local::BLOCK_BYTES;
+
+/// What is open besides callers, their upstreams and the disk's files: the admin listener's
+/// connections, those that are turned away, logs.
+const BESIDES: u64 = 200;
 
 /// Raises the soft limit on open files to the hard one, and warns if `connections_max` callers
-/// would not fit.
-pub fn raise_descriptor_limit(connections_max: usize) {
+/// and the disk's files would not fit.
+pub fn raise_descriptor_limit(connections_max: usize, disk_bytes_max: usize) {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
     if limit.current != limit.maximum
@@ -16,18 +19,21 @@ pub fn raise_descriptor_limit(connections_max: usize) {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
     let allowed = getrlimit(Resource::Nofile).current;
-    if let Some(allowed) = allowed.filter(|allowed| !is_enough(*allowed, connections_max)) {
+    let needed = needed(connections_max, disk_bytes_max);
+    if let Some(allowed) = allowed.filter(|allowed| *allowed < needed) {
         tracing::warn!(
             allowed,
-            connections_max,
-            "fewer open files are allowed than server.connections_max and {BESIDES} more: \
-             raise the hard limit (ulimit -Hn) or lower server.connections_max"
+            needed,
+            "fewer open files are allowed than server.connections_max and cache.disk_bytes_max \
+             need: raise the hard limit (ulimit -Hn) or lower server.connections_max"
         );
     }
 }
 
-fn is_enough(allowed: u64, connections_max: usize) -> bool {
-    allowed >= (connections_max as u64).saturating_add(BESIDES)
+/// Two for each caller, its connection and the upstream's, and one for each of the disk's files.
+fn needed(connections_max: usize, disk_bytes_max: usize) -> u64 {
+    let files = disk_bytes_max.div_ceil(BLOCK_BYTES) as u64;
+    (connections_max as u64).saturating_mul(2).saturating_add(files).saturating_add(BESIDES)
 }
 
 #[cfg(test)]
@@ -35,9 +41,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_must_be_room_for_more_than_the_connections() {
-        assert!(is_enough(11_024, 10_000));
-        assert!(!is_enough(11_023, 10_000));
-        assert!(!is_enough(u64::MAX - 1, usize::MAX));
+    fn there_must_be_room_for_callers_and_upstreams_and_the_disk() {
+        assert_eq!(needed(10_000, 4 << 30), 20_456, "docs/deployment.md says so too");
+        assert_eq!(needed(10, 0), 220);
+        assert_eq!(needed(usize::MAX, usize::MAX), u64::MAX);
     }
 }

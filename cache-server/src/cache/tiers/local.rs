@@ -27,7 +27,7 @@ use crate::cache::entry::Entry;
 use crate::clock::{Clock, Timestamp};
 
 /// foyer's unit of eviction on disk; no entry on disk can be larger.
-const BLOCK_BYTES: usize = 16 << 20;
+pub const BLOCK_BYTES: usize = 16 << 20;
 /// The largest entry that fits a block beside foyer's own headers.
 pub const ENTRY_BYTES_LIMIT: usize = BLOCK_BYTES - (1 << 20);
 /// Where in the data folder the entries are.
