@@ -125,6 +125,23 @@ async fn one_tunnel_too_many_is_refused_until_another_ends() {
 }
 
 #[tokio::test]
+async fn a_tunnel_keeps_its_places_among_all_connections_and_those_of_its_address() {
+    let (listener, server) = raw_upstream("[server]\nconnections_per_address_max = 1").await;
+    let (caller, upstream) = tunnel(&listener, &server).await;
+    let mut second = Raw::open(&server.address).await;
+    second.send("GET /x HTTP/1.1\r\nhost: cache\r\n\r\n").await;
+    let refused = second.answer().await;
+    assert!(refused.text().contains("connections-per-address"), "{}", refused.head);
+    assert_eq!(server.stats().await["connections_open"], 1);
+    drop((caller, upstream));
+    eventually("no connection", || async {
+        (server.stats().await["connections_open"] == 0).then_some(())
+    })
+    .await;
+    tunnel(&listener, &server).await;
+}
+
+#[tokio::test]
 async fn a_tunnel_in_which_nothing_moves_is_closed() {
     let (listener, server) = raw_upstream("[server]\ntunnel_idle_timeout = \"200ms\"").await;
     let (mut caller, mut upstream) = tunnel(&listener, &server).await;

@@ -44,7 +44,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::App;
 use crate::routes;
 use accept::Acceptor;
-use addresses::Addresses;
+use arrival::Gate;
 
 pub use descriptors::raise_descriptor_limit;
 pub use listen::{BindError, Listeners};
@@ -102,14 +102,14 @@ async fn tell_rest(app: Arc<App>) {
 async fn accept_data(app: Arc<App>, listener: TcpListener, connections: TaskTracker) {
     let telemetry = Arc::clone(&app.telemetry);
     let mut acceptor = Acceptor::new(listener, app.settings().server.connections_max, telemetry);
-    let addresses = Arc::new(Addresses::default());
+    let gate = Arc::new(Gate::default());
     loop {
         let accepted = tokio::select! {
             () = app.draining.cancelled() => return,
             accepted = acceptor.next() => accepted,
         };
-        let (app, addresses) = (Arc::clone(&app), Arc::clone(&addresses));
-        connections.spawn(async move { arrival::receive(app, &addresses, accepted).await });
+        let (app, gate) = (Arc::clone(&app), Arc::clone(&gate));
+        connections.spawn(async move { arrival::receive(app, &gate, accepted).await });
     }
 }
 

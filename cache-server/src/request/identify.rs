@@ -6,12 +6,12 @@ use std::time::Instant;
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
 use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
 use keyspec::{Credentials, KeySpec, Route, TenantScope};
 
 use super::authority;
 use super::deadline::Deadline;
 use super::rejection::{ListenerRejection, Rejection};
+use super::tunnel;
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::cache::freshness::RequestDirectives;
@@ -45,7 +45,7 @@ pub struct Asked {
     /// What it says about reuse.
     pub reuse: Reuse,
     /// Its connection, if it asks for a tunnel and can have one.
-    pub tunnel: Option<OnUpgrade>,
+    pub tunnel: Option<tunnel::Caller>,
     /// The settings that it began with.
     pub settings: Arc<Settings>,
     /// Its body, until it is read.
@@ -176,7 +176,7 @@ pub fn identify(
     let settings = app.settings();
     let (mut parts, body) = request.into_parts();
     let tunnel = fields::asks_for_websocket(&parts)
-        .then(|| parts.extensions.remove::<OnUpgrade>())
+        .then(|| parts.extensions.remove::<tunnel::Caller>())
         .flatten();
     // HTTP/1.1 has had its fields counted while it was read; HTTP/2 has not.
     let headers_max = settings.server.headers_max;

@@ -2,6 +2,7 @@
 //! section 7.8). Nothing of it is keyed or stored. Tunnels are counted, closed when nothing
 //! moves in them, and cut at the drain deadline.
 
+use std::any::Any;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,16 @@ use crate::upstream::fields;
 
 /// A tunnel's buffer for each direction.
 const BUFFER_BYTES: usize = 16 << 10;
+
+/// The connection that asks for a WebSocket, and what it counts for: both last as long as the
+/// tunnel does, though the server has done with the connection by then.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Its bytes, once it has been answered.
+    pub upgrade: OnUpgrade,
+    /// Its places among all connections and among those of its address.
+    pub places: Arc<dyn Any + Send + Sync>,
+}
 
 /// A place among the tunnels that may be open at once; given back when dropped.
 #[derive(Debug)]
@@ -73,8 +84,8 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
     let upstream = hyper::upgrade::on(&mut answer);
     let idle_timeout = asked.settings.server.tunnel_idle_timeout;
     app.tunnels.spawn(async move {
-        join(caller, upstream, idle_timeout).await;
-        drop(place);
+        join(caller.upgrade, upstream, idle_timeout).await;
+        drop((place, caller.places));
     });
     let mut response = respond::passed(line, &Cause::TUNNEL, answer, span);
     fields::upgrade_to_websocket(response.headers_mut());

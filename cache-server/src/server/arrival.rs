@@ -1,6 +1,7 @@
 //! What a connection goes through before its first request: whom it comes from, whether there is
 //! a place for it, TLS.
 
+use std::any::Any;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::sync::atomic::Ordering;
 use http::Request;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 use tokio_util::either::Either;
 use tokio_util::sync::CancellationToken;
@@ -18,36 +20,74 @@ use super::accept::Accepted;
 use super::activity::Activity;
 use super::addresses::{Addresses, Place};
 use super::converse::{Guards, Protocol, Wire, converse};
+use super::refusal::Farewells;
 use super::wire::Outgoing;
-use super::{proxy_protocol, refusal, tls};
+use super::{proxy_protocol, tls};
 use crate::app::App;
 use crate::config::ServerSettings;
-use crate::request::{deadline, respond};
+use crate::request::{deadline, respond, tunnel};
 use crate::telemetry::Refused;
 
 /// Serves one connection of the data listener to its end.
-pub(super) async fn receive(app: Arc<App>, addresses: &Arc<Addresses>, accepted: Accepted) {
-    let Accepted { stream, peer, permit: _permit } = accepted;
-    app.connections_open.fetch_add(1, Ordering::Relaxed);
+pub(super) async fn receive(app: Arc<App>, gate: &Gate, accepted: Accepted) {
+    let Accepted { stream, peer, permit } = accepted;
+    let open = Open::new(&app, permit);
     // Once a connection: what changes meanwhile is for the next one.
     let settings = app.settings();
     let settings = &settings.server;
-    let prepared = tokio::select! {
-        prepared = prepare(&app, settings, addresses, stream, peer) => prepared,
+    let arrived = tokio::select! {
+        arrived = prepare(&app, settings, &gate.addresses, stream, peer) => arrived,
         () = app.draining.cancelled() => None,
     };
-    if let Some(prepared) = prepared {
-        answer(&app, settings, prepared).await;
+    match arrived {
+        Some(Arrived::May(prepared)) => answer(&app, settings, prepared, open).await,
+        Some(Arrived::MayNot(stream)) => {
+            // Its place is for others while it is told so.
+            drop(open);
+            gate.farewells.turn_away(stream, respond::too_many_connections).await;
+        }
+        None => {}
     }
-    app.connections_open.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// What all connections of the data listener go through.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    addresses: Arc<Addresses>,
+    farewells: Farewells,
+}
+
+/// A connection's place among all, counted for as long as it is held.
+#[derive(Debug)]
+struct Open {
+    app: Arc<App>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Open {
+    fn new(app: &Arc<App>, permit: OwnedSemaphorePermit) -> Open {
+        app.connections_open.fetch_add(1, Ordering::Relaxed);
+        Open { app: Arc::clone(app), _permit: permit }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.app.connections_open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Answers what is asked on a connection.
-async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared) {
-    let Prepared { wire, activity, protocol, _place } = prepared;
+async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, open: Open) {
+    let Prepared { wire, activity, protocol, place } = prepared;
     let served = Arc::clone(app);
-    let serve = move |request| {
+    let places: Arc<dyn Any + Send + Sync> = Arc::new((open, place));
+    let serve = move |mut request: Request<Incoming>| {
         let app = Arc::clone(&served);
+        if let Some(upgrade) = request.extensions_mut().remove() {
+            let caller = tunnel::Caller { upgrade, places: Arc::clone(&places) };
+            request.extensions_mut().insert(caller);
+        }
         async move { deadline::serve(&app, request).await }
     };
     let guards = Guards::new(&activity, settings, &app.draining);
@@ -75,13 +115,22 @@ pub(super) async fn receive_admin(app: Arc<App>, router: axum::Router, accepted:
     converse(&settings.server, wire, activity, None, guards, serve).await;
 }
 
+/// A connection, once it is known who calls.
+enum Arrived {
+    /// There is a place for it.
+    May(Prepared),
+    /// Its address has as many as it may have. It is told so in cleartext alone: under TLS a
+    /// handshake would come first, and that is what costs most.
+    MayNot(TcpStream),
+}
+
 /// A connection that may ask.
 struct Prepared {
     wire: Wire,
     activity: Arc<Activity>,
     /// What TLS agreed on.
     protocol: Option<Protocol>,
-    _place: Place,
+    place: Place,
 }
 
 /// All that comes before the first request, within the header's time. Nothing is left of a
@@ -92,16 +141,12 @@ async fn prepare(
     addresses: &Arc<Addresses>,
     mut stream: TcpStream,
     peer: SocketAddr,
-) -> Option<Prepared> {
+) -> Option<Arrived> {
     let deadline = Instant::now() + settings.header_timeout;
     let caller = caller(app, settings, &mut stream, peer, deadline).await?;
     let Some(place) = addresses.take(caller.ip(), settings.connections_per_address_max) else {
         app.telemetry.connection_refused(Refused::PerAddress);
-        // Under TLS a handshake would come first, and that is what costs most.
-        if app.certificate.is_none() {
-            refusal::turn_away(stream, respond::too_many_connections()).await;
-        }
-        return None;
+        return app.certificate.is_none().then_some(Arrived::MayNot(stream));
     };
     let activity = Arc::new(Activity::default());
     let socket = Outgoing::new(stream, Arc::clone(&activity));
@@ -114,7 +159,7 @@ async fn prepare(
             (Either::Right(Box::new(stream)), Some(protocol))
         }
     };
-    Some(Prepared { wire, activity, protocol, _place: place })
+    Some(Arrived::May(Prepared { wire, activity, protocol, place }))
 }
 
 /// Who calls: the other end of the socket, or whom a load balancer names that we listen to.

@@ -8,6 +8,7 @@ use http::Response;
 use http_body_util::BodyExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 
 use crate::request::body::AnswerBody;
 
@@ -16,9 +17,35 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// What is read of its request meanwhile.
 const REQUEST_BYTES_MAX: usize = 64 << 10;
 
+/// Those who are told at once that they are turned away; further ones are just closed.
+const FAREWELLS_MAX: usize = 64;
+
+/// Turns connections away, so many at once that being told takes no room from those who may stay.
+#[derive(Debug)]
+pub(super) struct Farewells(Semaphore);
+
+impl Default for Farewells {
+    fn default() -> Farewells {
+        Farewells(Semaphore::new(FAREWELLS_MAX))
+    }
+}
+
+impl Farewells {
+    /// Closes a connection, with an answer if there is room for that.
+    pub(super) async fn turn_away(
+        &self,
+        stream: TcpStream,
+        answer: impl FnOnce() -> Response<AnswerBody>,
+    ) {
+        if let Ok(_room) = self.0.try_acquire() {
+            turn_away(stream, answer()).await;
+        }
+    }
+}
+
 /// Sends one answer of HTTP/1.1, whatever will be asked, and closes. The request that the caller
 /// may have sent by now is read over: closing on unread bytes would take the answer back.
-pub(super) async fn turn_away(mut stream: TcpStream, answer: Response<AnswerBody>) {
+async fn turn_away(mut stream: TcpStream, answer: Response<AnswerBody>) {
     let bytes = as_http1(answer).await;
     let farewell = async {
         stream.write_all(&bytes).await?;
@@ -51,6 +78,31 @@ async fn as_http1(answer: Response<AnswerBody>) -> Bytes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::respond;
+    use tokio::net::TcpListener;
+
+    #[tokio::test]
+    async fn one_more_than_can_be_told_at_once_is_closed_unheard() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let farewells = Farewells::default();
+        let told: Vec<_> = (1..FAREWELLS_MAX).map(|_| farewells.0.try_acquire()).collect();
+        for (answer, expected) in [(true, "HTTP/1.1 503"), (false, "")] {
+            let _room = (!answer).then(|| farewells.0.try_acquire().unwrap());
+            let mut caller = TcpStream::connect(address).await.unwrap();
+            let (stream, _) = listener.accept().await.unwrap();
+            let heard = async {
+                let mut heard = String::new();
+                caller.read_to_string(&mut heard).await.unwrap();
+                drop(caller);
+                heard
+            };
+            let turned = farewells.turn_away(stream, respond::too_many_connections);
+            let ((), heard) = tokio::join!(turned, heard);
+            assert!(heard.starts_with(expected) && heard.is_empty() != answer, "{heard}");
+        }
+        drop(told);
+    }
 
     #[tokio::test]
     async fn an_answer_is_written_as_http1_has_it() {
