@@ -320,8 +320,9 @@ async fn requests_that_are_taken_back_at_once_end_the_connection_and_not_the_ser
         assert_eq!(goaway.number(4), ENHANCE_YOUR_CALM, "{came:?}");
     }
     assert_eq!(server.client().get("/x").await.status, 200);
+    // The bound is 20; those that it had begun with by then come on top.
     let asked = upstream.calls();
-    assert!(asked < 1000, "{asked} of 2000 taken back were asked for all the same");
+    assert!(asked < 100, "{asked} of 2000 taken back were asked for all the same");
 }
 
 #[tokio::test]

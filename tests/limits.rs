@@ -4,10 +4,11 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
+use black_box_tests::frames::HEADERS;
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::upstream::Gate;
 use black_box_tests::{
-    Answer, PATIENCE, Raw, RawAnswer, Reply, Server, Setup, Upstream, eventually,
+    Answer, Frames, PATIENCE, Raw, RawAnswer, Reply, Server, Setup, Upstream, eventually,
 };
 use bytes::Bytes;
 
@@ -159,7 +160,8 @@ async fn a_header_with_too_many_fields_or_bytes_is_a_431() {
     for (case, head, status) in [
         ("20 fields", with_fields(20), 200),
         ("21 fields", with_fields(21), 431),
-        ("6 KiB", with_bytes(6 << 10), 200),
+        ("all the bytes", with_bytes(8192 - with_bytes(0).len()), 200),
+        ("so many and no end", with_bytes(8193 - with_bytes(0).len())[..8192].to_owned(), 431),
         ("9 KiB", with_bytes(9 << 10), 431),
         ("1 MiB", with_bytes(1 << 20), 431),
     ] {
@@ -171,6 +173,56 @@ async fn a_header_with_too_many_fields_or_bytes_is_a_431() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{case}: {answer:?}");
         assert_eq!(upstream.calls() - calls, usize::from(status == 200), "{case}");
     }
+}
+
+#[tokio::test]
+async fn a_header_of_http2_counts_32_bytes_for_each_field_and_is_a_431_at_its_bound() {
+    let (_gate, upstream) = upstream().await;
+    let server = server(&upstream, "header_bytes_max = \"8KiB\"").await;
+    let counted = |name: &str, value: &str| name.len() + value.len() + 32;
+    let pseudo =
+        [(":method", "GET"), (":scheme", "http"), (":path", "/x"), (":authority", "cache")];
+    let before: usize = pseudo.iter().map(|(name, value)| counted(name, value)).sum();
+    let fits = 8191 - before - counted("x-long", "");
+    let mut frames = Frames::open(&server.address, &[]).await;
+    for (stream, bytes, calls) in [(1, fits, 1), (3, fits + 1, 1)] {
+        frames.get(stream, "/x", &[("x-long", &"x".repeat(bytes))]).await;
+        frames.expect(HEADERS, stream).await;
+        assert_eq!(upstream.calls(), calls, "{bytes} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_body_at_the_bound_of_keys_is_keyed_and_one_byte_more_passes_through() {
+    let (_gate, upstream) = upstream().await;
+    let server = server(&upstream, "key_body_bytes_max = \"4KiB\"").await;
+    let long = |bytes: usize| question(&"x".repeat(bytes - question("").to_string().len()));
+    assert_eq!(long(4096).to_string().len(), 4096);
+    let keyed = server.client().ask(EMBEDDINGS, &long(4096)).await;
+    assert!(keyed.cache_status().contains("; stored"), "{}", keyed.cache_status());
+    let passed = server.client().ask(EMBEDDINGS, &long(4097)).await;
+    assert!(
+        passed.cache_status().ends_with("; detail=body-too-large"),
+        "{}",
+        passed.cache_status()
+    );
+    assert_eq!(passed.json(), embedding(0.25));
+}
+
+#[tokio::test]
+async fn an_answer_beyond_the_buffers_is_passed_on_and_not_stored() {
+    let mut large = embedding(0.25);
+    large["padding"] = "x".repeat(200_000).into();
+    let upstream = Upstream::saying(large.clone()).await;
+    let server = server(&upstream, "buffered_bytes_max = \"100KiB\"").await;
+    for calls in 1..=2 {
+        let answer = server.client().ask(EMBEDDINGS, &question("large")).await;
+        assert_eq!((answer.status.as_u16(), answer.json()), (200, large.clone()));
+        assert_eq!(upstream.calls(), calls);
+    }
+    assert_eq!(server.stats().await["not_stored"], serde_json::json!({"buffers-full": 2}));
+    let empty = || async { (server.stats().await["buffered_bytes"] == 0).then_some(()) };
+    eventually("nothing is held any more", empty).await;
 }
 
 #[tokio::test]

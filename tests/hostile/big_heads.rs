@@ -47,6 +47,11 @@ async fn a_head_that_is_too_much_is_refused_and_the_connection_ends() {
         assert!(statuses.contains(&status), "{case}: {status}");
         assert_eq!(stage.upstream.calls(), 0, "{case}");
     }
+    let series = "cache_server_connections_refused_total{reason=\"bad-request\"}";
+    black_box_tests::eventually("each to be counted", || async {
+        (stage.server.metric(series).await == 10.0).then_some(())
+    })
+    .await;
     stage.assert_well().await;
 }
 

@@ -11,6 +11,7 @@ mod cross_talk;
 mod endless_upstreams;
 mod framing;
 mod fuzz;
+mod http2;
 mod lying_upstreams;
 mod odd_answers;
 mod slow_callers;

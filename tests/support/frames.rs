@@ -148,6 +148,20 @@ impl Frames {
         }
     }
 
+    /// Reads until a frame of this type on this stream has come, or the other side closes; gives
+    /// the frames that came.
+    pub async fn rest_or(&mut self, kind: u8, stream: u32) -> Vec<Frame> {
+        let mut frames = Vec::new();
+        while let Some(frame) = self.next().await {
+            let is_last = (frame.kind, frame.stream) == (kind, stream);
+            frames.push(frame);
+            if is_last {
+                break;
+            }
+        }
+        frames
+    }
+
     /// Reads until the other side closes; gives the frames that came.
     pub async fn rest(&mut self) -> Vec<Frame> {
         let mut frames = Vec::new();

@@ -19,7 +19,7 @@ use tower::ServiceExt;
 use super::accept::Accepted;
 use super::activity::Activity;
 use super::addresses::{Addresses, Place};
-use super::converse::{Guards, Protocol, Wire, converse};
+use super::converse::{Guards, Protocol, Wire, converse, is_refused};
 use super::refusal::Farewells;
 use super::wire::Outgoing;
 use super::{proxy_protocol, tls};
@@ -91,7 +91,10 @@ async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, o
         async move { deadline::serve(&app, request).await }
     };
     let guards = Guards::new(&activity, settings, &app.draining);
-    converse(settings, wire, activity, protocol, guards, serve).await;
+    let ended = converse(settings, wire, activity, protocol, guards, serve).await;
+    if ended.is_err_and(|error| is_refused(&error)) {
+        app.telemetry.connection_refused(Refused::BadRequest);
+    }
 }
 
 /// Serves one connection of the admin listener to its end.
@@ -112,7 +115,7 @@ pub(super) async fn receive_admin(app: Arc<App>, router: axum::Router, accepted:
     let wire = Either::Left(Outgoing::new(stream, Arc::clone(&activity)));
     let settings = app.settings();
     let guards = Guards::new(&activity, &settings.server, &never);
-    converse(&settings.server, wire, activity, None, guards, serve).await;
+    let _ = converse(&settings.server, wire, activity, None, guards, serve).await;
 }
 
 /// A connection, once it is known who calls.

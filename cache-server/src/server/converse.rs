@@ -84,7 +84,11 @@ impl<'a> Guards<'a> {
 
     /// Runs a connection to its end. Once told to end it takes no further request; with HTTP/2
     /// the caller hears so (GOAWAY), and nothing that it has asked before is lost.
-    async fn run<C>(mut self, mut connection: Pin<&mut C>, tell: fn(Pin<&mut C>))
+    async fn run<C>(
+        mut self,
+        mut connection: Pin<&mut C>,
+        tell: fn(Pin<&mut C>),
+    ) -> hyper::Result<()>
     where
         C: Future<Output = hyper::Result<()>>,
     {
@@ -92,15 +96,15 @@ impl<'a> Guards<'a> {
         loop {
             tokio::select! {
                 ended = connection.as_mut() => {
-                    if let Err(error) = ended {
+                    if let Err(error) = &ended {
                         tracing::debug!(%error, "a connection ended");
                     }
-                    return;
+                    return ended;
                 }
                 alarm = self.watchdog.bark() => {
                     if told || alarm != Alarm::Idle {
                         tracing::debug!(why = alarm.why(), "a connection was closed");
-                        return;
+                        return Ok(());
                     }
                 }
                 () = self.draining.cancelled(), if !told => {}
@@ -113,6 +117,9 @@ impl<'a> Guards<'a> {
 }
 
 /// Serves one connection to its end; `protocol` is what TLS agreed on.
+///
+/// # Errors
+/// Those of the connection, which its caller has made or suffered.
 pub(super) async fn converse<B, F>(
     settings: &ServerSettings,
     wire: Wire,
@@ -120,7 +127,8 @@ pub(super) async fn converse<B, F>(
     protocol: Option<Protocol>,
     mut guards: Guards<'_>,
     serve: impl Fn(Request<RequestBody>) -> F + Send + 'static,
-) where
+) -> hyper::Result<()>
+where
     B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -131,7 +139,7 @@ pub(super) async fn converse<B, F>(
         Some(protocol) => protocol,
         None => match guards.before_requests(first_words(&mut incoming)).await {
             Some(Ok(protocol)) => protocol,
-            Some(Err(_)) | None => return,
+            Some(Err(_)) | None => return Ok(()),
         },
     };
     match protocol {
@@ -143,7 +151,7 @@ pub(super) async fn converse<B, F>(
             });
             let connection = http1(settings).serve_connection(TokioIo::new(incoming), service);
             let connection = pin!(connection.with_upgrades());
-            guards.run(connection, http1::UpgradeableConnection::graceful_shutdown).await;
+            guards.run(connection, http1::UpgradeableConnection::graceful_shutdown).await
         }
         Protocol::Http2 => {
             incoming.follow_frames();
@@ -153,9 +161,17 @@ pub(super) async fn converse<B, F>(
             });
             let connection =
                 pin!(http2(settings).serve_connection(TokioIo::new(incoming), service));
-            guards.run(connection, http2::Connection::graceful_shutdown).await;
+            guards.run(connection, http2::Connection::graceful_shutdown).await
         }
     }
+}
+
+/// Whether a connection ended because of what was sent on it. Nothing else tells of that: it is
+/// answered, where it is, below all that knows of requests.
+pub(super) fn is_refused(error: &hyper::Error) -> bool {
+    let http2 =
+        std::error::Error::source(error).and_then(|error| error.downcast_ref::<h2::Error>());
+    error.is_parse() || http2.is_some_and(|error| error.is_go_away() && error.is_library())
 }
 
 /// Watches an answer to its last byte.

@@ -96,7 +96,7 @@ impl TierName {
     }
 }
 
-/// Why a connection was closed before it could ask.
+/// Why a connection was closed before it could ask, or for how it asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
     /// Its address has as many as it may have.
@@ -105,6 +105,8 @@ pub enum Refused {
     ProxyHeader,
     /// There was no TLS handshake in time.
     Handshake,
+    /// What it sent is no HTTP, or more of a header than is read.
+    BadRequest,
 }
 
 impl Refused {
@@ -115,6 +117,7 @@ impl Refused {
             Refused::PerAddress => "per-address",
             Refused::ProxyHeader => "proxy-header",
             Refused::Handshake => "tls-handshake",
+            Refused::BadRequest => "bad-request",
         }
     }
 }
@@ -367,7 +370,7 @@ impl Telemetry {
         self.config_successful.set(f64::from(u8::from(applied)));
     }
 
-    /// Counts a connection that was closed before it could ask.
+    /// Counts a connection that was closed before it could ask, or for how it asked.
     pub fn connection_refused(&self, reason: Refused) {
         let labels = vec![Label::new("reason", reason.name())];
         let key = Key::from_parts("cache_server_connections_refused_total", labels);
