@@ -28,8 +28,7 @@ use clap::{Parser, Subcommand};
 use reqwest::Url;
 
 use progress::Progress;
-use report::Tally;
-use run::Replay;
+use run::{End, Replay};
 
 /// What `--version` says: the version, and the commit that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CACHE_SERVER_COMMIT"), ")");
@@ -85,7 +84,7 @@ fn server_url(text: &str) -> Result<Url, String> {
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
-        Command::Run(options) => warm(&options).map(|tally| tally.failures() == 0),
+        Command::Run(options) => warm(&options),
         Command::Completions { shell } => shell::completions(shell).map(|()| true),
         Command::Man { dir } => shell::man(dir.as_deref()).map(|()| true),
     };
@@ -99,8 +98,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Sends the file's requests and prints the report, also when the file breaks off.
-fn warm(options: &RunOptions) -> anyhow::Result<Tally> {
+/// Sends the file's requests and prints the report, also when the file breaks off or Ctrl-C ends it.
+/// Says whether all of them were answered well.
+fn warm(options: &RunOptions) -> anyhow::Result<bool> {
     let file = open(&options.file)?;
     rustls::crypto::ring::default_provider()
         .install_default()
@@ -109,10 +109,20 @@ fn warm(options: &RunOptions) -> anyhow::Result<Tally> {
         .context("cannot set up the HTTP client")?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let begun = Instant::now();
-    let (tally, read) = runtime.block_on(replay.run(file, Progress::of(&options.file)));
+    let (tally, read) =
+        runtime.block_on(replay.run(file, Progress::of(&options.file), interrupted()));
+    // A file that is a pipe may never give what its reader waits for.
+    runtime.shutdown_background();
     print!("{}", tally.report(begun.elapsed()));
-    read.with_context(|| format!("cannot read {}", options.file.display()))?;
-    Ok(tally)
+    let end = read.with_context(|| format!("cannot read {}", options.file.display()))?;
+    Ok(end == End::OfFile && tally.failures() == 0)
+}
+
+/// Resolves at Ctrl-C; never where that cannot be waited for.
+async fn interrupted() {
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
 }
 
 fn open(path: &Path) -> anyhow::Result<impl BufRead + Send + use<>> {

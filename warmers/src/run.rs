@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::io::{self, BufRead};
+use std::pin::pin;
 use std::time::Duration;
 
 use reqwest::{Client, Url};
@@ -19,6 +20,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A line as it comes out of the file.
 type Line = io::Result<Result<Record, Malformed>>;
+
+/// What ended a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Everything in the file was sent and answered.
+    OfFile,
+    /// It was told to stop before.
+    Stopped,
+}
 
 /// Where requests go, and how.
 #[derive(Clone, Debug)]
@@ -57,19 +67,22 @@ impl Replay {
     }
 
     /// Sends what `file` holds and counts what comes of it. An error of the file ends the
-    /// reading; what is under way is finished and counted.
+    /// reading; what is under way is finished and counted. What is under way when `stop` comes is
+    /// left, and not counted.
     ///
     /// In memory are at most the lines under way and two more.
     pub(crate) async fn run(
         &self,
         file: impl BufRead + Send + 'static,
         mut progress: Progress,
-    ) -> (Tally, io::Result<()>) {
+        stop: impl Future<Output = ()>,
+    ) -> (Tally, io::Result<End>) {
         let mut lines = read_ahead(file);
         let (mut in_flight, mut tally) = (JoinSet::new(), Tally::default());
         let mut ticks = interval_at(Instant::now() + progress.interval(), progress.interval());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut read = Ok(());
+        let mut read = Ok(End::OfFile);
+        let mut stop = pin!(stop);
         let mut is_over = false;
         while !is_over || !in_flight.is_empty() {
             let has_room = !is_over && in_flight.len() < self.concurrency;
@@ -81,6 +94,7 @@ impl Replay {
                     Some(Ok(Ok(record))) => { in_flight.spawn(self.clone().send(record)); continue }
                 },
                 Some(ended) = in_flight.join_next() => ended.expect("sending does not panic"),
+                () = &mut stop => { read = Ok(End::Stopped); break }
                 _ = ticks.tick() => { progress.show(&tally, in_flight.len()); continue }
             };
             tally.count(&outcome);

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::Write;
-use std::process::Output;
+use std::process::{Output, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -182,6 +182,30 @@ async fn failures_are_named_by_their_line_and_the_rest_is_still_sent() {
         assert!(told.contains(failure), "{failure}: {told}");
     }
     assert_eq!((count(&output, "failures"), count(&output, "hits")), (4, 1));
+}
+
+#[tokio::test]
+async fn ctrl_c_ends_with_the_report_of_what_was_done_and_an_exit_code_of_1() {
+    let server = Server::start().await;
+    let mut file = tempfile::NamedTempFile::new().expect("there is a place for files");
+    file.write_all([get("/hit"), get("/hang")].concat().as_bytes()).expect("it is written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_warm"));
+    command.arg("run").arg(file.path()).args(["--server", &server.url(), "--concurrency", "1"]);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let running = command.spawn().expect("it starts");
+    let hangs = async {
+        while server.seen.lock().expect("no test panics with the lock").requests.len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), hangs).await.expect("it asks");
+    let id = running.id().expect("it runs").to_string();
+    let sent = std::process::Command::new("kill").args(["-INT", &id]).status();
+    assert!(sent.expect("kill runs").success());
+    let ended = tokio::time::timeout(Duration::from_secs(60), running.wait_with_output());
+    let output = ended.await.expect("it ends").expect("it ran");
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert_eq!((count(&output, "requests"), count(&output, "hits")), (1, 1));
 }
 
 #[tokio::test]
