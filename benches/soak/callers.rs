@@ -35,6 +35,8 @@ pub(crate) struct Stage {
     pub(crate) address: SocketAddr,
     pub(crate) http1: Client,
     pub(crate) http2: Client,
+    /// HTTP/2 of those who hang up: what ends their connection ends nobody else's.
+    pub(crate) leaving: Client,
     pub(crate) asked: Arc<Asked>,
     next: AtomicU64,
     /// Storms so far.
@@ -55,6 +57,7 @@ impl Stage {
             address,
             http1: client().http1_only().build()?,
             http2: client().http2_prior_knowledge().build()?,
+            leaving: client().http2_prior_knowledge().build()?,
             asked,
             next: AtomicU64::new(NEW),
             storms: AtomicU64::new(0),

@@ -23,8 +23,9 @@ impl Stage {
         match rng.u8(..3) {
             0 => {
                 let question = self.new_question(rng, shape, Fate::Large);
+                let client = if rng.bool() { &self.http1 } else { &self.leaving };
                 // Whether the answer comes sooner or not, nobody waits for the rest of it.
-                let _ = timeout(moment, self.send(&self.http1, &question)).await;
+                let _ = timeout(moment, self.send(client, &question)).await;
             }
             1 => {
                 let question = self.new_question(rng, shape, Fate::Large);

@@ -93,7 +93,7 @@ pub(crate) fn quarters(samples: &[Sample]) -> [Option<f64>; 4] {
 /// What is still open of what the load had opened; nothing once the server is at rest.
 pub(crate) fn unrest(before: &Sample, now: &Sample) -> Vec<String> {
     let mut open = Vec::new();
-    for level in ["/flights_open", "/buffered_bytes", "/connections_open"] {
+    for level in ["/flights_open", "/buffered_bytes", "/connections_open", "/tunnels_open"] {
         if now.figure(level) > 0 {
             open.push(format!("{level} is {}", now.figure(level)));
         }
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn a_server_at_rest_holds_nothing_and_few_descriptors_more_than_before() {
         let before = sample(0, 30, Value::Null);
-        let rests = json!({"flights_open": 0, "buffered_bytes": 0, "connections_open": 0});
+        let rests = json!({"flights_open": 0, "buffered_bytes": 0, "connections_open": 0, "tunnels_open": 0});
         assert!(unrest(&before, &sample(0, 35, rests.clone())).is_empty());
         assert_eq!(unrest(&before, &sample(0, 36, rests)).len(), 1);
-        for level in ["flights_open", "buffered_bytes", "connections_open"] {
+        for level in ["flights_open", "buffered_bytes", "connections_open", "tunnels_open"] {
             assert_eq!(unrest(&before, &sample(0, 30, json!({level: 1}))).len(), 1);
         }
     }
