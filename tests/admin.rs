@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use black_box_tests::sample::{CHAT, EMBEDDINGS, chat, embedding, question, recorded};
 use black_box_tests::upstream::Gate;
-use black_box_tests::{Reply, Server, Setup, Upstream, eventually};
+use black_box_tests::{Raw, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -256,6 +256,29 @@ async fn what_callers_say_makes_no_series() {
     let new: Vec<_> = after.difference(&before).collect();
     assert!(new.is_empty(), "{new:#?}");
     assert!(!metrics(&server).await.contains("unheard-of"), "a caller's word is in the metrics");
+}
+
+#[tokio::test]
+async fn one_connection_too_many_of_the_admin_listener_waits_until_another_closes() {
+    let server = Server::start(Setup::in_front_of(&upstream().await)).await;
+    let health = "GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n";
+    let mut callers = Vec::new();
+    for _ in 0..64 {
+        let mut caller = Raw::open(&server.admin).await;
+        caller.send(health).await;
+        assert_eq!(caller.answer().await.text(), "ok\n");
+        callers.push(caller);
+    }
+    let mut waits = Raw::open(&server.admin).await;
+    waits.send(health).await;
+    let mut waits = tokio::spawn(async move { waits.answer().await });
+    for caller in &mut callers {
+        caller.send(health).await;
+        caller.answer().await;
+    }
+    assert!(!waits.is_finished(), "the sixty-fifth must wait");
+    drop(callers.pop());
+    assert_eq!((&mut waits).await.expect("an answer").text(), "ok\n");
 }
 
 #[tokio::test]

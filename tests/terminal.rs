@@ -190,6 +190,32 @@ async fn beyond_the_bound_requests_are_counted_and_none_is_forgotten() {
 }
 
 #[tokio::test]
+async fn on_a_terminal_the_requests_beyond_the_bound_are_one_line() {
+    let upstream = upstream().await;
+    let setup = Setup::in_front_of(&upstream).config("[log]\nrequests_per_second_max = 0");
+    let mut server = Server::start(setup.on_a_terminal()).await;
+    for text in ["one", "one", "two"] {
+        server.client().ask(EMBEDDINGS, &question(text)).await;
+    }
+    server.client().get("/_cache/v1/x").await;
+    server.stop().await;
+    let lines = request_lines(&server, 1).await;
+    let mut counted = 0;
+    for line in &lines {
+        let (count, outcomes) = line
+            .strip_prefix("… and ")
+            .and_then(|rest| rest.split_once(" more requests: "))
+            .unwrap_or_else(|| panic!("{line}"));
+        let count: u32 = count.parse().expect("a count");
+        let each =
+            outcomes.split(", ").filter_map(|part| part.split(' ').next()?.parse::<u32>().ok());
+        assert_eq!(count, each.sum::<u32>(), "{line}");
+        counted += count;
+    }
+    assert_eq!(counted, 4, "{lines:#?}");
+}
+
+#[tokio::test]
 async fn an_answer_that_was_cut_off_says_by_whom() {
     let (first, reply) = Reply::live("text/event-stream");
     let (second, other) = Reply::live("text/event-stream");

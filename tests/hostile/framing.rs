@@ -110,6 +110,19 @@ async fn a_transfer_coding_other_than_chunked_once_is_refused() {
 }
 
 #[tokio::test]
+async fn a_coding_in_front_of_chunked_is_named_as_the_mistake() {
+    let stage = Stage::start().await;
+    for path in PATHS {
+        let head =
+            format!("POST {path} HTTP/1.1\r\nhost: cache\r\ntransfer-encoding: gzip, chunked");
+        let told = stage.tell(format!("{head}\r\n\r\n0\r\n\r\n{SMUGGLED}")).await;
+        told.assert_problem(501, "transfer-coding", path);
+    }
+    assert_eq!(stage.upstream.calls(), 0);
+    stage.assert_well().await;
+}
+
+#[tokio::test]
 async fn chunks_in_http_1_0_are_refused() {
     let stage = Stage::start().await;
     for path in PATHS {
