@@ -1,5 +1,6 @@
 //! The container's and the service's files say nothing that the program does not understand.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -198,6 +199,52 @@ fn the_units_bounds_are_above_the_servers() {
     let descriptors: u32 = settings("LimitNOFILE")[0].parse().expect("a number");
     // One for the caller, one for the upstream, and some for the disk.
     assert!(descriptors > 2 * connections + 1000);
+}
+
+/// The rows of a section's tables, each by the words in backquotes of its first cell.
+fn rows(section: &str) -> BTreeSet<String> {
+    let guide = read("docs/operations.md");
+    let (_, rest) = guide.split_once(&format!("\n## {section}\n")).expect("the section");
+    let section = rest.split("\n## ").next().unwrap_or_default();
+    let first_cells =
+        section.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let words = first_cells.flat_map(|cell| cell.split('`')).filter(|word| word.len() > 2);
+    words.map(Into::into).collect()
+}
+
+/// Source files without their tests and without white space.
+fn sources(paths: &[&str]) -> String {
+    let code = |path: &&str| {
+        let text = read(&format!("cache-server/src/{path}"));
+        text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default().to_owned()
+    };
+    paths.iter().map(code).collect::<String>().split_whitespace().collect()
+}
+
+#[test]
+fn every_metric_stands_in_the_table_of_metrics_and_no_other() {
+    let code = sources(&["telemetry/mod.rs", "telemetry/latency.rs", "telemetry/upstream.rs"]);
+    let names = code.split('"').filter(|text| text.starts_with("cache_server_"));
+    let names: BTreeSet<String> = names.map(Into::into).collect();
+    let told: BTreeSet<String> =
+        rows("Metrics").into_iter().filter(|name| name.starts_with("cache_server_")).collect();
+    assert_eq!(told, names);
+}
+
+#[test]
+fn every_code_of_an_error_stands_in_the_table_of_errors_and_no_other() {
+    let code = sources(&["request/respond.rs", "api/problem.rs"]);
+    let literals = ["full(\"", "code:\""].map(|before| code.split(before).skip(1));
+    let literals = literals.into_iter().flatten().filter_map(|rest| rest.split('"').next());
+    let mut codes: BTreeSet<String> = literals.map(Into::into).collect();
+    for rest in code.split("StatusCode::").skip(1) {
+        let end = rest.find(|byte: char| !byte.is_ascii_uppercase() && byte != '_');
+        let behind = rest[end.unwrap_or_default()..].strip_prefix(",\"");
+        codes.extend(behind.and_then(|behind| behind.split('"').next()).map(Into::into));
+    }
+    assert!(codes.len() > 20, "{codes:?}");
+    let told: BTreeSet<String> = rows("Errors").into_iter().filter(|word| word != "code").collect();
+    assert_eq!(told, codes);
 }
 
 #[tokio::test]
