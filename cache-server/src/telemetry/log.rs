@@ -88,8 +88,8 @@ pub struct LogSettings {
 const TALKATIVE: [&str; 4] = [env!("CARGO_CRATE_NAME"), "keyspec", REQUESTS, "foyer"];
 
 /// Which events are written: `LEVEL` for all, `MODULE=LEVEL` for a module and those below it,
-/// separated by commas; the longest module decides. What nothing names is not written. Crates that
-/// are not [`TALKATIVE`] stay at `info`, whatever is said.
+/// separated by commas; the longest module decides. What nothing names is not written. Libraries
+/// that see requests stay at `info`, whatever is said.
 #[derive(Clone, Debug)]
 pub struct Directives {
     text: Box<str>,
