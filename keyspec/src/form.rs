@@ -271,6 +271,14 @@ pub(crate) fn essence(content_type: &str) -> String {
     content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()
 }
 
+/// Whether a media type names no charset but UTF-8. In another the same bytes are other text, for
+/// servers that look at it.
+pub(crate) fn is_utf8(content_type: &str) -> bool {
+    let is_fine =
+        |(name, value): &(String, String)| name != "charset" || value.eq_ignore_ascii_case("utf-8");
+    parameters(content_type).is_some_and(|parameters| parameters.iter().all(is_fine))
+}
+
 /// The one parameter of a field that has this name.
 fn parameter(field: &str, wanted: &str) -> Option<String> {
     let mut all = parameters(field)?.into_iter().filter(|(name, _)| name == wanted);

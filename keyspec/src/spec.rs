@@ -312,13 +312,14 @@ impl KeySpec {
             // of all else counts.
             _ => BodyForm::Raw,
         };
-        match self.body {
-            BodyForm::ByType => Ok(by_type),
+        let form = if self.body == BodyForm::ByType { by_type } else { self.body };
+        let is_utf8 = content_type.is_none_or(form::is_utf8);
+        match form {
             BodyForm::None if !body.is_empty() => Err(NotKeyable::UnexpectedBody),
-            BodyForm::Form if !is_type("application/x-www-form-urlencoded") => {
+            BodyForm::Form if !is_type("application/x-www-form-urlencoded") || !is_utf8 => {
                 Err(NotKeyable::OtherMediaType)
             }
-            BodyForm::Multipart if !is_type("multipart/form-data") => {
+            BodyForm::Multipart if !is_type("multipart/form-data") || !is_utf8 => {
                 Err(NotKeyable::OtherMediaType)
             }
             form => Ok(form),

@@ -98,6 +98,30 @@ fn a_form_of_another_type_or_malformed_is_not_keyable() {
 }
 
 #[test]
+fn a_form_in_another_charset_is_not_keyable() {
+    let form = "application/x-www-form-urlencoded";
+    let parts = multipart("x", &[field("a", "1")]);
+    for body in ["form", "multipart", "by-type"] {
+        let specs = specs(&one(&format!("body = \"{body}\"")));
+        for (charset, code) in [
+            ("utf-8", None),
+            ("\"UTF-8\"", None),
+            ("latin1", Some("other-media-type")),
+            ("utf-8; charset=utf-16", Some("other-media-type")),
+            ("utf-8; what", Some("other-media-type")),
+        ] {
+            let (content_type, bytes) = match body {
+                "multipart" => ("multipart/form-data; boundary=x", &parts[..]),
+                _ => (form, &b"a=%E9"[..]),
+            };
+            let content_type = format!("{content_type}; charset={charset}");
+            let error = read(&specs, Some(&content_type), bytes).err();
+            assert_eq!(error.map(|error| error.code()), code, "{body}: {content_type}");
+        }
+    }
+}
+
+#[test]
 fn a_form_has_so_many_pairs_and_no_more() {
     let specs = specs(&one("body = \"form\""));
     let most = vec!["a=1"; FORM_ENTRIES_MAX].join("&");
