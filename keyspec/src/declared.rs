@@ -14,24 +14,26 @@
 //! defaults = { limit = 10 }
 //! ```
 
+mod fields;
+mod members;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use http::{HeaderName, Method};
+use http::Method;
 use serde::{Deserialize, Serialize};
 
-use crate::canonical;
-use crate::json::Document;
-use crate::paths::{Path, Treatment};
 use crate::pattern::PathPattern;
-use crate::select::Selection;
 use crate::spec::{BodyForm, KeySpec};
+use fields::{
+    check_body, check_headers, check_methods, check_model_member, check_name, check_parameters,
+    check_preset, check_query, check_tools,
+};
+use members::{Members, check_defaults, ignored, paths};
 
 /// Most specs of one file.
 pub const SPECS_MAX: usize = 256;
-/// Longest name, in bytes.
-const NAME_BYTES_MAX: usize = 64;
 
 /// A file of specs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -100,25 +102,31 @@ pub enum Ignored {
     /// The path alone.
     Path(String),
     /// The path, and why the answer does not depend on it.
-    Because {
-        /// The path.
-        path: String,
-        /// The reason, for explanations.
-        why: String,
-    },
+    Because(Reason),
+}
+
+/// A path, and why the answer does not depend on it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[serde(deny_unknown_fields)]
+pub struct Reason {
+    /// The path.
+    pub path: String,
+    /// The reason, for explanations.
+    pub why: String,
 }
 
 impl Ignored {
     fn path(&self) -> &str {
         match self {
-            Ignored::Path(path) | Ignored::Because { path, .. } => path,
+            Ignored::Path(path) | Ignored::Because(Reason { path, .. }) => path,
         }
     }
 
     fn why(&self) -> Cow<'static, str> {
         match self {
             Ignored::Path(_) => Cow::Borrowed("the spec leaves it out"),
-            Ignored::Because { why, .. } => Cow::Owned(why.clone()),
+            Ignored::Because(Reason { why, .. }) => Cow::Owned(why.clone()),
         }
     }
 }
@@ -217,9 +225,10 @@ impl DeclaredSpec {
             return Err(SpecError::new("version", version, "1 or more"));
         }
         let mut spec = base.declared(name, *version);
-        spec.body = check_body(*body, &spec)?;
+        let methods = check_methods(methods)?;
+        spec.body = check_body(*body, &methods, &spec)?;
         spec.is_deterministic = deterministic.unwrap_or(spec.is_deterministic);
-        spec.model_member = model_member.as_deref().unwrap_or("model").into();
+        spec.model_member = check_model_member(model_member.as_deref(), &spec)?.into();
         spec.tools = check_tools(tools, &spec)?;
         spec.add_headers(&check_headers(headers)?);
         spec.query = check_query(ignore_query, only_query.as_deref())?;
@@ -227,7 +236,7 @@ impl DeclaredSpec {
         members.apply(&mut spec)?;
         spec.pattern = Some(pattern.clone());
         spec.rules = Some(self.rules_digest());
-        Ok(Checked { methods: check_methods(methods)?, pattern, spec })
+        Ok(Checked { methods, pattern, spec })
     }
 
     /// A digest of all that decides what a request's key is: a changed spec never finds the
@@ -254,253 +263,4 @@ impl DeclaredSpec {
         let bytes = serde_json::to_vec(&rules).expect("lists and maps of text are JSON");
         *blake3::hash(&bytes).as_bytes()
     }
-}
-
-/// What a spec says of members, checked.
-struct Members<'s> {
-    ignored: Vec<(Path, Cow<'static, str>)>,
-    only: Option<Vec<Path>>,
-    kept: &'s [String],
-    ordered: Vec<Path>,
-    sets: Vec<Path>,
-    defaults: Vec<Omission>,
-}
-
-/// What the omission of a member means.
-struct Omission {
-    path: Path,
-    json: Vec<u8>,
-    /// How a form would say it.
-    text: Option<Box<str>>,
-}
-
-impl Members<'_> {
-    /// No path is said to be two things.
-    fn check_once(&self) -> Result<(), SpecError> {
-        let lists = [
-            ("ignore_members", self.ignored.iter().map(|(path, _)| path).collect::<Vec<_>>()),
-            ("ordered_members", self.ordered.iter().collect()),
-            ("set_members", self.sets.iter().collect()),
-        ];
-        let mut seen: Vec<(&str, &Path)> = Vec::new();
-        for (list, paths) in lists {
-            for path in paths {
-                if let Some((other, _)) = seen.iter().find(|(_, known)| known.meets(path)) {
-                    return Err(SpecError::new(list, path, format!("it is in {other} already")));
-                }
-                seen.push((list, path));
-            }
-        }
-        for (index, Omission { path, .. }) in self.defaults.iter().enumerate() {
-            let list = if self.ignored.iter().any(|(ignored, _)| ignored.meets(path)) {
-                "ignore_members"
-            } else if self.defaults[..index].iter().any(|other| other.path.meets(path)) {
-                "defaults"
-            } else {
-                continue;
-            };
-            return Err(SpecError::new("defaults", path, format!("it is in {list} already")));
-        }
-        Ok(())
-    }
-
-    fn apply(mut self, spec: &mut KeySpec) -> Result<(), SpecError> {
-        let deep = match spec.body {
-            BodyForm::Form | BodyForm::Multipart => self.deep_path(),
-            // Of a form nothing at all would count. Other paths only make it count for more.
-            BodyForm::ByType => self.only.iter().flatten().find(|path| is_deep(path)),
-            BodyForm::Json | BodyForm::Raw | BodyForm::None => None,
-        };
-        if let Some(path) = deep {
-            return Err(SpecError::new("body", path, "forms have names and no paths"));
-        }
-        let mut fields = Selection::default();
-        let top = |path: &Path| path.top_level_name().map(Box::<str>::from);
-        let named = |(path, why): &(Path, Cow<'static, str>)| Some((top(path)?, why.clone()));
-        fields.ignored = self.ignored.iter().filter_map(named).collect();
-        fields.only = self.only.as_ref().map(|only| only.iter().filter_map(top).collect());
-        let text = |default: &Omission| Some((top(&default.path)?, default.text.clone()?));
-        fields.defaults = self.defaults.iter().filter_map(text).collect();
-        spec.fields = fields;
-
-        let kept = |path: &Path| path.last_names().iter().any(|name| self.kept.contains(name));
-        let mut paths = spec.preset_paths(&kept);
-        for (path, why) in &self.ignored {
-            paths.treat(path, &Treatment::LeftOut(why.clone()));
-        }
-        for path in &self.ordered {
-            paths.treat(path, &Treatment::OrderKept);
-        }
-        for path in &self.sets {
-            paths.treat(path, &Treatment::Set);
-        }
-        if let Some(only) = &self.only {
-            paths.allow_only(only);
-        }
-        // The deepest first: what a default says may itself be said by omission.
-        self.defaults.sort_by_key(|default| std::cmp::Reverse(default.path.steps()));
-        for Omission { path, json, .. } in &self.defaults {
-            let document = Document::scan(json).expect("defaults are checked as they are read");
-            paths.set_default(path, &|place| canonical::of(document.root(), place));
-        }
-        spec.paths = paths.into();
-        Ok(())
-    }
-
-    /// A path that is more than a name, if there is one.
-    fn deep_path(&self) -> Option<&Path> {
-        let all = self.ignored.iter().map(|(path, _)| path);
-        let all = all.chain(self.only.iter().flatten()).chain(&self.ordered).chain(&self.sets);
-        all.chain(self.defaults.iter().map(|default| &default.path)).find(|path| is_deep(path))
-    }
-}
-
-fn is_deep(path: &Path) -> bool {
-    path.top_level_name().is_none()
-}
-
-fn check_name(name: &str) -> Result<(), SpecError> {
-    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
-    if !name.is_empty() && name.len() <= NAME_BYTES_MAX && name.bytes().all(is_plain) {
-        return Ok(());
-    }
-    Err(SpecError::new("name", name, "1 to 64 letters, digits, points, - and _"))
-}
-
-fn check_preset(preset: Option<&str>) -> Result<KeySpec, SpecError> {
-    let name = preset.unwrap_or("http");
-    KeySpec::named_preset(name).ok_or_else(|| {
-        let names = KeySpec::preset_names().collect::<Vec<_>>().join(", ");
-        SpecError::new("preset", name, format!("one of {names}"))
-    })
-}
-
-fn check_body(body: Option<BodyForm>, spec: &KeySpec) -> Result<BodyForm, SpecError> {
-    match body {
-        None => Ok(spec.body),
-        Some(body) if body != BodyForm::Json && (spec.is_mcp() || spec.model_route().is_some()) => {
-            Err(SpecError::new("body", format!("{body:?}"), "json, which the preset reads"))
-        }
-        Some(body) => Ok(body),
-    }
-}
-
-fn check_methods(methods: &[String]) -> Result<Vec<Method>, SpecError> {
-    if methods.is_empty() {
-        return Ok(vec![Method::POST]);
-    }
-    let check = |(index, name): (usize, &String)| match Method::from_bytes(name.as_bytes()) {
-        Ok(method) if *name == name.to_ascii_uppercase() => Ok(method),
-        _ => {
-            let field = format!("methods[{index}]");
-            Err(SpecError::new(field, name, "a method in capitals, such as POST or QUERY"))
-        }
-    };
-    methods.iter().enumerate().map(check).collect()
-}
-
-fn check_headers(headers: &[String]) -> Result<Vec<HeaderName>, SpecError> {
-    /// They stand for themselves in a tenant's scope, or are never forwarded as they came.
-    const NEVER_KEYED: [&str; 7] = [
-        "authorization",
-        "x-api-key",
-        "api-key",
-        "x-goog-api-key",
-        "cookie",
-        "connection",
-        "cache-server-reuse",
-    ];
-    let check = |(index, name): (usize, &String)| {
-        let refuse =
-            |allowed: &str| Err(SpecError::new(format!("headers[{index}]"), name, allowed));
-        match HeaderName::from_bytes(name.as_bytes()) {
-            Ok(header) if NEVER_KEYED.contains(&header.as_str()) => {
-                refuse("not a credential or a field for the cache alone")
-            }
-            Ok(header) => Ok(header),
-            Err(_) => refuse("the name of a header field"),
-        }
-    };
-    headers.iter().enumerate().map(check).collect()
-}
-
-fn check_query(ignored: &[Ignored], only: Option<&[String]>) -> Result<Selection, SpecError> {
-    if !ignored.is_empty() && only.is_some() {
-        return Err(SpecError::new("only_query", "set", "not together with ignore_query"));
-    }
-    Ok(Selection {
-        ignored: ignored.iter().map(|one| (one.path().into(), one.why())).collect(),
-        only: only.map(|only| only.iter().map(|name| name.as_str().into()).collect()),
-        defaults: Vec::new(),
-    })
-}
-
-fn check_parameters(names: &[String], pattern: &PathPattern) -> Result<Vec<Box<str>>, SpecError> {
-    let check = |(index, name): (usize, &String)| {
-        if pattern.parameters().any(|known| known == name) {
-            return Ok(name.as_str().into());
-        }
-        let field = format!("ignore_parameters[{index}]");
-        Err(SpecError::new(field, name, format!("a parameter of {}", pattern.as_str())))
-    };
-    names.iter().enumerate().map(check).collect()
-}
-
-fn check_tools(tools: &[String], spec: &KeySpec) -> Result<Vec<Box<str>>, SpecError> {
-    match tools.first() {
-        Some(tool) if !spec.is_mcp() => {
-            Err(SpecError::new("tools[0]", tool, "only with preset = \"mcp\""))
-        }
-        _ => Ok(tools.iter().map(|tool| tool.as_str().into()).collect()),
-    }
-}
-
-const PATH_ALLOWED: &str =
-    "names between points, [] for any element, | between names of one member";
-
-fn path(text: &str, field: impl FnOnce() -> String) -> Result<Path, SpecError> {
-    Path::parse(text).ok_or_else(|| SpecError::new(field(), text, PATH_ALLOWED))
-}
-
-/// A path whose end can be omitted.
-fn member_path(text: &str, field: impl Fn() -> String) -> Result<Path, SpecError> {
-    let path = path(text, &field)?;
-    if path.last_names().is_empty() {
-        return Err(SpecError::new(field(), text, "a path that ends in a member, not in []"));
-    }
-    Ok(path)
-}
-
-fn paths(list: &[String], field: &str) -> Result<Vec<Path>, SpecError> {
-    let one = |(index, text): (usize, &String)| path(text, || format!("{field}[{index}]"));
-    list.iter().enumerate().map(one).collect()
-}
-
-fn ignored(list: &[Ignored], field: &str) -> Result<Vec<(Path, Cow<'static, str>)>, SpecError> {
-    let one = |(index, ignored): (usize, &Ignored)| {
-        Ok((member_path(ignored.path(), || format!("{field}[{index}]"))?, ignored.why()))
-    };
-    list.iter().enumerate().map(one).collect()
-}
-
-fn check_defaults(
-    defaults: &BTreeMap<String, serde_json::Value>,
-) -> Result<Vec<Omission>, SpecError> {
-    let one = |(name, value): (&String, &serde_json::Value)| {
-        let path = member_path(name, || format!("defaults.{name}"))?;
-        // A value is read as a body would be, so that its canonical form is the same.
-        let json = serde_json::to_vec(value).unwrap_or_default();
-        Document::scan(&json).map_err(|error| {
-            SpecError::new(format!("defaults.{name}"), value, error.to_string())
-        })?;
-        let text = match value {
-            serde_json::Value::String(text) => Some(text.as_str().into()),
-            serde_json::Value::Number(_) | serde_json::Value::Bool(_) => {
-                Some(value.to_string().into())
-            }
-            _ => None,
-        };
-        Ok(Omission { path, json, text })
-    };
-    defaults.iter().map(one).collect()
 }

@@ -57,7 +57,7 @@ mod tenant;
 mod text;
 mod trail;
 
-pub use declared::{DeclaredSpec, Ignored, SPECS_MAX, SpecError, SpecFile};
+pub use declared::{DeclaredSpec, Ignored, Reason, SPECS_MAX, SpecError, SpecFile};
 pub use diff::{
     DIFFERENCES_MAX, Difference, How, Joined, Part, Refused, Separating, Side, Span, Verdict, Why,
 };

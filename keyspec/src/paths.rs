@@ -9,6 +9,9 @@ use std::fmt;
 
 use crate::text::Text;
 
+/// What a name without quotes may not hold.
+const SPECIAL: [char; 5] = ['.', '[', ']', '|', '"'];
+
 /// Deepest path, in steps. Deeper bodies are not keyable anyway.
 pub(crate) const STEPS_MAX: usize = 32;
 
@@ -58,8 +61,15 @@ impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, step) in self.0.iter().enumerate() {
             let point = if index > 0 { "." } else { "" };
-            let elements = if step.any_element { "[]" } else { "" };
-            write!(f, "{point}{}{elements}", step.names.join("|"))?;
+            f.write_str(point)?;
+            for (index, name) in step.names.iter().enumerate() {
+                let before = if index > 0 { "|" } else { "" };
+                match name.is_empty() || name.contains(SPECIAL) {
+                    true => write!(f, "{before}\"{name}\"")?,
+                    false => write!(f, "{before}{name}")?,
+                }
+            }
+            f.write_str(if step.any_element { "[]" } else { "" })?;
         }
         Ok(())
     }
@@ -149,7 +159,7 @@ fn parse_name(text: &str) -> Option<(String, &str)> {
         let (name, rest) = quoted.split_once('"')?;
         return Some((name.to_owned(), rest));
     }
-    let end = text.find(['.', '[', ']', '|', '"']).unwrap_or(text.len());
+    let end = text.find(SPECIAL).unwrap_or(text.len());
     let (name, rest) = text.split_at(end);
     (!name.is_empty()).then(|| (name.to_owned(), rest))
 }

@@ -118,7 +118,7 @@ impl KeySpec {
         ModelRoute::ALL.into_iter().map(ModelRoute::name).chain(["mcp", "http"])
     }
 
-    /// Leaves more top-level members out of the key. Names are taken as they are: case counts,
+    /// Leaves more top-level members out of the key of a preset; a declared spec stands as it is. Names are taken as they are: case counts,
     /// and a point is a point.
     ///
     /// A spec with changes has other keys than the preset, whatever the changes come to.
@@ -130,7 +130,7 @@ impl KeySpec {
         self.changed(ignored, kept)
     }
 
-    /// Keeps members in the key that the preset leaves out, by their name, wherever the preset
+    /// Keeps members in the key that a preset leaves out, by their name, wherever the preset
     /// leaves a member of that name out. A member both ignored and kept is kept.
     #[must_use]
     pub fn keeping(self, members: &[String]) -> KeySpec {
@@ -419,6 +419,9 @@ impl KeySpec {
     }
 
     fn changed(self, ignored: Arc<[Box<str>]>, kept: Arc<[Box<str>]>) -> KeySpec {
+        if self.is_declared() {
+            return self;
+        }
         let is_kept = |name: &str| kept.iter().any(|kept| **kept == *name);
         let mut paths =
             self.preset_paths(&|path| path.last_names().iter().any(|name| is_kept(name)));

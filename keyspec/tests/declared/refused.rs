@@ -13,6 +13,16 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ("methods = [\"A B\"]", "methods[0]", "A B", "a method in capitals"),
     ("preset = \"mcp\"\nbody = \"form\"", "body", "Form", "json, which the preset reads"),
     ("preset = \"openai.embeddings\"\nbody = \"by-type\"", "body", "ByType", "json"),
+    ("preset = \"mcp\"\nmodel_member = \"m\"", "model_member", "m", "not with a preset"),
+    ("ignore_members = [\"a\"]\nkeep_members = [\"a\"]", "keep_members", "a", "it is in ignore"),
+    ("ignore_members = ['\"a.b\"']\nset_members = ['\"a.b\"']", "set_members", "\"a.b\"", "it is"),
+    ("defaults = { a = nan }", "defaults.a", "null", "a value that JSON has"),
+    (
+        "defaults = { a = [1979-05-27] }",
+        "defaults.a",
+        "[{\"$__toml_private_datetime\":\"1979-05-27\"}]",
+        "JSON",
+    ),
     ("tools = [\"a\"]", "tools[0]", "a", "only with preset = \"mcp\""),
     ("headers = [\"x\", \"a b\"]", "headers[1]", "a b", "the name of a header field"),
     ("headers = [\"Authorization\"]", "headers[0]", "Authorization", "not a credential"),
@@ -160,6 +170,7 @@ fn what_is_no_file_of_specs_is_refused_with_its_line() {
         (format!("{spec}version = 70000"), 7, ""),
         (format!("{spec}ignore_members = [1]"), 7, ""),
         (format!("{spec}ignore_query = [{{ path = \"a\" }}]"), 7, ""),
+        (format!("{spec}ignore_query = [{{ path = \"a\", why = \"b\", x = 1 }}]"), 7, ""),
     ] {
         let error = refusal(&text);
         assert_eq!(error.field, format!("line {line}"), "{text}: {error}");

@@ -1,7 +1,8 @@
 //! What of a spec itself is in its keys, and what of a request beside its body.
 
 use keyspec::{
-    Because, BodyForm, Ignored, Key, KeySpec, KeySpecs, NotReused, PRESET_VERSION, ReusePolicy,
+    Because, BodyForm, Ignored, Key, KeySpec, KeySpecs, NotReused, PRESET_VERSION, Reason,
+    ReusePolicy,
 };
 
 use super::{Request, json, one, specs};
@@ -241,10 +242,31 @@ fn specs_can_be_declared_without_a_file() {
         name: "one".into(),
         version: 1,
         path: "/x".into(),
-        ignore_members: vec![Ignored::Because { path: "q".into(), why: "it is so".into() }],
+        ignore_members: vec![Ignored::Because(Reason { path: "q".into(), why: "it is so".into() })],
         ..Default::default()
     };
     let specs = KeySpecs::declare(&[declared]).expect("fine");
     let written = one("ignore_members = [\"q\"]");
     assert_eq!(json("{}").key(&specs), json("{\"q\":1}").key(&super::specs(&written)));
+}
+
+#[test]
+fn a_declared_spec_stands_as_it_is_whatever_is_done_to_presets() {
+    let toml = one("ordered_members = [\"s\"]");
+    let specs = specs(&toml);
+    let spec = specs.declared().next().expect("there is one");
+    let changed = KeySpec::clone(spec).ignoring(&["s".into()]).keeping(&["t".into()]);
+    let body = br#"{"s":{"b":1,"a":2}}"#;
+    assert_eq!(changed.canonical(None, body), spec.canonical(None, body));
+}
+
+#[test]
+fn a_spec_of_gets_alone_has_no_body_unless_it_says_so() {
+    let form = |more: &str| {
+        let specs = specs(&one(more));
+        specs.declared().next().expect("there is one").body_form()
+    };
+    assert_eq!(form("methods = [\"GET\"]"), BodyForm::None);
+    assert_eq!(form("methods = [\"GET\"]\nbody = \"json\""), BodyForm::Json);
+    assert_eq!(form("methods = [\"GET\", \"POST\"]"), BodyForm::Json);
 }
