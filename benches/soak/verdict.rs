@@ -51,7 +51,7 @@ impl Verdict {
     /// Memory must not grow once everything is full.
     pub(crate) fn memory(&mut self, samples: &[Sample]) {
         let quarters = quarters(samples);
-        let [_, Some(second), _, Some(last)] = quarters else {
+        let [Some(_), Some(second), _, Some(last)] = quarters else {
             self.rule(false, "too few samples to judge memory by");
             return;
         };
