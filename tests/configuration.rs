@@ -39,6 +39,14 @@ async fn reloaded(server: &Server, outcome: &str, count: f64) {
     .await;
 }
 
+/// The line of the log that says this, once it is written.
+async fn said(server: &Server, words: &str) -> String {
+    eventually(&format!("{words:?} in the log"), || async {
+        server.log().lines().find(|line| line.contains(words)).map(Into::into)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn the_environment_goes_before_the_file_and_a_flag_before_both() {
     let upstream = embedding().await;
@@ -127,7 +135,7 @@ async fn a_changed_file_is_taken_over_and_entries_and_connections_stay() {
     let refused = open.answer().await;
     assert!(refused.head.starts_with("HTTP/1.1 413"), "the new bound holds: {}", refused.head);
     assert_eq!(upstream.calls(), 1);
-    assert!(server.log().contains("server.body_bytes_max"), "{}", server.log());
+    said(&server, "server.body_bytes_max").await;
 }
 
 #[tokio::test]
@@ -148,7 +156,7 @@ async fn sighup_reads_the_file_anew_and_a_bad_one_changes_nothing_and_says_why()
         let before = reloads(&server, "refused").await;
         server.rewrite_config(&in_front_of(&upstream, bad));
         reloaded(&server, "refused", before + 1.0).await;
-        assert!(server.log().contains(why), "{why} is missing in:\n{}", server.log());
+        said(&server, why).await;
         assert!(refused().await, "{bad}: the bound of the good file holds");
         assert_eq!(server.metric("cache_server_config_last_reload_successful").await, 0.0);
     }
@@ -188,8 +196,7 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     let more = "[server]\nconnections_max = 1\nidle_timeout = \"74s\"\n";
     server.rewrite_config(&in_front_of(&upstream, more));
     reloaded(&server, "applied", 1.0).await;
-    let log = server.log();
-    let warned = log.lines().find(|line| line.contains("wait for a restart")).expect("a warning");
+    let warned = said(&server, "wait for a restart").await;
     assert!(warned.contains("server.connections_max") && !warned.contains("idle"), "{warned}");
 }
 
