@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test lint fmt bench soak deny
+.PHONY: run test lint fmt bench bench-keys soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -23,6 +23,10 @@ fmt:
 bench:
 	cargo build --release --locked --package cache-server --package cache-server-benches
 	cargo run --release --locked --package cache-server-benches
+
+# What a key costs, side by side with hashing the body as it is; prints a table.
+bench-keys:
+	cargo bench --locked --package cache-server-benches --bench keys
 
 # Ten minutes of load of every kind with every answer checked. Others: make soak MINUTES=60
 soak:
