@@ -7,25 +7,19 @@
 //!
 //! The form is for hashing. It is never sent anywhere.
 
+use std::ops::Range;
+
 use crate::json::{Array, Value, View};
 use crate::number;
 use crate::paths::Place;
-use crate::sink::Sink;
+use crate::sink::{Joined, Sink};
 use crate::text::Text;
 
-/// Writes `value`, which stands at `place` in the request. The scan bounds the recursion.
+/// Writes `value`, which stands at `place` in the request.
 pub(crate) fn put(value: Value<'_>, place: Place<'_>, out: &mut impl Sink) {
-    match value.view() {
-        View::Null => out.put(b"null"),
-        View::Bool(true) => out.put(b"true"),
-        View::Bool(false) => out.put(b"false"),
-        View::Number(spelled) => number::put(spelled, out),
-        View::String(text) => text.put(out),
-        View::Array(array) if place.is_set() => put_set(array, place, out),
-        View::Array(array) => put_array(array, place, out),
-        View::Object(object) if place.keeps_order() => put_members(object.members(), place, out),
-        View::Object(object) => put_members(object.sorted_members(), place, out),
-    }
+    let mut joined = Joined::new(value.body(), out);
+    put_value(value, place, &mut joined);
+    joined.finish();
 }
 
 /// The canonical form of a value by itself.
@@ -41,52 +35,85 @@ pub(crate) fn is_omitted(value: Value<'_>, place: Place<'_>) -> bool {
     place.is_left_out() || place.default().is_some_and(|default| *of(value, place) == *default)
 }
 
-fn put_array(array: Array<'_>, place: Place<'_>, out: &mut impl Sink) {
-    out.put(b"[");
+/// The scan bounds the recursion.
+fn put_value<S: Sink>(value: Value<'_>, place: Place<'_>, out: &mut Joined<'_, S>) {
+    if let Some(span) = span_to_copy(value, place) {
+        return out.copy(span);
+    }
+    match value.view() {
+        View::Null => out.put(b"null"),
+        View::Bool(true) => out.put(b"true"),
+        View::Bool(false) => out.put(b"false"),
+        View::Number(spelled) => number::put(spelled, out),
+        View::String(text) => text.put(out),
+        View::Array(array) if place.is_set() => put_set(array, place, out),
+        View::Array(array) => put_array(array, place, out),
+        View::Object(object) if place.keeps_order() => put_members(object.members(), place, out),
+        View::Object(object) => put_members(object.sorted_members(), place, out),
+    }
+}
+
+/// Where the canonical form of a value stands in the body, if it does.
+fn span_to_copy(value: Value<'_>, place: Place<'_>) -> Option<Range<usize>> {
+    match place {
+        Place::InSchema => value.unsorted_span(),
+        Place::Off => value.canonical_span(),
+        // Something in it may be left out.
+        Place::On(_) | Place::Unlisted => None,
+    }
+}
+
+fn put_array<S: Sink>(array: Array<'_>, place: Place<'_>, out: &mut Joined<'_, S>) {
+    out.put_byte(b'[');
     let element_place = place.element();
     for (index, element) in array.elements().enumerate() {
         if index > 0 {
-            out.put(b",");
+            out.put_byte(b',');
         }
-        put(element, element_place, out);
+        put_value(element, element_place, out);
     }
-    out.put(b"]");
+    out.put_byte(b']');
 }
 
 /// The elements in the order of their canonical bytes, each once. They are held meanwhile, which
 /// the body's size bounds.
-fn put_set(array: Array<'_>, place: Place<'_>, out: &mut impl Sink) {
+fn put_set<S: Sink>(array: Array<'_>, place: Place<'_>, out: &mut Joined<'_, S>) {
     let element_place = place.element();
     let mut elements: Vec<_> = array.elements().map(|element| of(element, element_place)).collect();
     elements.sort_unstable();
     elements.dedup();
-    out.put(b"[");
+    out.put_byte(b'[');
     for (index, element) in elements.iter().enumerate() {
         if index > 0 {
-            out.put(b",");
+            out.put_byte(b',');
         }
         out.put(element);
     }
-    out.put(b"]");
+    out.put_byte(b']');
 }
 
-fn put_members<'d>(
+fn put_members<'d, S: Sink>(
     members: impl Iterator<Item = (Text<'d>, Value<'d>)>,
     place: Place<'_>,
-    out: &mut impl Sink,
+    out: &mut Joined<'_, S>,
 ) {
-    out.put(b"{");
-    let mut before: &[u8] = b"";
+    out.put_byte(b'{');
+    let mut is_first = true;
     for (name, value) in members {
         let member_place = place.member(name);
         if is_omitted(value, member_place) {
             continue;
         }
-        out.put(before);
-        before = b",";
-        name.put(out);
-        out.put(b":");
-        put(value, member_place, out);
+        if !is_first {
+            out.put_byte(b',');
+        }
+        is_first = false;
+        match value.canonical_name_span() {
+            Some(span) => out.copy(span),
+            None => name.put(out),
+        }
+        out.put_byte(b':');
+        put_value(value, member_place, out);
     }
-    out.put(b"}");
+    out.put_byte(b'}');
 }

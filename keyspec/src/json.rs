@@ -3,6 +3,8 @@
 //! The scan leaves a flat list of spans in the order of the body, without a copy of any value.
 //! Views on it are a reference and an index, made while walking.
 
+use std::ops::Range;
+
 use crate::not_keyable::NotKeyable;
 use crate::text::{Spelling, Text};
 
@@ -21,23 +23,43 @@ enum Shape {
     Object,
 }
 
+/// How far a value's text is its canonical form already: then it is copied, and not walked.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// Wholly.
+    Canonical,
+    /// But for the order of members.
+    Unsorted,
+    /// Not, or it is not known.
+    Other,
+}
+
 /// One value, or one member's name, in the order of the body.
 #[derive(Clone, Copy)]
 struct Node {
     shape: Shape,
-    /// Where its text begins. For an object: where its names begin in `Document::order`.
+    form: Form,
+    /// Where its text begins.
     start: u32,
-    /// Where its text ends. For an object: where its names end in `Document::order`.
+    /// Where its text ends.
     end: u32,
     /// The node after it and all that is in it.
     next: u32,
+    /// Of an object: where its names begin in `Document::order`.
+    names: u32,
+}
+
+impl Node {
+    fn range(self) -> Range<usize> {
+        self.start as usize..self.end as usize
+    }
 }
 
 /// A body that has been scanned: one value, and all in it well-formed.
 pub(crate) struct Document<'b> {
     text: &'b str,
     nodes: Vec<Node>,
-    /// For each object a run of its names' nodes, sorted.
+    /// For each object how many names it has, and their nodes, sorted.
     order: Vec<u32>,
 }
 
@@ -70,42 +92,107 @@ impl Document<'_> {
     }
 
     fn span(&self, node: Node) -> &str {
-        &self.text[node.start as usize..node.end as usize]
+        &self.text[node.range()]
     }
 
-    /// Notes the sorted names of the object that has just ended, and finds duplicates.
-    fn sort_members(&mut self, object: usize) -> Result<(), NotKeyable> {
+    /// Notes the sorted names of the object that has just ended, and finds duplicates. Says
+    /// whether they were sorted.
+    fn sort_members(&mut self, object: usize) -> Result<bool, NotKeyable> {
         let mut order = std::mem::take(&mut self.order);
-        let first = order.len();
+        let count = order.len();
+        order.push(0);
         let mut name = object + 1;
         while name < self.nodes.len() {
             order.push(narrow(name));
             name = self.nodes[name + 1].next as usize;
         }
-        let names = &mut order[first..];
-        self.sort_names(names);
-        let twins =
-            names.windows(2).find(|w| self.string(w[0]).cmp_utf16(self.string(w[1])).is_eq());
-        if let Some(twins) = twins {
-            let at = self.nodes[twins[0].max(twins[1]) as usize].start as usize;
-            return Err(NotKeyable::DuplicateMember { at });
-        }
-        self.nodes[object].start = narrow(first);
-        self.nodes[object].end = narrow(order.len());
+        let names = &mut order[count + 1..];
+        let sorted = self.sort_names(names);
+        order[count] = narrow(order.len() - count - 1);
+        self.nodes[object].names = narrow(count);
         self.order = order;
-        Ok(())
+        sorted
+    }
+
+    /// Sorts names, finds duplicates, and says whether they were sorted.
+    fn sort_names(&self, names: &mut [u32]) -> Result<bool, NotKeyable> {
+        match self.sort_by_beginnings(names) {
+            Some(were_sorted) => Ok(were_sorted),
+            None => self.sort_by_text(names),
+        }
+    }
+
+    /// Sorts few names that begin differently; says whether they were sorted. A name's place is
+    /// how many are before it, counted without branches: in so short a list most would be
+    /// guessed wrong.
+    fn sort_by_beginnings(&self, names: &mut [u32]) -> Option<bool> {
+        let mut beginnings = [0_u64; FEW_MEMBERS];
+        let mut places = [0_u8; FEW_MEMBERS];
+        let beginnings = beginnings.get_mut(..names.len())?;
+        let (mut were_sorted, mut differ) = (true, true);
+        for (index, name) in names.iter().enumerate() {
+            let beginning = self.beginning(self.nodes[*name as usize])?;
+            let (mut place, earlier) = (0, &beginnings[..index]);
+            for (other, other_place) in earlier.iter().zip(&mut places) {
+                let is_behind = *other < beginning;
+                place += u8::from(is_behind);
+                *other_place += u8::from(!is_behind);
+                were_sorted &= is_behind;
+                differ &= *other != beginning;
+            }
+            beginnings[index] = beginning;
+            places[index] = place;
+        }
+        if differ && !were_sorted {
+            let mut unsorted = [0; FEW_MEMBERS];
+            unsorted[..names.len()].copy_from_slice(names);
+            for (name, place) in unsorted[..names.len()].iter().zip(places) {
+                names[usize::from(place)] = *name;
+            }
+        }
+        differ.then_some(were_sorted)
+    }
+
+    /// The first eight bytes of a name as a number that sorts as they do. There is none for names
+    /// with escapes or with bytes that UTF-16 may sort in another way.
+    fn beginning(&self, name: Node) -> Option<u64> {
+        let Shape::String(Spelling::Plain) = name.shape else { return None };
+        let bytes = self.text.as_bytes().get(name.start as usize + 1..)?.first_chunk()?;
+        let length = (name.end - name.start - 2).min(8);
+        let after_name = u64::MAX.checked_shr(8 * length).unwrap_or(0);
+        let beginning = u64::from_be_bytes(*bytes) & !after_name;
+        (beginning & (u64::MAX / 255 * 0x80) == 0).then_some(beginning)
     }
 
     /// Many names with escapes are unescaped once each, and not at every comparison.
-    fn sort_names(&self, names: &mut [u32]) {
-        let cheap = names.len() <= 16 || names.iter().all(|name| self.string(*name).is_plain());
-        if cheap {
+    fn sort_by_text(&self, names: &mut [u32]) -> Result<bool, NotKeyable> {
+        let few = names.len() <= FEW_MEMBERS;
+        if few || names.iter().all(|name| self.string(*name).is_plain()) {
             names.sort_unstable_by(|a, b| self.string(*a).cmp_utf16(self.string(*b)));
         } else {
             names.sort_by_cached_key(|name| self.string(*name).sort_key());
         }
+        let are_twins = |a, b| self.string(a).cmp_utf16(self.string(b)).is_eq();
+        if let Some(twins) = names.windows(2).find(|pair| are_twins(pair[0], pair[1])) {
+            let at = self.nodes[twins[0].max(twins[1]) as usize].start as usize;
+            return Err(NotKeyable::DuplicateMember { at });
+        }
+        Ok(names.is_sorted())
+    }
+
+    /// Whether this is the name of this node.
+    #[inline]
+    fn is_name(&self, index: u32, name: &str) -> bool {
+        let node = self.nodes[index as usize];
+        // Most names differ in length: that is seen without a look at the text.
+        let may_be = !matches!(node.shape, Shape::String(Spelling::Plain))
+            || (node.end - node.start) as usize == name.len() + 2;
+        may_be && self.string(index).is(name)
     }
 }
+
+/// Objects of so many members are sorted, and searched, in the simplest way.
+const FEW_MEMBERS: usize = 16;
 
 fn narrow(offset: usize) -> u32 {
     u32::try_from(offset).expect("BODY_BYTES_MAX is below 2^32")
@@ -130,6 +217,7 @@ pub(crate) enum View<'d> {
 }
 
 impl<'d> Value<'d> {
+    #[inline]
     pub(crate) fn view(self) -> View<'d> {
         let node = self.document.nodes[self.index as usize];
         match node.shape {
@@ -145,6 +233,28 @@ impl<'d> Value<'d> {
     /// A number that no other value of the document has.
     pub(crate) fn index(self) -> usize {
         self.index as usize
+    }
+
+    /// The body that it is a value of.
+    pub(crate) fn body(self) -> &'d [u8] {
+        self.document.text.as_bytes()
+    }
+
+    /// Where it stands in the body, if it stands there in canonical form.
+    pub(crate) fn canonical_span(self) -> Option<Range<usize>> {
+        let node = self.document.nodes[self.index as usize];
+        (node.form == Form::Canonical).then(|| node.range())
+    }
+
+    /// Where it stands in the body, if that is its canonical form but for the order of members.
+    pub(crate) fn unsorted_span(self) -> Option<Range<usize>> {
+        let node = self.document.nodes[self.index as usize];
+        (node.form <= Form::Unsorted).then(|| node.range())
+    }
+
+    /// Where the name of a member's value stands in the body, if in canonical form.
+    pub(crate) fn canonical_name_span(self) -> Option<Range<usize>> {
+        Value { index: self.index - 1, ..self }.canonical_span()
     }
 
     fn next(self) -> u32 {
@@ -199,14 +309,22 @@ impl<'d> Object<'d> {
     /// the two mean the same.
     pub(crate) fn get(self, name: &str) -> Option<Value<'d>> {
         let names = self.sorted_names();
-        let found = names.binary_search_by(|node| self.document.string(*node).cmp_name(name));
-        let (_, value) = self.member(names[found.ok()?]);
+        let document = self.document;
+        let found = if names.len() <= FEW_MEMBERS {
+            names.iter().position(|node| document.is_name(*node, name))
+        } else {
+            names.binary_search_by(|node| document.string(*node).cmp_name(name)).ok()
+        };
+        let (_, value) = self.member(names[found?]);
         (!matches!(value.view(), View::Null)).then_some(value)
     }
 
     fn sorted_names(self) -> &'d [u32] {
         let node = self.document.nodes[self.index as usize];
-        &self.document.order[node.start as usize..node.end as usize]
+        let (count, names) = self.document.order[node.names as usize..]
+            .split_first()
+            .expect("the scan has noted the names of every object");
+        &names[..*count as usize]
     }
 
     fn member(self, name: u32) -> (Text<'d>, Value<'d>) {

@@ -15,13 +15,17 @@ pub(crate) const NUMBER_BYTES_MAX: usize = 1024;
 /// Largest magnitude of a written exponent that is keyable.
 pub(crate) const EXPONENT_MAX: u32 = 9_999;
 
-/// Integers with at most this many bytes, sign included, are below 2^53 and already canonical.
-const SMALL_INTEGER_BYTES: usize = 15;
+/// Numbers with at most this many bytes, sign and point included, have fewer digits than a double
+/// can tell apart, so that printing one gives the same digits.
+const SHORT_BYTES: usize = 15;
+
+/// With at most this many decimals, ECMAScript prints a number without an exponent.
+const SHORT_DECIMALS: usize = 6;
 
 /// Writes a number that the scan has found well-formed and in range.
 pub(crate) fn put(spelled: &str, out: &mut impl Sink) {
-    if is_small_integer(spelled) && spelled != "-0" {
-        return out.put(spelled.as_bytes());
+    if let Some(printed) = short_print(spelled) {
+        return out.put(printed.as_bytes());
     }
     let decimal = Decimal::of(spelled);
     if decimal.is_zero() {
@@ -41,8 +45,27 @@ pub(crate) fn is_zero(spelled: &str) -> bool {
     Decimal::of(spelled).is_zero()
 }
 
-fn is_small_integer(spelled: &str) -> bool {
-    spelled.len() <= SMALL_INTEGER_BYTES && !spelled.contains(['.', 'e', 'E'])
+/// Whether a number is spelled as it is printed. Of long or unusual numbers it is not known.
+pub(crate) fn is_canonical(spelled: &str) -> bool {
+    short_print(spelled).is_some_and(|printed| printed.len() == spelled.len())
+}
+
+/// How a short number is printed, which is its spelling up to the zeros at its end.
+fn short_print(spelled: &str) -> Option<&str> {
+    if spelled.len() > SHORT_BYTES {
+        return None;
+    }
+    let is_mark = |byte| matches!(byte, b'.' | b'e' | b'E');
+    let printed = match spelled.bytes().position(is_mark) {
+        None => spelled,
+        Some(point) => {
+            let decimals = spelled[point..].strip_prefix('.')?;
+            let is_usual = decimals.len() <= SHORT_DECIMALS && !decimals.bytes().any(is_mark);
+            let kept = decimals.bytes().rposition(|byte| byte != b'0');
+            spelled.get(..kept.map_or(point, |last| point + 2 + last)).filter(|_| is_usual)?
+        }
+    };
+    (printed != "-0").then_some(printed)
 }
 
 /// A decimal value: `digits` as an integer, times ten to the `exponent`.
@@ -141,6 +164,23 @@ mod tests {
         ];
         for (spelled, printed) in pairs {
             assert_eq!(canonical(spelled), printed, "{spelled}");
+        }
+    }
+
+    #[test]
+    fn short_numbers_are_known_to_be_spelled_as_they_are_printed() {
+        let wholes = ["0", "7", "10", "-0", "-3", "99999999", "-1234567", "123456789012345"];
+        let decimals = ["1", "7", "25", "001", "123456", "000001", "999999", "100009"];
+        let pairs = wholes.iter().flat_map(|whole| decimals.map(|d| format!("{whole}.{d}")));
+        let numbers = wholes.iter().map(|whole| (*whole).to_owned()).chain(pairs);
+        let (known, unknown): (Vec<_>, Vec<_>) = numbers.partition(|number| is_canonical(number));
+        assert!(known.len() > unknown.len());
+        for number in known {
+            let double: f64 = number.parse().unwrap();
+            assert_eq!(ryu_js::Buffer::new().format_finite(double), number);
+        }
+        for unusual in ["-0", "-0.0", "1.0", "1.50", "1e5", "1.5e3", "0.0000001"] {
+            assert!(!is_canonical(unusual), "{unusual}");
         }
     }
 

@@ -55,9 +55,13 @@ impl<'d> Text<'d> {
     }
 
     /// Whether the text is `other`.
+    #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
         match self.spelling {
-            Spelling::Plain => self.raw() == other,
+            Spelling::Plain => {
+                self.raw_len() == other.len()
+                    && self.quoted.as_bytes()[1..].starts_with(other.as_bytes())
+            }
             Spelling::Canonical | Spelling::Escaped => self.chars().eq(other.chars()),
         }
     }

@@ -4,9 +4,9 @@
 //! one meaning to key: duplicate names, lone surrogates, a byte order mark and bytes after the
 //! value make it not keyable. Such a request is forwarded and not cached.
 
-use super::{Document, Node, Shape, narrow};
+use super::{Document, Form, Node, Shape, narrow};
 use crate::not_keyable::NotKeyable;
-use crate::number::{EXPONENT_MAX, NUMBER_BYTES_MAX};
+use crate::number::{self, EXPONENT_MAX, NUMBER_BYTES_MAX};
 use crate::text::{EscapeFault, Spelling, decode_escape};
 
 /// Longest body that is keyable, in bytes. Spans are 32 bits wide.
@@ -31,11 +31,17 @@ impl<'b> Document<'b> {
     pub(crate) fn scan(body: &'b [u8]) -> Result<Self, NotKeyable> {
         let text = checked_text(body)?;
         // A guess at the values in a body of prose, so that the list seldom grows.
-        let capacity = (body.len() / 32).clamp(32, 4096);
+        let capacity = (body.len() / 16).clamp(32, 4096);
         let mut scan = Scan {
             at: 0,
             depth: 0,
-            document: Document { text, nodes: Vec::with_capacity(capacity), order: Vec::new() },
+            form: Form::Canonical,
+            document: Document {
+                text,
+                nodes: Vec::with_capacity(capacity),
+                // A name has a value beside it.
+                order: Vec::with_capacity(capacity / 2),
+            },
         };
         scan.skip_space();
         if scan.peek().is_none() {
@@ -64,6 +70,8 @@ fn checked_text(body: &[u8]) -> Result<&str, NotKeyable> {
 struct Scan<'b> {
     at: usize,
     depth: usize,
+    /// Of what has been scanned of the array or object that is open.
+    form: Form,
     document: Document<'b>,
 }
 
@@ -82,6 +90,7 @@ impl Scan<'_> {
     }
 
     fn object(&mut self) -> Result<(), NotKeyable> {
+        let outer = self.form;
         let object = self.open(Shape::Object)?;
         if !self.take(b'}') {
             loop {
@@ -93,8 +102,11 @@ impl Scan<'_> {
                 self.skip_space();
             }
         }
-        self.close(object);
-        self.document.sort_members(object)
+        if !self.document.sort_members(object)? {
+            self.form = self.form.max(Form::Unsorted);
+        }
+        self.close(object, outer);
+        Ok(())
     }
 
     fn member(&mut self) -> Result<(), NotKeyable> {
@@ -111,6 +123,7 @@ impl Scan<'_> {
     }
 
     fn array(&mut self) -> Result<(), NotKeyable> {
+        let outer = self.form;
         let array = self.open(Shape::Array)?;
         if !self.take(b']') {
             loop {
@@ -123,7 +136,7 @@ impl Scan<'_> {
                 self.skip_space();
             }
         }
-        self.close(array);
+        self.close(array, outer);
         Ok(())
     }
 
@@ -134,15 +147,20 @@ impl Scan<'_> {
         }
         self.depth += 1;
         let index = self.document.nodes.len();
-        self.push(shape, self.at)?;
+        self.push(shape, Form::Canonical, self.at)?;
+        self.form = Form::Canonical;
         self.at += 1;
         self.skip_space();
         Ok(index)
     }
 
-    fn close(&mut self, index: usize) {
+    /// Steps out again, to what was in the form `outer` so far.
+    fn close(&mut self, index: usize, outer: Form) {
         self.depth -= 1;
-        self.document.nodes[index].next = narrow(self.document.nodes.len());
+        let next = narrow(self.document.nodes.len());
+        let node = &mut self.document.nodes[index];
+        (node.form, node.end, node.next) = (self.form, narrow(self.at), next);
+        self.form = self.form.max(outer);
     }
 
     fn string(&mut self) -> Result<(), NotKeyable> {
@@ -158,18 +176,22 @@ impl Scan<'_> {
             }
         }
         self.at += 1;
-        self.push(Shape::String(spelling), start)
+        let form = if spelling == Spelling::Escaped { Form::Other } else { Form::Canonical };
+        self.push(Shape::String(spelling), form, start)
     }
 
     fn escape(&mut self) -> Result<Spelling, NotKeyable> {
         let after = &self.document.text.as_bytes()[self.at + 1..];
+        if let Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') = after.first() {
+            self.at += 2;
+            return Ok(Spelling::Canonical);
+        }
         let (_, length) = decode_escape(after).map_err(|fault| match fault {
             EscapeFault::Malformed => NotKeyable::Malformed { at: self.at },
             EscapeFault::LoneSurrogate => NotKeyable::LoneSurrogate { at: self.at },
         })?;
-        let canonical = !matches!(after.first(), Some(b'u' | b'/'));
         self.at += 1 + length;
-        Ok(if canonical { Spelling::Canonical } else { Spelling::Escaped })
+        Ok(Spelling::Escaped)
     }
 
     fn number(&mut self) -> Result<(), NotKeyable> {
@@ -187,7 +209,9 @@ impl Scan<'_> {
         if self.at - start > NUMBER_BYTES_MAX {
             return Err(NotKeyable::NumberOutOfRange { at: start });
         }
-        self.push(Shape::Number, start)
+        let spelled = &self.document.text[start..self.at];
+        let form = if number::is_canonical(spelled) { Form::Canonical } else { Form::Other };
+        self.push(Shape::Number, form, start)
     }
 
     fn exponent(&mut self, number: usize) -> Result<(), NotKeyable> {
@@ -216,17 +240,20 @@ impl Scan<'_> {
         }
         let start = self.at;
         self.at += word.len();
-        self.push(shape, start)
+        self.push(shape, Form::Canonical, start)
     }
 
     /// Notes a value that began at `start` and ends here.
-    fn push(&mut self, shape: Shape, start: usize) -> Result<(), NotKeyable> {
+    #[inline]
+    fn push(&mut self, shape: Shape, form: Form, start: usize) -> Result<(), NotKeyable> {
         let nodes = &mut self.document.nodes;
         if nodes.len() == VALUES_MAX {
             return Err(NotKeyable::TooManyValues { at: start });
         }
         let next = narrow(nodes.len() + 1);
-        nodes.push(Node { shape, start: narrow(start), end: narrow(self.at), next });
+        let (start, end) = (narrow(start), narrow(self.at));
+        nodes.push(Node { shape, form, start, end, next, names: 0 });
+        self.form = self.form.max(form);
         Ok(())
     }
 
@@ -247,6 +274,7 @@ impl Scan<'_> {
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
+            self.form = Form::Other;
         }
     }
 
@@ -256,26 +284,56 @@ impl Scan<'_> {
 }
 
 /// How many bytes at the front are neither a quotation mark, a backslash nor a control
-/// character: eight at a time, each byte of a word tested in place.
+/// character: by blocks, so that most strings end in the first.
 fn plain_run(bytes: &[u8]) -> usize {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let (words, tail) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quote = word ^ (ONES * b'"' as u64);
-        let backslash = word ^ (ONES * b'\\' as u64);
-        let special = (word.wrapping_sub(ONES * 0x20) & !word)
-            | (quote.wrapping_sub(ONES) & !quote)
-            | (backslash.wrapping_sub(ONES) & !backslash);
-        // A borrow can only mark bytes above a true match, and the lowest mark is taken.
-        let marks = special & HIGHS;
-        if marks != 0 {
-            return index * 8 + marks.trailing_zeros() as usize / 8;
+    let (blocks, tail) = bytes.as_chunks::<BLOCK>();
+    let mut index = 0;
+    while let Some(block) = blocks.get(index) {
+        if let Some(special) = first_special(block) {
+            return index * BLOCK + special;
         }
+        index += 1;
+        index += blocks[index..].iter().take_while(|block| is_plain(block)).count();
     }
     let plain = tail.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
-    words.len() * 8 + plain
+    blocks.len() * BLOCK + plain
+}
+
+const BLOCK: usize = 32;
+
+/// Whether no byte of a block is special. Without branches, for the compiler to make it as wide as
+/// the machine: text is long.
+fn is_plain(block: &[u8; BLOCK]) -> bool {
+    !block
+        .iter()
+        .fold(false, |special, byte| special | (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20))
+}
+
+/// Where in a block the first special byte is. There is one branch for all of a block, because
+/// the lengths of strings cannot be guessed.
+fn first_special(block: &[u8; BLOCK]) -> Option<usize> {
+    let (words, _) = block.as_chunks::<8>();
+    let marks = [0, 1, 2, 3].map(|index| special_marks(u64::from_le_bytes(words[index])));
+    if marks.iter().fold(0, |all, marks| all | marks) == 0 {
+        return None;
+    }
+    let first = |marks: u64| marks.trailing_zeros() as usize / 8;
+    let (low, from_low) = if marks[0] != 0 { (marks[0], 0) } else { (marks[1], 8) };
+    let (high, from_high) = if marks[2] != 0 { (marks[2], 16) } else { (marks[3], 24) };
+    Some(if low != 0 { from_low + first(low) } else { from_high + first(high) })
+}
+
+/// Marks the special bytes of a word, each tested in place. A borrow can mark bytes above a true
+/// match, so only the lowest mark counts.
+fn special_marks(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 255;
+    const HIGHS: u64 = ONES << 7;
+    let quote = word ^ (ONES * b'"' as u64);
+    let backslash = word ^ (ONES * b'\\' as u64);
+    let special = (word.wrapping_sub(ONES * 0x20) & !word)
+        | (quote.wrapping_sub(ONES) & !quote)
+        | (backslash.wrapping_sub(ONES) & !backslash);
+    special & HIGHS
 }
 
 #[cfg(test)]
@@ -285,8 +343,8 @@ mod tests {
     #[test]
     fn the_run_of_plain_bytes_ends_at_the_first_special_one_wherever_it_is() {
         for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
-            for at in 0..40 {
-                let mut bytes = vec![b'a'; 40];
+            for at in 0..120 {
+                let mut bytes = vec![b'a'; 120];
                 bytes[at] = special;
                 assert_eq!(plain_run(&bytes), at, "{special:#x} at {at}");
             }
