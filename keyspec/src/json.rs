@@ -116,6 +116,9 @@ impl Document<'_> {
 
     /// Sorts names, finds duplicates, and says whether they were sorted.
     fn sort_names(&self, names: &mut [u32]) -> Result<bool, NotKeyable> {
+        if names.len() < 2 {
+            return Ok(true);
+        }
         match self.sort_by_beginnings(names) {
             Some(were_sorted) => Ok(were_sorted),
             None => self.sort_by_text(names),
