@@ -16,7 +16,7 @@ use http::HeaderName;
 
 use crate::not_keyable::NotKeyable;
 use crate::query::percent_decoded;
-use crate::select::Selection;
+use crate::select::{Omitted, Selection};
 
 /// Most pairs or parts of one body.
 pub const FORM_ENTRIES_MAX: usize = 10_000;
@@ -63,29 +63,34 @@ fn decoded(written: &str) -> Option<Cow<'_, [u8]>> {
 /// The canonical form of a form's pairs, without those that do not count.
 pub(crate) fn put_fields(fields: &[Field<'_>], selection: &Selection) -> Vec<u8> {
     let mut out = String::new();
-    for same_name in fields.chunk_by(|one, other| one.name == other.name) {
-        let [first, rest @ ..] = same_name else { continue };
-        // Which of several counts is for the upstream, so one that says the default may too.
-        if selection.left_out(&first.name).is_some()
-            || (rest.is_empty() && selection.is_default(&first.name, &first.value))
-        {
+    for (field, omitted) in judged_fields(fields, selection) {
+        if omitted.is_some() {
             continue;
         }
-        for field in same_name {
-            put_field(field, &mut out);
+        if !out.is_empty() {
+            out.push('&');
         }
+        put_encoded(&field.name, &mut out);
+        out.push('=');
+        put_encoded(&field.value, &mut out);
     }
     out.into_bytes()
 }
 
-fn put_field(field: &Field<'_>, out: &mut String) {
-    if !out.is_empty() {
-        out.push('&');
-    }
-    put_encoded(&field.name, out);
-    out.push('=');
-    put_encoded(&field.value, out);
+/// Sorted fields, each with why it does not count, if it does not.
+pub(crate) fn judged_fields<'f, 'b>(
+    fields: &'f [Field<'b>],
+    selection: &'f Selection,
+) -> impl Iterator<Item = (&'f Field<'b>, Option<Omitted<'f>>)> {
+    fields.chunk_by(|one, other| one.name == other.name).flat_map(move |same_name| {
+        let is_single = same_name.len() == 1;
+        let judge = move |field: &'f Field<'b>| {
+            (field, selection.omitted(&field.name, &field.value, is_single))
+        };
+        same_name.iter().map(judge)
+    })
 }
+
 /// Percent-encodes all but what RFC 3986, section 2.3, calls unreserved.
 fn put_encoded(bytes: &[u8], out: &mut String) {
     for byte in bytes {
@@ -109,7 +114,7 @@ pub(crate) struct Part<'b> {
 
 impl Part<'_> {
     /// Whether it is a field of a form and no file: what a default can be the text of.
-    fn is_plain(&self) -> bool {
+    pub(crate) fn is_plain(&self) -> bool {
         self.file_name.is_none() && self.media_type == "text/plain"
     }
 }
@@ -211,19 +216,27 @@ fn names(disposition: &str) -> Option<(String, Option<String>)> {
 /// The canonical form of parts, without those that do not count.
 pub(crate) fn put_parts(parts: &[Part<'_>], selection: &Selection) -> Vec<u8> {
     let mut out = String::new();
-    for same_name in parts.chunk_by(|one, other| one.name == other.name) {
-        let [first, rest @ ..] = same_name else { continue };
-        let name = first.name.as_bytes();
-        let is_default =
-            rest.is_empty() && first.is_plain() && selection.is_default(name, first.content);
-        if selection.left_out(name).is_some() || is_default {
-            continue;
-        }
-        for part in same_name {
+    for (part, omitted) in judged_parts(parts, selection) {
+        if omitted.is_none() {
             put_part(part, &mut out);
         }
     }
     out.into_bytes()
+}
+
+/// Sorted parts, each with why it does not count, if it does not.
+pub(crate) fn judged_parts<'p, 'b>(
+    parts: &'p [Part<'b>],
+    selection: &'p Selection,
+) -> impl Iterator<Item = (&'p Part<'b>, Option<Omitted<'p>>)> {
+    parts.chunk_by(|one, other| one.name == other.name).flat_map(move |same_name| {
+        let is_single = same_name.len() == 1;
+        let judge = move |part: &'p Part<'b>| {
+            let may_be_default = is_single && part.is_plain();
+            (part, selection.omitted(part.name.as_bytes(), part.content, may_be_default))
+        };
+        same_name.iter().map(judge)
+    })
 }
 
 fn put_part(part: &Part<'_>, out: &mut String) {

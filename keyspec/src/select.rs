@@ -13,6 +13,15 @@ pub(crate) struct Selection {
     pub(crate) defaults: Vec<(Box<str>, Box<str>)>,
 }
 
+/// Why something does not count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Omitted<'s> {
+    /// It is left out, and why.
+    LeftOut(&'s str),
+    /// It says what its omission means.
+    Default,
+}
+
 impl Selection {
     /// Why what has this name does not count, if it does not.
     pub(crate) fn left_out(&self, name: &[u8]) -> Option<&str> {
@@ -25,13 +34,22 @@ impl Selection {
         (!listed).then_some("the spec keys only what it lists")
     }
 
-    /// Whether what has this name and value is keyed.
-    pub(crate) fn counts(&self, name: &[u8], value: &[u8]) -> bool {
-        self.left_out(name).is_none() && !self.is_default(name, value)
+    /// Why what has this name and value does not count, if it does not. `may_be_default` unless
+    /// something else has its name: which of several counts is for the upstream, so that one that
+    /// says the default may count too.
+    pub(crate) fn omitted(
+        &self,
+        name: &[u8],
+        value: &[u8],
+        may_be_default: bool,
+    ) -> Option<Omitted<'_>> {
+        match self.left_out(name) {
+            Some(why) => Some(Omitted::LeftOut(why)),
+            None => (may_be_default && self.is_default(name, value)).then_some(Omitted::Default),
+        }
     }
 
-    /// Whether this value of it says what its omission means.
-    pub(crate) fn is_default(&self, name: &[u8], value: &[u8]) -> bool {
+    fn is_default(&self, name: &[u8], value: &[u8]) -> bool {
         let says = |(known, default): &(Box<str>, Box<str>)| {
             known.as_bytes() == name && default.as_bytes() == value
         };

@@ -7,7 +7,7 @@ use crate::explain::header_why;
 use crate::form;
 use crate::key::left_out_of_query;
 use crate::query;
-use crate::select::Selection;
+use crate::select::{Omitted, Selection};
 use crate::shown;
 use crate::spec::{BodyForm, KeySpec};
 use crate::trail::Trail;
@@ -201,13 +201,29 @@ fn form_items<'r>(spec: &KeySpec, body: &'r [u8]) -> Vec<Item<'r>> {
         let (name, value) = (field.name.into_owned(), field.value.into_owned());
         Some(Item { name, value, written, not_counted })
     };
-    pieces.filter_map(item).collect()
+    let mut items: Vec<Item<'r>> = pieces.filter_map(item).collect();
+    count_repeats(&mut items);
+    items
 }
 
 fn not_counted(selection: &Selection, name: &[u8], value: &[u8]) -> Option<(Why, Option<String>)> {
-    match selection.left_out(name) {
-        Some(why) => Some((Why::LeftOut, Some(why.to_owned()))),
-        None => selection.is_default(name, value).then_some((Why::SaysDefault, None)),
+    Some(match selection.omitted(name, value, true)? {
+        Omitted::LeftOut(why) => (Why::LeftOut, Some(why.to_owned())),
+        Omitted::Default => (Why::SaysDefault, None),
+    })
+}
+
+/// What says its default counts all the same if another has its name.
+fn count_repeats(items: &mut [Item<'_>]) {
+    let mut names: Vec<Vec<u8>> = items.iter().map(|item| item.name.clone()).collect();
+    names.sort_unstable();
+    let names: Vec<&Vec<u8>> =
+        names.chunk_by(PartialEq::eq).filter(|same| same.len() > 1).map(|same| &same[0]).collect();
+    for item in items {
+        let says_default = matches!(item.not_counted, Some((Why::SaysDefault, _)));
+        if says_default && names.binary_search(&&item.name).is_ok() {
+            item.not_counted = None;
+        }
     }
 }
 
@@ -235,8 +251,11 @@ fn part_items<'r>(spec: &KeySpec, side: &Side<'r>) -> Vec<Item<'r>> {
     let item = |part: form::Part<'r>| Item {
         value: form::put_parts(std::slice::from_ref(&part), &Selection::default()),
         written: part.content,
-        not_counted: not_counted(&spec.fields, part.name.as_bytes(), part.content),
+        not_counted: not_counted(&spec.fields, part.name.as_bytes(), part.content)
+            .filter(|(why, _)| *why != Why::SaysDefault || part.is_plain()),
         name: part.name.into_bytes(),
     };
-    parts.into_iter().map(item).collect()
+    let mut items: Vec<Item<'r>> = parts.into_iter().map(item).collect();
+    count_repeats(&mut items);
+    items
 }

@@ -11,6 +11,7 @@ use crate::key::{KeyedRequest, keyed_pairs};
 use crate::looks;
 use crate::meaning::Meaning;
 use crate::query::Component;
+use crate::select::Selection;
 use crate::shown;
 use crate::spec::{BodyForm, KeySpec};
 
@@ -211,8 +212,9 @@ fn field_entries(spec: &KeySpec, body: &[u8]) -> Vec<Entry> {
             text: Some(String::from_utf8_lossy(&field.value).into_owned()),
         }
     };
-    let counts = |field: &&form::Field<'_>| spec.fields.counts(&field.name, &field.value);
-    form::fields(body).unwrap_or_default().iter().filter(counts).map(entry).collect()
+    let fields = form::fields(body).unwrap_or_default();
+    let counted = form::judged_fields(&fields, &spec.fields).filter(|(_, why)| why.is_none());
+    counted.map(|(field, _)| entry(field)).collect()
 }
 
 /// Parts are alike when their lines in the canonical form are.
@@ -223,7 +225,7 @@ fn part_entries(spec: &KeySpec, side: &Side<'_>) -> Vec<Entry> {
         Entry {
             name: part.name.clone().into_bytes(),
             name_shown: shown::text(&part.name),
-            value: form::put_parts(std::slice::from_ref(part), &spec.fields),
+            value: form::put_parts(std::slice::from_ref(part), &Selection::default()),
             shown: match text {
                 Some(_) => part_words(part),
                 None => format!("{}, digest {}", part_words(part), digest(part.content)),
@@ -231,9 +233,9 @@ fn part_entries(spec: &KeySpec, side: &Side<'_>) -> Vec<Entry> {
             text: text.map(str::to_owned),
         }
     };
-    let counts = |part: &&form::Part<'_>| spec.fields.counts(part.name.as_bytes(), part.content);
     let parts = form::parts(side.content_type.unwrap_or_default(), side.body).unwrap_or_default();
-    parts.iter().filter(counts).map(entry).collect()
+    let counted = form::judged_parts(&parts, &spec.fields).filter(|(_, why)| why.is_none());
+    counted.map(|(part, _)| entry(part)).collect()
 }
 
 fn put_raw(a: &Side<'_>, b: &Side<'_>, places: &mut Places) {

@@ -6,7 +6,7 @@ use crate::canonical;
 use crate::form;
 use crate::json::{Object, Value, View};
 use crate::paths;
-use crate::select::Selection;
+use crate::select::Omitted;
 use crate::shown;
 use crate::spec::{BodyForm, KeySpec};
 use crate::text::Text;
@@ -25,28 +25,30 @@ pub(super) fn put_lines(
     match form {
         BodyForm::Json | BodyForm::ByType => put_json(spec, body, lines),
         BodyForm::Form => {
-            for field in form::fields(body).unwrap_or_default() {
-                lines.push(|| field_line(&spec.fields, &field));
+            let fields = form::fields(body).unwrap_or_default();
+            for (field, omitted) in form::judged_fields(&fields, &spec.fields) {
+                lines.push(|| field_line(field, omitted));
             }
         }
         BodyForm::Multipart => {
-            for part in form::parts(content_type.unwrap_or_default(), body).unwrap_or_default() {
-                lines.push(|| part_line(&spec.fields, &part));
+            let parts = form::parts(content_type.unwrap_or_default(), body).unwrap_or_default();
+            for (part, omitted) in form::judged_parts(&parts, &spec.fields) {
+                lines.push(|| part_line(part, omitted));
             }
         }
         BodyForm::Raw | BodyForm::None => {}
     }
 }
 
-fn field_line(selection: &Selection, field: &form::Field<'_>) -> Line {
+fn field_line(field: &form::Field<'_>, omitted: Option<Omitted<'_>>) -> Line {
     let name = String::from_utf8_lossy(&field.name);
-    let (treatment, why) = selected(selection, &field.name, &field.value);
+    let (treatment, why) = selected(omitted);
     let value = Some(shown::named(&name, &field.value));
     Line { place: Place::Field, at: shown::text(&name), value, treatment, why }
 }
 
-fn part_line(selection: &Selection, part: &form::Part<'_>) -> Line {
-    let (treatment, why) = selected(selection, part.name.as_bytes(), part.content);
+fn part_line(part: &form::Part<'_>, omitted: Option<Omitted<'_>>) -> Line {
+    let (treatment, why) = selected(omitted);
     let value = Some(part_words(part));
     Line { place: Place::Part, at: shown::text(&part.name), value, treatment, why }
 }
@@ -62,13 +64,11 @@ pub(crate) fn part_words(part: &form::Part<'_>) -> String {
     }
 }
 
-fn selected(selection: &Selection, name: &[u8], value: &[u8]) -> (Treatment, Option<String>) {
-    if let Some(why) = selection.left_out(name) {
-        (Treatment::LeftOut, Some(why.to_owned()))
-    } else if selection.is_default(name, value) {
-        (Treatment::SaysDefault, Some(DEFAULT_WHY.to_owned()))
-    } else {
-        (Treatment::Keyed, None)
+fn selected(omitted: Option<Omitted<'_>>) -> (Treatment, Option<String>) {
+    match omitted {
+        Some(Omitted::LeftOut(why)) => (Treatment::LeftOut, Some(why.to_owned())),
+        Some(Omitted::Default) => (Treatment::SaysDefault, Some(DEFAULT_WHY.to_owned())),
+        None => (Treatment::Keyed, None),
     }
 }
 
