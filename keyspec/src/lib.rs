@@ -78,6 +78,11 @@ pub use spec::{BodyForm, KeySpec, PRESET_VERSION};
 pub use specs::{Found, KeySpecs, Overlap};
 pub use tenant::{CredentialDigest, Credentials, InvalidCredentialDigest, TenantScope};
 
+/// The page for those who adopt the library alone: what it shows is run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}
+
 /// The version of how keys are made, part of every key. It grows when the preimage changes, and
 /// entries under older keys are then no longer found.
 pub const KEY_SCHEMA_VERSION: u16 = 1;
