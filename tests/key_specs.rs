@@ -1,9 +1,10 @@
 //! What the config declares by `[[key_spec]]`: which requests beyond the model routes are cached,
 //! and which of them are one.
 
-use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream};
+use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream, credential_digest, run};
 use reqwest::Method;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 const SEARCH: &str = r#"
 [[key_spec]]
@@ -182,4 +183,120 @@ async fn a_bad_spec_ends_the_start_with_2_and_names_its_field() {
         "{}",
         ended.stderr
     );
+}
+
+/// A request, as it is sent to the server and as it is told to `keyspec`.
+struct Asked {
+    path: &'static str,
+    fields: &'static [(&'static str, &'static str)],
+    body: &'static str,
+    tenant: Option<&'static str>,
+}
+
+const MINE: (&str, &str) = ("authorization", "Bearer sk-mine");
+const JSON: (&str, &str) = ("content-type", "application/json");
+
+const ASKED: &[Asked] = &[
+    Asked {
+        path: "/v1/chat/completions",
+        fields: &[MINE, JSON],
+        body: r#"{"model":"m","seed":1,"messages":[],"user":"u"}"#,
+        tenant: None,
+    },
+    Asked {
+        path: "/v1/chat/completions?key=k&api-version=%31",
+        fields: &[JSON, ("openai-beta", "x"), ("openai-organization", "o")],
+        body: r#"{"model":"m","seed":1,"messages":[],"stream":true}"#,
+        tenant: None,
+    },
+    Asked {
+        path: "/v1/messages",
+        fields: &[("x-api-key", "sk-mine"), JSON, ("anthropic-version", "2023-06-01")],
+        body: r#"{"model":"m","temperature":0.0,"max_tokens":1,"messages":[]}"#,
+        tenant: None,
+    },
+    Asked {
+        path: "/v1beta/models/m:embedContent",
+        fields: &[JSON],
+        body: r#"{"content":{"parts":[{"text":"\u00e9"}]}}"#,
+        tenant: None,
+    },
+    Asked {
+        path: "/v1/embeddings",
+        fields: &[("authorization", "Bearer sk-ours"), JSON],
+        body: r#"{"model":"m","input":"x"}"#,
+        tenant: Some("search-team"),
+    },
+    Asked {
+        path: "/v1/indexes/a/search?trace=7",
+        fields: &[MINE, JSON, ("accept-language", "de")],
+        body: r#"{"q":"x","tags":["b","a"],"limit":10}"#,
+        tenant: None,
+    },
+    Asked {
+        path: "/v1/audio/transcriptions",
+        fields: &[MINE, ("content-type", "multipart/form-data; boundary=b")],
+        body: "--b\r\ncontent-disposition: form-data; name=\"model\"\r\n\r\nw\r\n--b--\r\n",
+        tenant: None,
+    },
+];
+
+const AUDIO: &str = "
+[[key_spec]]
+name = 'acme.audio'
+version = 2
+path = '/v1/audio/transcriptions'
+body = 'multipart'
+deterministic = true
+";
+
+impl Asked {
+    /// The key in the server's `Cache-Status`.
+    async fn told(&self, client: &Client) -> String {
+        let request = client.request(Method::POST, self.path).body(self.body);
+        let add = |request: reqwest::RequestBuilder, (name, value): &(&str, &str)| {
+            request.header(*name, *value)
+        };
+        let answer = Answer::of(self.fields.iter().fold(request, add)).await;
+        let status = answer.cache_status();
+        let key = status.split("key=\"").nth(1).and_then(|rest| rest.split('"').next());
+        key.unwrap_or_else(|| panic!("{}: {status}", self.path)).to_owned()
+    }
+
+    /// The key that `keyspec key` prints.
+    async fn printed(&self, folder: &TempDir, upstream: &str) -> String {
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        std::fs::write(file("body"), self.body).expect("the body is written");
+        let mut arguments = vec!["key", "--upstream", upstream, "--path", self.path, "--spec"];
+        let specs = file("specs.toml");
+        arguments.push(&specs);
+        let headers: Vec<String> =
+            self.fields.iter().map(|(name, value)| format!("{name}: {value}")).collect();
+        headers.iter().for_each(|header| arguments.extend(["--header", header]));
+        self.tenant.iter().for_each(|name| arguments.extend(["--tenant", name]));
+        let body = file("body");
+        arguments.push(&body);
+        let ended = run("keyspec", &arguments).await;
+        assert!(ended.status.success(), "{}: {}", self.path, ended.stderr);
+        ended.stdout.trim_end().to_owned()
+    }
+}
+
+#[tokio::test]
+async fn the_key_on_the_command_line_is_the_one_in_cache_status() {
+    let upstream = Upstream::of_whole_answers().await;
+    let digest = credential_digest("sk-ours").await;
+    let tenant = format!("[[tenant]]\nname = 'search-team'\ncredential_digests = ['{digest}']\n");
+    let specs = format!("{SEARCH}{AUDIO}");
+    let folder = TempDir::new().expect("a temporary folder");
+    let file = folder.path().join("specs.toml");
+    std::fs::write(file, format!("version = 1\n{specs}")).expect("the specs are written");
+    for base in [upstream.url(), format!("{}/", upstream.url())] {
+        let setup = Setup::default().argument("--upstream").argument(&base);
+        let server = Server::start(setup.config(&format!("{specs}{tenant}"))).await;
+        for asked in ASKED {
+            let told = asked.told(&server.client()).await;
+            assert_eq!(asked.printed(&folder, &base).await, told, "{}", asked.path);
+        }
+    }
 }
