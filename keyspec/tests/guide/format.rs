@@ -21,15 +21,10 @@ fn numbers<'s>(source: &'s str, opening: &str) -> BTreeMap<&'s str, u8> {
 
 #[test]
 fn the_tags_are_those_of_the_code() {
-    let rows = rows("The preimage");
-    let of_tags: Vec<_> = rows.iter().filter(|row| row.len() == 6).collect();
-    let mut told = BTreeMap::new();
-    for cells in of_tags.iter().flat_map(|row| row.chunks(2)) {
-        if let Some(name) = code(&cells[0]).first() {
-            told.insert(*name, cells[1].parse::<u8>().expect("a number"));
-        }
-    }
-    assert_eq!(told, numbers(&text("keyspec/src/key.rs"), "enum Tag {"));
+    let source = text("keyspec/src/key.rs");
+    let tags = numbers(&source, "enum Tag {").into_iter();
+    let tags: BTreeMap<String, u8> = tags.map(|(name, tag)| (name.to_owned(), tag)).collect();
+    assert_eq!(crate::preimage::tags(), tags);
 }
 
 /// The bytes and the lines of the worked example.

@@ -1,6 +1,11 @@
 //! docs/keys.md says what the code does: its tables, its examples, and what it prints.
+//!
+//! What it says of the server is tested with the server: in tests/key_specs.rs (what is declared,
+//! MCP, the key of the command line in `Cache-Status`), tests/keys.rs (tenants, upstreams, mounts,
+//! what a route ignores and keeps) and tests/reuse.rs (policies and declarations).
 
 mod format;
+mod preimage;
 #[cfg(feature = "cli")]
 mod program;
 mod reuse;
