@@ -19,19 +19,25 @@ lint:
 fmt:
 	cargo fmt --all
 
-# Ratios side by side in one run; prints a table.
-bench:
+# The binaries that are measured, built together: alone they would be built anew, with other
+# features of what they share.
+RELEASE := $(or $(CARGO_TARGET_DIR),target)/release
+
+.PHONY: release
+release:
 	cargo build --release --locked --package cache-server --package cache-server-benches
-	cargo run --release --locked --package cache-server-benches
+
+# Ratios side by side in one run; prints a table.
+bench: release
+	$(RELEASE)/side-by-side
 
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
 	cargo bench --locked --package cache-server-benches --bench keys
 
 # Ten minutes of load of every kind with every answer checked. Others: make soak MINUTES=60
-soak:
-	cargo build --release --locked --package cache-server --package cache-server-benches
-	cargo run --release --locked --package cache-server-benches --bin soak -- --minutes $(or $(MINUTES),10)
+soak: release
+	$(RELEASE)/soak --minutes $(or $(MINUTES),10)
 
 # Licences, bans and sources of all dependencies. Installs cargo-deny where it is missing.
 deny:
