@@ -95,8 +95,7 @@ impl Server {
                 command.env_remove(name);
             }
         }
-        // Callers that hang up and hostile bytes are logged below that.
-        command.env("RUST_LOG", "warn");
+        // Every request has a line, as in production; what is read of it is the last words.
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut child = command.kill_on_drop(true).spawn().context("cannot start the server")?;
         let process = child.id().context("the server has no id")?;
@@ -184,8 +183,10 @@ fn follow(child: &mut Child, log: Arc<Mutex<Log>>) -> anyhow::Result<()> {
 impl Log {
     fn take(&mut self, line: String) {
         self.panics += u64::from(line.contains("panicked at"));
-        if line.contains("stats on http://") || line.starts_with("Listening on http://") {
-            let address = line.rsplit("http://").next().unwrap_or_default();
+        for announcement in ["stats on http://", "Listening on http://"] {
+            let Some((_, rest)) = line.split_once(announcement) else { continue };
+            // A log in JSON has a quote behind it.
+            let address = rest.split('"').next().unwrap_or_default();
             self.addresses.extend(address.trim_end_matches('/').parse::<SocketAddr>().ok());
         }
         if self.last.len() == LOG_LINES {
