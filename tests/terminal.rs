@@ -93,7 +93,7 @@ async fn elsewhere_every_line_is_a_json_object_and_each_request_has_one() {
     let file = json!({
         "level": "INFO", "target": "requests", "message": "request", "outcome": "bypass",
         "route": "other", "status": 404, "reason": "not-a-model-route",
-        "advice": "Only model routes are cached.",
+        "advice": "Only model routes and what a [[key_spec]] declares are cached.",
     });
     let refused = json!({
         "level": "INFO", "target": "requests", "message": "request", "outcome": "refused",

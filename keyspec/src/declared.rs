@@ -24,8 +24,11 @@ use std::fmt;
 use http::Method;
 use serde::{Deserialize, Serialize};
 
+use crate::canonical;
+use crate::json::Document;
+use crate::paths::Place;
 use crate::pattern::PathPattern;
-use crate::spec::{BodyForm, KeySpec};
+use crate::spec::{BodyForm, KeySpec, PRESET_VERSION};
 use fields::{
     check_body, check_headers, check_methods, check_model_member, check_name, check_parameters,
     check_preset, check_query, check_tools,
@@ -246,21 +249,27 @@ impl DeclaredSpec {
         let sorted = |list: &[String]| {
             let mut list = list.to_vec();
             list.sort_unstable();
+            list.dedup();
             list
         };
+        let headers: Vec<String> =
+            self.headers.iter().map(|name| name.to_ascii_lowercase()).collect();
         let plain = |list: &[Ignored]| {
             sorted(&list.iter().map(|ignored| ignored.path().to_owned()).collect::<Vec<_>>())
         };
         let path = if self.ignore_parameters.is_empty() { "" } else { &self.path };
         let rules = (
+            PRESET_VERSION,
             (&self.preset, &self.body, path, sorted(&self.ignore_parameters)),
-            (sorted(&self.headers), plain(&self.ignore_query)),
+            (sorted(&headers), plain(&self.ignore_query)),
             self.only_query.as_deref().map(sorted),
             (plain(&self.ignore_members), self.only_members.as_deref().map(sorted)),
             (sorted(&self.keep_members), sorted(&self.ordered_members), sorted(&self.set_members)),
             &self.defaults,
         );
-        let bytes = serde_json::to_vec(&rules).expect("lists and maps of text are JSON");
-        *blake3::hash(&bytes).as_bytes()
+        let json = serde_json::to_vec(&rules).expect("lists and maps of text are JSON");
+        // Numbers in defaults have one spelling whoever writes them.
+        let document = Document::scan(&json).expect("it is JSON, and a few KB of it");
+        *blake3::hash(&canonical::of(document.root(), Place::Off)).as_bytes()
     }
 }

@@ -104,11 +104,16 @@ impl Path {
 
     /// Whether something can stand at both.
     pub(crate) fn meets(&self, other: &Path) -> bool {
-        let share = |one: &Step, other: &Step| {
+        self.0.len() == other.0.len() && self.is_within(other)
+    }
+
+    /// Whether something can stand at this path and at or below the other.
+    pub(crate) fn is_within(&self, other: &Path) -> bool {
+        let share = |(one, other): (&Step, &Step)| {
             one.any_element == other.any_element
                 && one.names.iter().any(|name| other.names.contains(name))
         };
-        self.0.len() == other.0.len() && self.0.iter().zip(&other.0).all(|(a, b)| share(a, b))
+        self.0.len() >= other.0.len() && self.0.iter().zip(&other.0).all(share)
     }
 
     /// The names of its last step; none if that is an element.

@@ -3,7 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use http::HeaderName;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderName};
 use serde::{Deserialize, Serialize};
 
 use crate::canonical;
@@ -196,6 +197,23 @@ impl KeySpec {
     /// know is keyed to be safe.
     pub fn known_member(&self, name: &str) -> Option<Known> {
         self.known_members().find(|(known, _)| *known == name).map(|(_, decision)| decision)
+    }
+
+    /// What of a request's header [`read_as`](Self::read_as) is told of its body: the media type,
+    /// where the spec reads it.
+    ///
+    /// # Errors
+    /// When it is said twice or is no text, so that readers may differ on it.
+    pub fn content_type<'h>(&self, headers: &'h HeaderMap) -> Result<Option<&'h str>, NotKeyable> {
+        if matches!(self.body, BodyForm::Json | BodyForm::None) {
+            return Ok(None);
+        }
+        let mut values = headers.get_all(CONTENT_TYPE).iter();
+        let Some(value) = values.next() else { return Ok(None) };
+        match (value.to_str(), values.next()) {
+            (Ok(text), None) => Ok(Some(text)),
+            _ => Err(NotKeyable::OtherMediaType),
+        }
     }
 
     /// Reads a JSON body, or one without a media type. A chat of a few KB takes four allocations,

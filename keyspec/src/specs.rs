@@ -129,17 +129,28 @@ impl KeySpecs {
             let others = self.declared[place + 1..].iter();
             overlaps.extend(others.filter(|other| one.shares_method(other)).filter_map(|other| {
                 let path = one.pattern.common_path(&other.pattern)?;
-                Some(overlap(one, other.spec.name(), path))
+                self.overlap(one, other.spec.name(), path)
             }));
             if one.methods.contains(&Method::POST) {
                 overlaps.extend(ModelRoute::ALL.into_iter().filter_map(|route| {
-                    Some(overlap(one, route.name(), path_of_both(&one.pattern, route)?))
+                    self.overlap(one, route.name(), path_of_both(&one.pattern, route)?)
                 }));
                 let path = one.pattern.common_path(&parsed(MCP_PATTERN));
-                overlaps.extend(path.map(|path| overlap(one, self.mcp.name(), path)));
+                overlaps.extend(path.and_then(|path| self.overlap(one, self.mcp.name(), path)));
             }
         }
         overlaps
+    }
+
+    /// An overlap at this path, unless a third spec reads it.
+    fn overlap(&self, one: &Declared, over: &str, path: String) -> Option<Overlap> {
+        let method = one.methods.first()?.as_str();
+        let taken = self.find(method, &path)?.spec;
+        Arc::ptr_eq(taken, &one.spec).then(|| Overlap {
+            taken: one.spec.name().to_owned(),
+            over: over.to_owned(),
+            path,
+        })
     }
 }
 
@@ -158,10 +169,6 @@ fn path_of_both(pattern: &PathPattern, route: ModelRoute) -> Option<String> {
 
 fn parsed(pattern: &str) -> PathPattern {
     PathPattern::parse(pattern).expect("patterns of presets are tested")
-}
-
-fn overlap(one: &Declared, over: &str, path: String) -> Overlap {
-    Overlap { taken: one.spec.name().to_owned(), over: over.to_owned(), path }
 }
 
 impl Declared {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http::header::{
-    CONTENT_ENCODING, CONTENT_TYPE, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE,
-    IF_UNMODIFIED_SINCE, RANGE,
+    CONTENT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
+    RANGE,
 };
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
@@ -316,7 +316,10 @@ async fn read_meaning(
     if is_short && spec.body_form() == BodyForm::Json {
         return Some((app.memo.read(&asked.tenant.scope, spec, body), reservation));
     }
-    let content_type = asked.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = match spec.content_type(&asked.headers) {
+        Ok(content_type) => content_type,
+        Err(not_keyable) => return Some((Err(not_keyable), reservation)),
+    };
     if is_short {
         return Some((spec.read_as(content_type, body).map(Arc::new), reservation));
     }

@@ -59,6 +59,20 @@ impl Members<'_> {
             };
             return Err(SpecError::new("defaults", path, format!("it is in {list} already")));
         }
+        self.check_ordered()
+    }
+
+    /// Where the order of members counts, all in there counts.
+    fn check_ordered(&self) -> Result<(), SpecError> {
+        let defaults = self.defaults.iter().map(|default| ("defaults", &default.path));
+        let ignored = self.ignored.iter().map(|(path, _)| ("ignore_members", path));
+        let sets = self.sets.iter().map(|path| ("set_members", path));
+        for (field, path) in defaults.chain(ignored).chain(sets) {
+            if let Some(ordered) = self.ordered.iter().find(|ordered| path.is_within(ordered)) {
+                let allowed = format!("nothing in {ordered}, where the order of members counts");
+                return Err(SpecError::new(field, path, allowed));
+            }
+        }
         Ok(())
     }
 
@@ -72,6 +86,7 @@ impl Members<'_> {
         if let Some(path) = deep {
             return Err(SpecError::new("body", path, "forms have names and no paths"));
         }
+        self.check_body(spec.body)?;
         let mut fields = Selection::default();
         let top = |path: &Path| path.top_level_name().map(Box::<str>::from);
         let named = |(path, why): &(Path, Cow<'static, str>)| Some((top(path)?, why.clone()));
@@ -102,6 +117,17 @@ impl Members<'_> {
             paths.set_default(path, &|place| canonical::of(document.root(), place));
         }
         spec.paths = paths.into();
+        Ok(())
+    }
+
+    /// Nothing is said that does nothing to such a body.
+    fn check_body(&self, body: BodyForm) -> Result<(), SpecError> {
+        let is_json = matches!(body, BodyForm::Json | BodyForm::ByType);
+        for (field, paths) in [("ordered_members", &self.ordered), ("set_members", &self.sets)] {
+            if let Some(path) = paths.first().filter(|_| !is_json) {
+                return Err(SpecError::new(field, path, "only where JSON is read"));
+            }
+        }
         Ok(())
     }
 

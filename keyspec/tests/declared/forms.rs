@@ -437,3 +437,21 @@ proptest! {
         prop_assert_eq!(key(&boundary, &one) == key("x", &other), same_pairs(&one, &other));
     }
 }
+
+#[test]
+fn a_media_type_that_is_said_twice_or_is_no_text_has_no_one_reading() {
+    let raw = specs(&one("body = \"raw\""));
+    let spec = raw.declared().next().expect("there is one");
+    let said = |values: &[&[u8]]| {
+        let mut headers = http::HeaderMap::new();
+        for value in values {
+            let value = http::HeaderValue::from_bytes(value).expect("a value");
+            headers.append(http::header::CONTENT_TYPE, value);
+        }
+        spec.content_type(&headers).map(|text| text.map(str::to_owned))
+    };
+    assert_eq!(said(&[]), Ok(None));
+    assert_eq!(said(&[b"text/a"]), Ok(Some("text/a".to_owned())));
+    assert_eq!(said(&[b"text/a", b"text/b"]), Err(NotKeyable::OtherMediaType));
+    assert_eq!(said(&[b"text/a; x=\xe9"]), Err(NotKeyable::OtherMediaType));
+}

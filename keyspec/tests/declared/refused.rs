@@ -16,6 +16,10 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ("preset = \"mcp\"\nmodel_member = \"m\"", "model_member", "m", "not with a preset"),
     ("ignore_members = [\"a\"]\nkeep_members = [\"a\"]", "keep_members", "a", "it is in ignore"),
     ("ignore_members = ['\"a.b\"']\nset_members = ['\"a.b\"']", "set_members", "\"a.b\"", "it is"),
+    ("ordered_members = [\"a\"]\ndefaults = { \"a.b\" = 1 }", "defaults", "a.b", "nothing in a,"),
+    ("ordered_members = [\"a\"]\nignore_members = [\"a.b\"]", "ignore_members", "a.b", "in a"),
+    ("body = \"form\"\nset_members = [\"a\"]", "set_members", "a", "only where JSON is read"),
+    ("body = \"raw\"\nordered_members = [\"a\"]", "ordered_members", "a", "only where JSON"),
     ("defaults = { a = nan }", "defaults.a", "null", "a value that JSON has"),
     (
         "defaults = { a = [1979-05-27] }",

@@ -81,21 +81,6 @@ fn the_rules_of_the_search_have_the_digest_that_explain_tells() {
 }
 
 #[test]
-fn a_float_among_the_defaults_is_written_as_told() {
-    for (written, told) in [
-        ("10.0", "10.0"),
-        ("0.00001", "0.00001"),
-        ("0.000001", "1e-6"),
-        ("0.0000015", "1.5e-6"),
-        ("1e16", "1e+16"),
-    ] {
-        let value: Value = serde_json::from_str(written).expect("a number");
-        assert_eq!(value.to_string(), told);
-        assert!(section("The preimage").contains(&format!("`{told}`")), "{told}");
-    }
-}
-
-#[test]
 fn the_digest_of_credentials_is_made_as_told() {
     let source = text("keyspec/src/tenant.rs");
     let context = source.split("const SCOPE_CONTEXT: &str = \"").nth(1).expect("the context");

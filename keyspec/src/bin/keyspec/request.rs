@@ -58,6 +58,9 @@ impl Described {
             Some(name) => TenantScope::Named(name.as_str().into()),
             None => Credentials::from_request(&headers, target.query()).own_scope(),
         };
+        if spec.content_type(&headers).is_err() {
+            return Err(Usage::new("--header: content-type is said once, in ASCII"));
+        }
         Ok(Described { spec, method: method.to_owned(), headers, tenant, upstream, target })
     }
 
@@ -74,7 +77,7 @@ impl Described {
     }
 
     pub(crate) fn content_type(&self) -> Option<&str> {
-        self.headers.get(http::header::CONTENT_TYPE)?.to_str().ok()
+        self.spec.content_type(&self.headers).unwrap_or_default()
     }
 
     /// What its header says of reuse.

@@ -203,7 +203,7 @@ fn made(vector: &Vector) -> Result<Made, Usage> {
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(Usage::new)?;
         headers.append(name, HeaderValue::from_str(value).map_err(Usage::new)?);
     }
-    let content_type = headers.get(http::header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let content_type = spec.content_type(&headers).map_err(Usage::new)?;
     let body = match (&request.body, &request.body_hex) {
         (Some(_), Some(_)) => return Err(Usage::new("body and body_hex are both set")),
         (Some(text), None) => text.clone().into_bytes(),
