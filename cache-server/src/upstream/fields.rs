@@ -151,13 +151,16 @@ pub fn is_for_the_leader_alone(name: &HeaderName) -> bool {
     EXACT.binary_search(&name).is_ok() || PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-/// The fields of an answer that anyone who may have the answer may see.
+/// The fields of an answer that anyone who may have the answer may see. They outlive the answer in
+/// an entry, so that their values are copied: a value as it was read is a slice of the connection's
+/// buffer, and keeps all of it alive.
 #[must_use]
 pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
+    let copied = |value: &HeaderValue| HeaderValue::from_bytes(value.as_bytes());
     headers
         .iter()
         .filter(|(name, _)| !is_for_the_leader_alone(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
+        .filter_map(|(name, value)| Some((name.clone(), copied(value).ok()?)))
         .collect()
 }
 
@@ -249,6 +252,17 @@ mod tests {
             join_cookies(&mut headers);
             assert_eq!(headers, untouched);
         }
+    }
+
+    #[test]
+    fn shared_values_keep_no_connections_buffer_alive() {
+        let buffer = bytes::Bytes::from(vec![b'x'; 1000]);
+        let value = HeaderValue::from_maybe_shared(buffer.slice(..5)).unwrap();
+        let headers = HeaderMap::from_iter([(header::ETAG, value)]);
+        let shared = shared_fields(&headers);
+        assert_eq!(shared[header::ETAG], "xxxxx");
+        drop(headers);
+        assert!(buffer.is_unique(), "the buffer is ours alone again");
     }
 
     #[test]
