@@ -9,6 +9,7 @@ use crate::not_keyable::NotKeyable;
 use crate::text::{Spelling, Text};
 
 mod scan;
+mod specials;
 
 pub use scan::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 

@@ -4,6 +4,7 @@
 //! one meaning to key: duplicate names, lone surrogates, a byte order mark and bytes after the
 //! value make it not keyable. Such a request is forwarded and not cached.
 
+use super::specials::Specials;
 use super::{Document, Form, Node, Shape, narrow};
 use crate::not_keyable::NotKeyable;
 use crate::number::{self, EXPONENT_MAX, NUMBER_BYTES_MAX};
@@ -36,6 +37,7 @@ impl<'b> Document<'b> {
             at: 0,
             depth: 0,
             form: Form::Canonical,
+            specials: Specials::of(text.as_bytes()),
             document: Document {
                 text,
                 nodes: Vec::with_capacity(capacity),
@@ -63,7 +65,11 @@ fn checked_text(body: &[u8]) -> Result<&str, NotKeyable> {
     if body.starts_with(b"\xEF\xBB\xBF") {
         return Err(NotKeyable::ByteOrderMark);
     }
-    std::str::from_utf8(body).map_err(|error| NotKeyable::InvalidUtf8 { at: error.valid_up_to() })
+    // The fast check does not say where it failed.
+    simdutf8::basic::from_utf8(body).or_else(|_| {
+        std::str::from_utf8(body)
+            .map_err(|error| NotKeyable::InvalidUtf8 { at: error.valid_up_to() })
+    })
 }
 
 /// The state of a scan.
@@ -72,6 +78,7 @@ struct Scan<'b> {
     depth: usize,
     /// Of what has been scanned of the array or object that is open.
     form: Form,
+    specials: Specials<'b>,
     document: Document<'b>,
 }
 
@@ -168,7 +175,7 @@ impl Scan<'_> {
         let mut spelling = Spelling::Plain;
         self.at += 1;
         loop {
-            self.at += plain_run(&self.document.text.as_bytes()[self.at..]);
+            self.at = self.specials.next_from(self.at);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => spelling = spelling.max(self.escape()?),
@@ -280,77 +287,5 @@ impl Scan<'_> {
 
     fn malformed(&self) -> NotKeyable {
         NotKeyable::Malformed { at: self.at }
-    }
-}
-
-/// How many bytes at the front are neither a quotation mark, a backslash nor a control
-/// character: by blocks, so that most strings end in the first.
-fn plain_run(bytes: &[u8]) -> usize {
-    let (blocks, tail) = bytes.as_chunks::<BLOCK>();
-    let mut index = 0;
-    while let Some(block) = blocks.get(index) {
-        if let Some(special) = first_special(block) {
-            return index * BLOCK + special;
-        }
-        index += 1;
-        index += blocks[index..].iter().take_while(|block| is_plain(block)).count();
-    }
-    let plain = tail.iter().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..0x20)).count();
-    blocks.len() * BLOCK + plain
-}
-
-const BLOCK: usize = 32;
-
-/// Whether no byte of a block is special. Without branches, for the compiler to make it as wide as
-/// the machine: text is long.
-fn is_plain(block: &[u8; BLOCK]) -> bool {
-    !block
-        .iter()
-        .fold(false, |special, byte| special | (*byte == b'"') | (*byte == b'\\') | (*byte < 0x20))
-}
-
-/// Where in a block the first special byte is. There is one branch for all of a block, because
-/// the lengths of strings cannot be guessed.
-fn first_special(block: &[u8; BLOCK]) -> Option<usize> {
-    let (words, _) = block.as_chunks::<8>();
-    let marks = [0, 1, 2, 3].map(|index| special_marks(u64::from_le_bytes(words[index])));
-    if marks.iter().fold(0, |all, marks| all | marks) == 0 {
-        return None;
-    }
-    let first = |marks: u64| marks.trailing_zeros() as usize / 8;
-    let (low, from_low) = if marks[0] != 0 { (marks[0], 0) } else { (marks[1], 8) };
-    let (high, from_high) = if marks[2] != 0 { (marks[2], 16) } else { (marks[3], 24) };
-    Some(if low != 0 { from_low + first(low) } else { from_high + first(high) })
-}
-
-/// Marks the special bytes of a word, each tested in place. A borrow can mark bytes above a true
-/// match, so only the lowest mark counts.
-fn special_marks(word: u64) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGHS: u64 = ONES << 7;
-    let quote = word ^ (ONES * b'"' as u64);
-    let backslash = word ^ (ONES * b'\\' as u64);
-    let special = (word.wrapping_sub(ONES * 0x20) & !word)
-        | (quote.wrapping_sub(ONES) & !quote)
-        | (backslash.wrapping_sub(ONES) & !backslash);
-    special & HIGHS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::plain_run;
-
-    #[test]
-    fn the_run_of_plain_bytes_ends_at_the_first_special_one_wherever_it_is() {
-        for special in [b'"', b'\\', 0, 0x1f, b'\n'] {
-            for at in 0..120 {
-                let mut bytes = vec![b'a'; 120];
-                bytes[at] = special;
-                assert_eq!(plain_run(&bytes), at, "{special:#x} at {at}");
-            }
-        }
-        let all_plain: Vec<u8> =
-            (0x20..=0xff).filter(|byte| !matches!(byte, b'"' | b'\\')).collect();
-        assert_eq!(plain_run(&all_plain), all_plain.len());
     }
 }
