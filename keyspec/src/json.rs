@@ -98,63 +98,25 @@ impl Document<'_> {
 
     /// Notes the sorted names of the object that has just ended, and finds duplicates. Says
     /// whether they were sorted.
-    fn sort_members(&mut self, object: usize) -> Result<bool, NotKeyable> {
+    fn sort_members(&mut self, object: usize, first: &Names) -> Result<bool, NotKeyable> {
+        let count = self.order.len();
+        self.nodes[object].names = narrow(count);
+        if let Some(names) = first.all_sorted() {
+            self.order.push(narrow(names.len()));
+            self.order.extend_from_slice(names);
+            return Ok(first.were_sorted);
+        }
         let mut order = std::mem::take(&mut self.order);
-        let count = order.len();
         order.push(0);
         let mut name = object + 1;
         while name < self.nodes.len() {
             order.push(narrow(name));
             name = self.nodes[name + 1].next as usize;
         }
-        let names = &mut order[count + 1..];
-        let sorted = self.sort_names(names);
         order[count] = narrow(order.len() - count - 1);
-        self.nodes[object].names = narrow(count);
+        let sorted = self.sort_by_text(&mut order[count + 1..]);
         self.order = order;
         sorted
-    }
-
-    /// Sorts names, finds duplicates, and says whether they were sorted.
-    fn sort_names(&self, names: &mut [u32]) -> Result<bool, NotKeyable> {
-        if names.len() < 2 {
-            return Ok(true);
-        }
-        match self.sort_by_beginnings(names) {
-            Some(were_sorted) => Ok(were_sorted),
-            None => self.sort_by_text(names),
-        }
-    }
-
-    /// Sorts few names that begin differently; says whether they were sorted. A name's place is
-    /// how many are before it, counted without branches: in so short a list most would be
-    /// guessed wrong.
-    fn sort_by_beginnings(&self, names: &mut [u32]) -> Option<bool> {
-        let mut beginnings = [0_u64; FEW_MEMBERS];
-        let mut places = [0_u8; FEW_MEMBERS];
-        let beginnings = beginnings.get_mut(..names.len())?;
-        let (mut were_sorted, mut differ) = (true, true);
-        for (index, name) in names.iter().enumerate() {
-            let beginning = self.beginning(self.nodes[*name as usize])?;
-            let (mut place, earlier) = (0, &beginnings[..index]);
-            for (other, other_place) in earlier.iter().zip(&mut places) {
-                let is_behind = *other < beginning;
-                place += u8::from(is_behind);
-                *other_place += u8::from(!is_behind);
-                were_sorted &= is_behind;
-                differ &= *other != beginning;
-            }
-            beginnings[index] = beginning;
-            places[index] = place;
-        }
-        if differ && !were_sorted {
-            let mut unsorted = [0; FEW_MEMBERS];
-            unsorted[..names.len()].copy_from_slice(names);
-            for (name, place) in unsorted[..names.len()].iter().zip(places) {
-                names[usize::from(place)] = *name;
-            }
-        }
-        differ.then_some(were_sorted)
     }
 
     /// The first eight bytes of a name as a number that sorts as they do. There is none for names
@@ -197,6 +159,55 @@ impl Document<'_> {
 
 /// Objects of so many members are sorted, and searched, in the simplest way.
 const FEW_MEMBERS: usize = 16;
+
+/// The names of an object that is being scanned, sorted by how they begin. Most objects have few
+/// members, whose names begin differently.
+struct Names {
+    count: usize,
+    nodes: [u32; FEW_MEMBERS],
+    beginnings: [u64; FEW_MEMBERS],
+    /// Whether they came in this order.
+    were_sorted: bool,
+    /// Whether there are more, or some whose order their beginnings do not tell.
+    are_in_doubt: bool,
+}
+
+impl Names {
+    fn new() -> Self {
+        Self {
+            count: 0,
+            nodes: [0; FEW_MEMBERS],
+            beginnings: [0; FEW_MEMBERS],
+            were_sorted: true,
+            are_in_doubt: false,
+        }
+    }
+
+    /// Adds the name at a node.
+    #[inline]
+    fn add(&mut self, node: u32, beginning: Option<u64>) {
+        let (Some(beginning), true) = (beginning, self.count < FEW_MEMBERS) else {
+            self.are_in_doubt = true;
+            return;
+        };
+        let mut place = self.count;
+        while place > 0 && self.beginnings[place - 1] >= beginning {
+            self.are_in_doubt |= self.beginnings[place - 1] == beginning;
+            self.were_sorted = false;
+            self.beginnings[place] = self.beginnings[place - 1];
+            self.nodes[place] = self.nodes[place - 1];
+            place -= 1;
+        }
+        self.beginnings[place] = beginning;
+        self.nodes[place] = node;
+        self.count += 1;
+    }
+
+    /// The nodes of all names in their order, if it is certain.
+    fn all_sorted(&self) -> Option<&[u32]> {
+        (!self.are_in_doubt).then_some(&self.nodes[..self.count])
+    }
+}
 
 fn narrow(offset: usize) -> u32 {
     u32::try_from(offset).expect("BODY_BYTES_MAX is below 2^32")

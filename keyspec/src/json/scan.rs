@@ -5,7 +5,7 @@
 //! value make it not keyable. Such a request is forwarded and not cached.
 
 use super::specials::Specials;
-use super::{Document, Form, Node, Shape, narrow};
+use super::{Document, Form, Names, Node, Shape, narrow};
 use crate::not_keyable::NotKeyable;
 use crate::number::{self, EXPONENT_MAX, NUMBER_BYTES_MAX};
 use crate::text::{EscapeFault, Spelling, decode_escape};
@@ -99,9 +99,10 @@ impl Scan<'_> {
     fn object(&mut self) -> Result<(), NotKeyable> {
         let outer = self.form;
         let object = self.open(Shape::Object)?;
+        let mut names = Names::new();
         if !self.take(b'}') {
             loop {
-                self.member()?;
+                self.member(&mut names)?;
                 if self.take(b'}') {
                     break;
                 }
@@ -109,18 +110,20 @@ impl Scan<'_> {
                 self.skip_space();
             }
         }
-        if !self.document.sort_members(object)? {
+        if !self.document.sort_members(object, &names)? {
             self.form = self.form.max(Form::Unsorted);
         }
         self.close(object, outer);
         Ok(())
     }
 
-    fn member(&mut self) -> Result<(), NotKeyable> {
+    fn member(&mut self, names: &mut Names) -> Result<(), NotKeyable> {
         if self.peek() != Some(b'"') {
             return Err(self.malformed());
         }
+        let name = self.document.nodes.len();
         self.string()?;
+        names.add(narrow(name), self.document.beginning(self.document.nodes[name]));
         self.skip_space();
         self.need(b':')?;
         self.skip_space();
