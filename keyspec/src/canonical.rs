@@ -13,7 +13,6 @@ use crate::json::{Array, Value, View};
 use crate::number;
 use crate::paths::Place;
 use crate::sink::{Joined, Sink};
-use crate::text::Text;
 
 /// Writes `value`, which stands at `place` in the request.
 pub(crate) fn put(value: Value<'_>, place: Place<'_>, out: &mut impl Sink) {
@@ -31,6 +30,7 @@ pub(crate) fn of(value: Value<'_>, place: Place<'_>) -> Vec<u8> {
 
 /// Whether a member at `place` counts for nothing: it is left out, or says what its omission
 /// means.
+#[inline]
 pub(crate) fn is_omitted(value: Value<'_>, place: Place<'_>) -> bool {
     place.is_left_out() || place.default().is_some_and(|default| *of(value, place) == *default)
 }
@@ -48,12 +48,13 @@ fn put_value<S: Sink>(value: Value<'_>, place: Place<'_>, out: &mut Joined<'_, S
         View::String(text) => text.put(out),
         View::Array(array) if place.is_set() => put_set(array, place, out),
         View::Array(array) => put_array(array, place, out),
-        View::Object(object) if place.keeps_order() => put_members(object.members(), place, out),
-        View::Object(object) => put_members(object.sorted_members(), place, out),
+        View::Object(object) if place.keeps_order() => put_members(object.values(), place, out),
+        View::Object(object) => put_members(object.sorted_values(), place, out),
     }
 }
 
 /// Where the canonical form of a value stands in the body, if it does.
+#[inline]
 fn span_to_copy(value: Value<'_>, place: Place<'_>) -> Option<Range<usize>> {
     match place {
         Place::InSchema => value.unsorted_span(),
@@ -93,14 +94,18 @@ fn put_set<S: Sink>(array: Array<'_>, place: Place<'_>, out: &mut Joined<'_, S>)
 }
 
 fn put_members<'d, S: Sink>(
-    members: impl Iterator<Item = (Text<'d>, Value<'d>)>,
+    values: impl Iterator<Item = Value<'d>>,
     place: Place<'_>,
     out: &mut Joined<'_, S>,
 ) {
     out.put_byte(b'{');
     let mut is_first = true;
-    for (name, value) in members {
-        let member_place = place.member(name);
+    for value in values {
+        let member_place = match place {
+            Place::On(_) => place.member(value.name()),
+            // The same whatever the name, which is not looked at.
+            Place::Off | Place::Unlisted | Place::InSchema => place,
+        };
         if is_omitted(value, member_place) {
             continue;
         }
@@ -110,7 +115,7 @@ fn put_members<'d, S: Sink>(
         is_first = false;
         match value.canonical_name_span() {
             Some(span) => out.copy(span),
-            None => name.put(out),
+            None => value.name().put(out),
         }
         out.put_byte(b':');
         put_value(value, member_place, out);

@@ -60,7 +60,8 @@ impl Node {
 pub(crate) struct Document<'b> {
     text: &'b str,
     nodes: Vec<Node>,
-    /// For each object how many names it has, and their nodes, sorted.
+    /// For each object how many names it has, their lengths ([`length_bit`]), and their nodes,
+    /// sorted.
     order: Vec<u32>,
 }
 
@@ -102,19 +103,19 @@ impl Document<'_> {
         let count = self.order.len();
         self.nodes[object].names = narrow(count);
         if let Some(names) = first.all_sorted() {
-            self.order.push(narrow(names.len()));
+            self.order.extend([narrow(names.len()), first.lengths]);
             self.order.extend_from_slice(names);
             return Ok(first.were_sorted);
         }
         let mut order = std::mem::take(&mut self.order);
-        order.push(0);
+        order.extend([0, ANY_LENGTH]);
         let mut name = object + 1;
         while name < self.nodes.len() {
             order.push(narrow(name));
             name = self.nodes[name + 1].next as usize;
         }
-        order[count] = narrow(order.len() - count - 1);
-        let sorted = self.sort_by_text(&mut order[count + 1..]);
+        order[count] = narrow(order.len() - count - 2);
+        let sorted = self.sort_by_text(&mut order[count + 2..]);
         self.order = order;
         sorted
     }
@@ -166,6 +167,7 @@ struct Names {
     count: usize,
     nodes: [u32; FEW_MEMBERS],
     beginnings: [u64; FEW_MEMBERS],
+    lengths: u32,
     /// Whether they came in this order.
     were_sorted: bool,
     /// Whether there are more, or some whose order their beginnings do not tell.
@@ -178,6 +180,7 @@ impl Names {
             count: 0,
             nodes: [0; FEW_MEMBERS],
             beginnings: [0; FEW_MEMBERS],
+            lengths: 0,
             were_sorted: true,
             are_in_doubt: false,
         }
@@ -185,7 +188,8 @@ impl Names {
 
     /// Adds the name at a node.
     #[inline]
-    fn add(&mut self, node: u32, beginning: Option<u64>) {
+    fn add(&mut self, node: u32, length: usize, beginning: Option<u64>) {
+        self.lengths |= length_bit(length);
         let (Some(beginning), true) = (beginning, self.count < FEW_MEMBERS) else {
             self.are_in_doubt = true;
             return;
@@ -209,6 +213,17 @@ impl Names {
     }
 }
 
+/// The bits of all lengths, for names whose lengths are not known.
+const ANY_LENGTH: u32 = u32::MAX;
+
+/// A bit for the length of a name. Most names that are asked for have a length that no name there
+/// has: that is seen without a look at any.
+#[inline]
+pub(crate) fn length_bit(length: usize) -> u32 {
+    1 << length.min(31)
+}
+
+#[inline]
 fn narrow(offset: usize) -> u32 {
     u32::try_from(offset).expect("BODY_BYTES_MAX is below 2^32")
 }
@@ -256,22 +271,35 @@ impl<'d> Value<'d> {
     }
 
     /// Where it stands in the body, if it stands there in canonical form.
+    #[inline]
     pub(crate) fn canonical_span(self) -> Option<Range<usize>> {
         let node = self.document.nodes[self.index as usize];
         (node.form == Form::Canonical).then(|| node.range())
     }
 
     /// Where it stands in the body, if that is its canonical form but for the order of members.
+    #[inline]
     pub(crate) fn unsorted_span(self) -> Option<Range<usize>> {
         let node = self.document.nodes[self.index as usize];
         (node.form <= Form::Unsorted).then(|| node.range())
     }
 
     /// Where the name of a member's value stands in the body, if in canonical form.
+    #[inline]
     pub(crate) fn canonical_name_span(self) -> Option<Range<usize>> {
         Value { index: self.index - 1, ..self }.canonical_span()
     }
 
+    /// The name of a member's value.
+    pub(crate) fn name(self) -> Text<'d> {
+        self.document.string(self.index - 1)
+    }
+
+    fn with_name(self) -> (Text<'d>, Self) {
+        (self.name(), self)
+    }
+
+    #[inline]
     fn next(self) -> u32 {
         self.document.nodes[self.index as usize].next
     }
@@ -306,44 +334,59 @@ pub(crate) struct Object<'d> {
 impl<'d> Object<'d> {
     /// The members in the order of the body.
     pub(crate) fn members(self) -> impl Iterator<Item = (Text<'d>, Value<'d>)> {
-        let end = self.document.nodes[self.index as usize].next;
-        let mut name = self.index + 1;
-        std::iter::from_fn(move || {
-            let member = (name < end).then(|| self.member(name))?;
-            name = member.1.next();
-            Some(member)
-        })
+        self.values().map(Value::with_name)
     }
 
     /// The members sorted by the UTF-16 code units of their names.
     pub(crate) fn sorted_members(self) -> impl Iterator<Item = (Text<'d>, Value<'d>)> {
-        self.sorted_names().iter().map(move |name| self.member(*name))
+        self.sorted_values().map(Value::with_name)
+    }
+
+    /// The values of the members in the order of [`members`](Self::members).
+    pub(crate) fn values(self) -> impl Iterator<Item = Value<'d>> {
+        let end = self.document.nodes[self.index as usize].next;
+        let mut name = self.index + 1;
+        std::iter::from_fn(move || {
+            let value = (name < end).then(|| self.value(name))?;
+            name = value.next();
+            Some(value)
+        })
+    }
+
+    /// The values of the members in the order of [`sorted_members`](Self::sorted_members).
+    pub(crate) fn sorted_values(self) -> impl Iterator<Item = Value<'d>> {
+        let (_, names) = self.sorted_names();
+        names.iter().map(move |name| self.value(*name))
     }
 
     /// The value of the member with this name, unless it is absent or null: to every provider
     /// the two mean the same.
     pub(crate) fn get(self, name: &str) -> Option<Value<'d>> {
-        let names = self.sorted_names();
+        let (lengths, names) = self.sorted_names();
+        if lengths & length_bit(name.len()) == 0 {
+            return None;
+        }
         let document = self.document;
         let found = if names.len() <= FEW_MEMBERS {
             names.iter().position(|node| document.is_name(*node, name))
         } else {
             names.binary_search_by(|node| document.string(*node).cmp_name(name)).ok()
         };
-        let (_, value) = self.member(names[found?]);
+        let value = self.value(names[found?]);
         (!matches!(value.view(), View::Null)).then_some(value)
     }
 
-    fn sorted_names(self) -> &'d [u32] {
+    /// The lengths of the names, and their nodes.
+    fn sorted_names(self) -> (u32, &'d [u32]) {
         let node = self.document.nodes[self.index as usize];
-        let (count, names) = self.document.order[node.names as usize..]
-            .split_first()
-            .expect("the scan has noted the names of every object");
-        &names[..*count as usize]
+        match &self.document.order[node.names as usize..] {
+            [count, lengths, names @ ..] => (*lengths, &names[..*count as usize]),
+            _ => unreachable!("the scan has noted the names of every object"),
+        }
     }
 
-    fn member(self, name: u32) -> (Text<'d>, Value<'d>) {
-        (self.document.string(name), Value { document: self.document, index: name + 1 })
+    fn value(self, name: u32) -> Value<'d> {
+        Value { document: self.document, index: name + 1 }
     }
 }
 

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::json::length_bit;
 use crate::text::Text;
 
 /// What a name without quotes may not hold.
@@ -33,6 +34,8 @@ pub(crate) enum Treatment {
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     members: Vec<(Box<str>, Paths)>,
+    /// Of the names of members ([`length_bit`]).
+    lengths: u32,
     elements: Option<Box<Paths>>,
     treatment: Treatment,
     /// What omission means here, in canonical form.
@@ -231,6 +234,7 @@ impl Paths {
         let index = match self.members.iter().position(|(known, _)| **known == *name) {
             Some(index) => index,
             None => {
+                self.lengths |= length_bit(name.len());
                 self.members.push((name.into(), Paths::default()));
                 self.members.len() - 1
             }
@@ -259,6 +263,11 @@ pub(crate) enum Place<'s> {
 impl<'s> Place<'s> {
     pub(crate) fn member(self, name: Text<'_>) -> Self {
         match self {
+            Place::On(paths)
+                if name.is_plain() && paths.lengths & length_bit(name.raw_len()) == 0 =>
+            {
+                Place::beside(paths)
+            }
             Place::On(paths) => paths
                 .members
                 .iter()
@@ -269,6 +278,7 @@ impl<'s> Place<'s> {
         }
     }
 
+    #[inline]
     pub(crate) fn element(self) -> Self {
         match self {
             Place::On(paths) => paths.elements.as_deref().map_or(Place::Off, Place::at),
@@ -286,11 +296,13 @@ impl<'s> Place<'s> {
         }
     }
 
+    #[inline]
     pub(crate) fn is_left_out(self) -> bool {
         self.left_out().is_some()
     }
 
     /// Why it is left out, if it is.
+    #[inline]
     pub(crate) fn left_out(self) -> Option<&'s str> {
         match self {
             Place::On(Paths { treatment: Treatment::LeftOut(why), .. }) => Some(why),
@@ -299,15 +311,18 @@ impl<'s> Place<'s> {
         }
     }
 
+    #[inline]
     pub(crate) fn keeps_order(self) -> bool {
         matches!(self, Place::InSchema)
     }
 
+    #[inline]
     pub(crate) fn is_set(self) -> bool {
         matches!(self, Place::On(Paths { treatment: Treatment::Set, .. }))
     }
 
     /// What omission means here, in canonical form.
+    #[inline]
     pub(crate) fn default(self) -> Option<&'s [u8]> {
         match self {
             Place::On(paths) => paths.default.as_deref(),
@@ -315,10 +330,12 @@ impl<'s> Place<'s> {
         }
     }
 
+    #[inline]
     fn beside(paths: &'s Paths) -> Self {
         if paths.is_closed { Place::Unlisted } else { Place::Off }
     }
 
+    #[inline]
     fn at(paths: &'s Paths) -> Self {
         match paths.treatment {
             Treatment::OrderKept => Place::InSchema,

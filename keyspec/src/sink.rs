@@ -30,6 +30,7 @@ impl<'b, S: Sink> Joined<'b, S> {
     }
 
     /// Puts a piece of the body.
+    #[inline]
     pub(crate) fn copy(&mut self, piece: Range<usize>) {
         if piece.start == self.run.end {
             self.run.end = piece.end;
@@ -40,6 +41,7 @@ impl<'b, S: Sink> Joined<'b, S> {
     }
 
     /// Puts a byte, which mostly is the one that follows in the body.
+    #[inline]
     pub(crate) fn put_byte(&mut self, byte: u8) {
         if self.body.get(self.run.end) == Some(&byte) {
             self.run.end += 1;
@@ -115,6 +117,7 @@ impl HashSink {
 }
 
 impl Sink for HashSink {
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         if self.buffer.len() + bytes.len() <= BUFFER_BYTES {
             self.buffer.extend_from_slice(bytes);

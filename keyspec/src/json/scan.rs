@@ -123,7 +123,9 @@ impl Scan<'_> {
         }
         let name = self.document.nodes.len();
         self.string()?;
-        names.add(narrow(name), self.document.beginning(self.document.nodes[name]));
+        let node = self.document.nodes[name];
+        let length = node.range().len() - 2;
+        names.add(narrow(name), length, self.document.beginning(node));
         self.skip_space();
         self.need(b':')?;
         self.skip_space();
