@@ -122,13 +122,16 @@ impl Document<'_> {
 
     /// The first eight bytes of a name as a number that sorts as they do. There is none for names
     /// with escapes or with bytes that UTF-16 may sort in another way.
-    fn beginning(&self, name: Node) -> Option<u64> {
-        let Shape::String(Spelling::Plain) = name.shape else { return None };
-        let bytes = self.text.as_bytes().get(name.start as usize + 1..)?.first_chunk()?;
-        let length = (name.end - name.start - 2).min(8);
-        let after_name = u64::MAX.checked_shr(8 * length).unwrap_or(0);
+    #[inline]
+    fn beginning(&self, name: Range<usize>, spelling: Spelling) -> Option<u64> {
+        let bytes = self.text.as_bytes().get(name.start..)?.first_chunk()?;
+        let after_name = match name.len() {
+            length @ 0..8 => u64::MAX >> (8 * length),
+            _ => 0,
+        };
         let beginning = u64::from_be_bytes(*bytes) & !after_name;
-        (beginning & (u64::MAX / 255 * 0x80) == 0).then_some(beginning)
+        let is_ascii = beginning & (u64::MAX / 255 * 0x80) == 0;
+        (spelling == Spelling::Plain && is_ascii).then_some(beginning)
     }
 
     /// Many names with escapes are unescaped once each, and not at every comparison.

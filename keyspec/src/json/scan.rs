@@ -85,7 +85,7 @@ struct Scan<'b> {
 impl Scan<'_> {
     fn value(&mut self) -> Result<(), NotKeyable> {
         match self.peek() {
-            Some(b'"') => self.string(),
+            Some(b'"') => self.string().map(|_| ()),
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -121,11 +121,11 @@ impl Scan<'_> {
         if self.peek() != Some(b'"') {
             return Err(self.malformed());
         }
-        let name = self.document.nodes.len();
-        self.string()?;
-        let node = self.document.nodes[name];
-        let length = node.range().len() - 2;
-        names.add(narrow(name), length, self.document.beginning(node));
+        let (node, start) = (self.document.nodes.len(), self.at + 1);
+        let spelling = self.string()?;
+        let name = start..self.at - 1;
+        // Not by way of the node, which has just been written: reading it at once would wait.
+        names.add(narrow(node), name.len(), self.document.beginning(name, spelling));
         self.skip_space();
         self.need(b':')?;
         self.skip_space();
@@ -153,6 +153,7 @@ impl Scan<'_> {
     }
 
     /// Steps into an array or object, up to its first value.
+    #[inline]
     fn open(&mut self, shape: Shape) -> Result<usize, NotKeyable> {
         if self.depth == DEPTH_MAX {
             return Err(NotKeyable::TooDeep { at: self.at });
@@ -167,6 +168,7 @@ impl Scan<'_> {
     }
 
     /// Steps out again, to what was in the form `outer` so far.
+    #[inline]
     fn close(&mut self, index: usize, outer: Form) {
         self.depth -= 1;
         let next = narrow(self.document.nodes.len());
@@ -175,7 +177,8 @@ impl Scan<'_> {
         self.form = self.form.max(outer);
     }
 
-    fn string(&mut self) -> Result<(), NotKeyable> {
+    /// Notes a string, and says how it is spelled.
+    fn string(&mut self) -> Result<Spelling, NotKeyable> {
         let start = self.at;
         let mut spelling = Spelling::Plain;
         self.at += 1;
@@ -189,7 +192,8 @@ impl Scan<'_> {
         }
         self.at += 1;
         let form = if spelling == Spelling::Escaped { Form::Other } else { Form::Canonical };
-        self.push(Shape::String(spelling), form, start)
+        self.push(Shape::String(spelling), form, start)?;
+        Ok(spelling)
     }
 
     fn escape(&mut self) -> Result<Spelling, NotKeyable> {

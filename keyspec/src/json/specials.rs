@@ -31,26 +31,34 @@ impl<'b> Specials<'b> {
     /// none. `at` is in the body or at its end.
     #[inline]
     pub(super) fn next_from(&mut self, at: usize) -> usize {
-        if self.block != at / BLOCK {
-            self.remember(at / BLOCK);
-        }
-        let bits = self.bits >> (at % BLOCK);
-        if bits != 0 { at + first(bits) } else { self.next_in_later_block() }
-    }
-
-    fn next_in_later_block(&mut self) -> usize {
-        loop {
-            self.remember(self.block + 1);
-            if self.bits != 0 {
-                return self.block * BLOCK + first(self.bits);
+        if self.block == at / BLOCK {
+            let bits = self.bits >> (at % BLOCK);
+            if bits != 0 {
+                return at + first(bits);
             }
         }
+        self.next_in_other_block(at)
+    }
+
+    /// Apart, so that a string that ends in the block that is remembered costs little.
+    #[inline(never)]
+    fn next_in_other_block(&mut self, at: usize) -> usize {
+        let mut block = at / BLOCK;
+        // In the one that is remembered there was none.
+        let mut bits = if block == self.block { 0 } else { self.bits_of(block) };
+        let mut later = bits & u64::MAX << (at % BLOCK);
+        while later == 0 {
+            block += 1;
+            bits = self.bits_of(block);
+            later = bits;
+        }
+        (self.block, self.bits) = (block, bits);
+        block * BLOCK + first(later)
     }
 
     #[inline]
-    fn remember(&mut self, block: usize) {
-        self.block = block;
-        self.bits = special_bits(self.blocks.get(block).unwrap_or(&self.tail));
+    fn bits_of(&self, block: usize) -> u64 {
+        special_bits(self.blocks.get(block).unwrap_or(&self.tail))
     }
 }
 
