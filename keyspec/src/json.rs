@@ -364,11 +364,14 @@ impl<'d> Object<'d> {
 
     /// The value of the member with this name, unless it is absent or null: to every provider
     /// the two mean the same.
+    #[inline]
     pub(crate) fn get(self, name: &str) -> Option<Value<'d>> {
         let (lengths, names) = self.sorted_names();
-        if lengths & length_bit(name.len()) == 0 {
-            return None;
-        }
+        let may_be = lengths & length_bit(name.len()) != 0;
+        if may_be { self.get_among(names, name) } else { None }
+    }
+
+    fn get_among(self, names: &[u32], name: &str) -> Option<Value<'d>> {
         let document = self.document;
         let found = if names.len() <= FEW_MEMBERS {
             names.iter().position(|node| document.is_name(*node, name))
@@ -380,6 +383,7 @@ impl<'d> Object<'d> {
     }
 
     /// The lengths of the names, and their nodes.
+    #[inline]
     fn sorted_names(self) -> (u32, &'d [u32]) {
         let node = self.document.nodes[self.index as usize];
         match &self.document.order[node.names as usize..] {

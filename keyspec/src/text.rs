@@ -59,8 +59,9 @@ impl<'d> Text<'d> {
     pub(crate) fn is(self, other: &str) -> bool {
         match self.spelling {
             Spelling::Plain => {
-                self.raw_len() == other.len()
-                    && self.quoted.as_bytes()[1..].starts_with(other.as_bytes())
+                let (raw, other) = (&self.quoted.as_bytes()[1..=self.raw_len()], other.as_bytes());
+                // Most names of one length differ at once.
+                raw.len() == other.len() && raw.first() == other.first() && raw == other
             }
             Spelling::Canonical | Spelling::Escaped => self.chars().eq(other.chars()),
         }

@@ -37,6 +37,7 @@ impl<'b> Document<'b> {
             at: 0,
             depth: 0,
             form: Form::Canonical,
+            spelling: Spelling::Plain,
             specials: Specials::of(text.as_bytes()),
             document: Document {
                 text,
@@ -78,6 +79,8 @@ struct Scan<'b> {
     depth: usize,
     /// Of what has been scanned of the array or object that is open.
     form: Form,
+    /// Of the string that was scanned last.
+    spelling: Spelling,
     specials: Specials<'b>,
     document: Document<'b>,
 }
@@ -85,7 +88,7 @@ struct Scan<'b> {
 impl Scan<'_> {
     fn value(&mut self) -> Result<(), NotKeyable> {
         match self.peek() {
-            Some(b'"') => self.string().map(|_| ()),
+            Some(b'"') => self.string(),
             Some(b'{') => self.object(),
             Some(b'[') => self.array(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -111,7 +114,7 @@ impl Scan<'_> {
             }
         }
         if !self.document.sort_members(object, &names)? {
-            self.form = self.form.max(Form::Unsorted);
+            self.worsen(Form::Unsorted);
         }
         self.close(object, outer);
         Ok(())
@@ -122,10 +125,10 @@ impl Scan<'_> {
             return Err(self.malformed());
         }
         let (node, start) = (self.document.nodes.len(), self.at + 1);
-        let spelling = self.string()?;
+        self.string()?;
         let name = start..self.at - 1;
         // Not by way of the node, which has just been written: reading it at once would wait.
-        names.add(narrow(node), name.len(), self.document.beginning(name, spelling));
+        names.add(narrow(node), name.len(), self.document.beginning(name, self.spelling));
         self.skip_space();
         self.need(b':')?;
         self.skip_space();
@@ -174,11 +177,10 @@ impl Scan<'_> {
         let next = narrow(self.document.nodes.len());
         let node = &mut self.document.nodes[index];
         (node.form, node.end, node.next) = (self.form, narrow(self.at), next);
-        self.form = self.form.max(outer);
+        self.worsen(outer);
     }
 
-    /// Notes a string, and says how it is spelled.
-    fn string(&mut self) -> Result<Spelling, NotKeyable> {
+    fn string(&mut self) -> Result<(), NotKeyable> {
         let start = self.at;
         let mut spelling = Spelling::Plain;
         self.at += 1;
@@ -192,8 +194,8 @@ impl Scan<'_> {
         }
         self.at += 1;
         let form = if spelling == Spelling::Escaped { Form::Other } else { Form::Canonical };
-        self.push(Shape::String(spelling), form, start)?;
-        Ok(spelling)
+        self.spelling = spelling;
+        self.push(Shape::String(spelling), form, start)
     }
 
     fn escape(&mut self) -> Result<Spelling, NotKeyable> {
@@ -269,8 +271,17 @@ impl Scan<'_> {
         let next = narrow(nodes.len() + 1);
         let (start, end) = (narrow(start), narrow(self.at));
         nodes.push(Node { shape, form, start, end, next, names: 0 });
-        self.form = self.form.max(form);
+        self.worsen(form);
         Ok(())
+    }
+
+    /// What is open is in no better form than something in it. It seldom changes: a test is cheaper
+    /// than to write, and to wait for what was written before.
+    #[inline]
+    fn worsen(&mut self, form: Form) {
+        if self.form < form {
+            self.form = form;
+        }
     }
 
     fn peek(&self) -> Option<u8> {
