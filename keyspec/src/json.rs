@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::not_keyable::NotKeyable;
-use crate::text::{Spelling, Text};
+use crate::text::{Spelling, Text, is_same};
 
 mod scan;
 mod specials;
@@ -60,8 +60,7 @@ impl Node {
 pub(crate) struct Document<'b> {
     text: &'b str,
     nodes: Vec<Node>,
-    /// For each object how many names it has, their lengths ([`length_bit`]), and their nodes,
-    /// sorted.
+    /// For each object how many names it has, their marks ([`mark`]), and their nodes, sorted.
     order: Vec<u32>,
 }
 
@@ -103,12 +102,12 @@ impl Document<'_> {
         let count = self.order.len();
         self.nodes[object].names = narrow(count);
         if let Some(names) = first.all_sorted() {
-            self.order.extend([narrow(names.len()), first.lengths]);
+            self.order.extend([narrow(names.len()), first.marks]);
             self.order.extend_from_slice(names);
             return Ok(first.were_sorted);
         }
         let mut order = std::mem::take(&mut self.order);
-        order.extend([0, ANY_LENGTH]);
+        order.extend([0, ANY_MARK]);
         let mut name = object + 1;
         while name < self.nodes.len() {
             order.push(narrow(name));
@@ -154,10 +153,14 @@ impl Document<'_> {
     #[inline]
     fn is_name(&self, index: u32, name: &str) -> bool {
         let node = self.nodes[index as usize];
-        // Most names differ in length: that is seen without a look at the text.
-        let may_be = !matches!(node.shape, Shape::String(Spelling::Plain))
-            || (node.end - node.start) as usize == name.len() + 2;
-        may_be && self.string(index).is(name)
+        match node.shape {
+            // Most names differ in length or at once: that is seen without the rest of the text.
+            Shape::String(Spelling::Plain) => {
+                let raw = &self.text.as_bytes()[node.start as usize + 1..node.end as usize - 1];
+                is_same(raw, name.as_bytes())
+            }
+            _ => self.string(index).is(name),
+        }
     }
 }
 
@@ -170,7 +173,7 @@ struct Names {
     count: usize,
     nodes: [u32; FEW_MEMBERS],
     beginnings: [u64; FEW_MEMBERS],
-    lengths: u32,
+    marks: u32,
     /// Whether they came in this order.
     were_sorted: bool,
     /// Whether there are more, or some whose order their beginnings do not tell.
@@ -183,7 +186,7 @@ impl Names {
             count: 0,
             nodes: [0; FEW_MEMBERS],
             beginnings: [0; FEW_MEMBERS],
-            lengths: 0,
+            marks: 0,
             were_sorted: true,
             are_in_doubt: false,
         }
@@ -191,8 +194,8 @@ impl Names {
 
     /// Adds the name at a node.
     #[inline]
-    fn add(&mut self, node: u32, length: usize, beginning: Option<u64>) {
-        self.lengths |= length_bit(length);
+    fn add(&mut self, node: u32, mark: u32, beginning: Option<u64>) {
+        self.marks |= mark;
         let (Some(beginning), true) = (beginning, self.count < FEW_MEMBERS) else {
             self.are_in_doubt = true;
             return;
@@ -216,14 +219,15 @@ impl Names {
     }
 }
 
-/// The bits of all lengths, for names whose lengths are not known.
-const ANY_LENGTH: u32 = u32::MAX;
+/// The marks of all names, for names that are not known.
+pub(crate) const ANY_MARK: u32 = u32::MAX;
 
-/// A bit for the length of a name. Most names that are asked for have a length that no name there
-/// has: that is seen without a look at any.
+/// A bit for a name, by its length and how it begins. Most names that are asked for have a mark
+/// that no name there has: that is seen without a look at any.
 #[inline]
-pub(crate) fn length_bit(length: usize) -> u32 {
-    1 << length.min(31)
+pub(crate) fn mark(name: &[u8]) -> u32 {
+    let first = name.first().map_or(0, |first| usize::from(*first));
+    1 << ((first + name.len()) % 32)
 }
 
 #[inline]
@@ -366,8 +370,8 @@ impl<'d> Object<'d> {
     /// the two mean the same.
     #[inline]
     pub(crate) fn get(self, name: &str) -> Option<Value<'d>> {
-        let (lengths, names) = self.sorted_names();
-        let may_be = lengths & length_bit(name.len()) != 0;
+        let (marks, names) = self.sorted_names();
+        let may_be = marks & mark(name.as_bytes()) != 0;
         if may_be { self.get_among(names, name) } else { None }
     }
 
@@ -382,12 +386,12 @@ impl<'d> Object<'d> {
         (!matches!(value.view(), View::Null)).then_some(value)
     }
 
-    /// The lengths of the names, and their nodes.
+    /// The marks of the names, and their nodes.
     #[inline]
     fn sorted_names(self) -> (u32, &'d [u32]) {
         let node = self.document.nodes[self.index as usize];
         match &self.document.order[node.names as usize..] {
-            [count, lengths, names @ ..] => (*lengths, &names[..*count as usize]),
+            [count, marks, names @ ..] => (*marks, &names[..*count as usize]),
             _ => unreachable!("the scan has noted the names of every object"),
         }
     }

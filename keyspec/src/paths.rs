@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::json::length_bit;
+use crate::json::mark;
 use crate::text::Text;
 
 /// What a name without quotes may not hold.
@@ -34,8 +34,8 @@ pub(crate) enum Treatment {
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
     members: Vec<(Box<str>, Paths)>,
-    /// Of the names of members ([`length_bit`]).
-    lengths: u32,
+    /// Of the names of members ([`mark`]).
+    marks: u32,
     elements: Option<Box<Paths>>,
     treatment: Treatment,
     /// What omission means here, in canonical form.
@@ -234,7 +234,7 @@ impl Paths {
         let index = match self.members.iter().position(|(known, _)| **known == *name) {
             Some(index) => index,
             None => {
-                self.lengths |= length_bit(name.len());
+                self.marks |= mark(name.as_bytes());
                 self.members.push((name.into(), Paths::default()));
                 self.members.len() - 1
             }
@@ -263,11 +263,7 @@ pub(crate) enum Place<'s> {
 impl<'s> Place<'s> {
     pub(crate) fn member(self, name: Text<'_>) -> Self {
         match self {
-            Place::On(paths)
-                if name.is_plain() && paths.lengths & length_bit(name.raw_len()) == 0 =>
-            {
-                Place::beside(paths)
-            }
+            Place::On(paths) if paths.marks & name.marks() == 0 => Place::beside(paths),
             Place::On(paths) => paths
                 .members
                 .iter()

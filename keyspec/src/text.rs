@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
+use crate::json::{ANY_MARK, mark};
 use crate::sink::Sink;
 
 /// How a string is spelled in the body, from the simplest to the least simple.
@@ -58,11 +59,7 @@ impl<'d> Text<'d> {
     #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
         match self.spelling {
-            Spelling::Plain => {
-                let (raw, other) = (&self.quoted.as_bytes()[1..=self.raw_len()], other.as_bytes());
-                // Most names of one length differ at once.
-                raw.len() == other.len() && raw.first() == other.first() && raw == other
-            }
+            Spelling::Plain => is_same(self.raw().as_bytes(), other.as_bytes()),
             Spelling::Canonical | Spelling::Escaped => self.chars().eq(other.chars()),
         }
     }
@@ -73,6 +70,15 @@ impl<'d> Text<'d> {
             return cmp_plain(self.raw(), other.raw());
         }
         self.chars().flat_map(utf16_units).cmp(other.chars().flat_map(utf16_units))
+    }
+
+    /// Its bit among those of other names ([`mark`]).
+    #[inline]
+    pub(crate) fn marks(self) -> u32 {
+        match self.spelling {
+            Spelling::Plain => mark(self.raw().as_bytes()),
+            Spelling::Canonical | Spelling::Escaped => ANY_MARK,
+        }
     }
 
     /// Whether there are no escapes in it, so that comparing it is cheap.
@@ -115,6 +121,12 @@ impl<'d> Text<'d> {
     fn chars(self) -> Unescaped<'d> {
         Unescaped { rest: self.raw() }
     }
+}
+
+/// Whether two names are the same. Most of one length differ at once, and are not compared further.
+#[inline]
+pub(crate) fn is_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && one.first() == other.first() && one == other
 }
 
 /// Bytes of UTF-8 sort as code points do. UTF-16 differs in one place: characters beyond
