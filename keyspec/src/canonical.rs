@@ -32,7 +32,13 @@ pub(crate) fn of(value: Value<'_>, place: Place<'_>) -> Vec<u8> {
 /// means.
 #[inline]
 pub(crate) fn is_omitted(value: Value<'_>, place: Place<'_>) -> bool {
-    place.is_left_out() || place.default().is_some_and(|default| *of(value, place) == *default)
+    place.is_left_out() || place.default().is_some_and(|default| is_default(value, place, default))
+}
+
+/// Apart, because few members have a default.
+#[inline(never)]
+fn is_default(value: Value<'_>, place: Place<'_>, default: &[u8]) -> bool {
+    *of(value, place) == *default
 }
 
 /// The scan bounds the recursion.

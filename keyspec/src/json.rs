@@ -154,10 +154,10 @@ impl Document<'_> {
     fn is_name(&self, index: u32, name: &str) -> bool {
         let node = self.nodes[index as usize];
         match node.shape {
-            // Most names differ in length or at once: that is seen without the rest of the text.
             Shape::String(Spelling::Plain) => {
-                let raw = &self.text.as_bytes()[node.start as usize + 1..node.end as usize - 1];
-                is_same(raw, name.as_bytes())
+                // Most names differ in length: that is seen without a look at the text.
+                let raw = node.start as usize + 1..node.end as usize - 1;
+                raw.len() == name.len() && is_same(&self.text.as_bytes()[raw], name.as_bytes())
             }
             _ => self.string(index).is(name),
         }

@@ -134,8 +134,10 @@ impl Scan<'_> {
         let mark = mark(&self.document.text.as_bytes()[name.clone()]);
         // Not by way of the node, which has just been written: reading it at once would wait.
         names.add(narrow(node), mark, self.document.beginning(name, self.spelling));
-        self.skip_space();
-        self.need(b':')?;
+        if !self.take(b':') {
+            self.skip_space();
+            self.need(b':')?;
+        }
         self.skip_space();
         self.value()?;
         self.skip_space();
@@ -303,6 +305,7 @@ impl Scan<'_> {
         if self.take(byte) { Ok(()) } else { Err(self.malformed()) }
     }
 
+    #[inline]
     fn skip_space(&mut self) {
         while matches!(self.peek(), Some(b' ' | b'\n' | b'\r' | b'\t')) {
             self.at += 1;
