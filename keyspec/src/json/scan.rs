@@ -188,18 +188,22 @@ impl Scan<'_> {
     }
 
     fn string(&mut self) -> Result<(), NotKeyable> {
-        let start = self.at;
+        let (start, bytes) = (self.at, self.document.text.as_bytes());
         let mut spelling = Spelling::Plain;
-        self.at += 1;
+        let mut at = start + 1;
         loop {
-            self.at = self.specials.next_from(self.at);
-            match self.peek() {
+            at = self.specials.next_from(at);
+            match bytes.get(at) {
                 Some(b'"') => break,
-                Some(b'\\') => spelling = spelling.max(self.escape()?),
-                _ => return Err(self.malformed()),
+                Some(b'\\') => {
+                    self.at = at;
+                    spelling = spelling.max(self.escape()?);
+                    at = self.at;
+                }
+                _ => return Err(NotKeyable::Malformed { at }),
             }
         }
-        self.at += 1;
+        self.at = at + 1;
         let form = if spelling == Spelling::Escaped { Form::Other } else { Form::Canonical };
         self.spelling = spelling;
         self.push(Shape::String(spelling), form, start)
@@ -295,10 +299,15 @@ impl Scan<'_> {
         self.document.text.as_bytes().get(self.at).copied()
     }
 
+    #[inline]
     fn take(&mut self, byte: u8) -> bool {
-        let taken = self.peek() == Some(byte);
-        self.at += usize::from(taken);
-        taken
+        // A branch, which is guessed: a sum would wait for the byte.
+        if self.peek() == Some(byte) {
+            self.at += 1;
+            true
+        } else {
+            false
+        }
     }
 
     fn need(&mut self, byte: u8) -> Result<(), NotKeyable> {
