@@ -42,7 +42,8 @@ pub(crate) fn put(spelled: &str, out: &mut impl Sink) {
 
 /// Whether the number is zero, however spelled.
 pub(crate) fn is_zero(spelled: &str) -> bool {
-    Decimal::of(spelled).is_zero()
+    let mut mantissa = spelled.bytes().take_while(|byte| !matches!(byte, b'e' | b'E'));
+    !mantissa.any(|byte| matches!(byte, b'1'..=b'9'))
 }
 
 /// Whether a number is spelled as it is printed. Of long or unusual numbers it is not known.
