@@ -17,7 +17,7 @@ pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 pub const DEPTH_MAX: usize = 128;
 
 /// Most values in one body that are keyable; a member's name counts as one. It bounds the
-/// scan's memory: at most 24 bytes a value, and as much again while the list grows.
+/// scan's memory: at most 28 bytes a value, and as much again while the list grows.
 pub const VALUES_MAX: usize = 1 << 20;
 
 impl<'b> Document<'b> {
