@@ -59,7 +59,9 @@ impl<'d> Text<'d> {
     #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
         match self.spelling {
-            Spelling::Plain => is_same(self.raw().as_bytes(), other.as_bytes()),
+            Spelling::Plain => {
+                self.raw_len() == other.len() && is_same(self.raw().as_bytes(), other.as_bytes())
+            }
             Spelling::Canonical | Spelling::Escaped => self.chars().eq(other.chars()),
         }
     }
