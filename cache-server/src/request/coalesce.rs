@@ -48,7 +48,7 @@ pub enum Place {
 
 /// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
 pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
-    let (key, route, afresh) = (keyed.key, keyed.route, keyed.wants_afresh());
+    let (key, route, afresh) = (keyed.key, keyed.spec.route(), keyed.wants_afresh());
     let mut span = keyed.asked.trace.coalesce();
     let joined = if afresh {
         app.flights.lead_anew(key)

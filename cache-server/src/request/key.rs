@@ -11,7 +11,7 @@ use http::header::{
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, Route, TenantScope};
+use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
@@ -27,8 +27,6 @@ use crate::upstream::fields;
 pub struct Keyed {
     /// The request; its body is taken out.
     pub asked: Asked,
-    /// What it is counted under.
-    pub route: Route,
     /// What of it is its meaning.
     pub spec: Arc<KeySpec>,
     /// Its key.
@@ -362,13 +360,13 @@ fn interpret(
         let model = model.map(Into::into);
         return past(asked, model, cause, body, reservation);
     }
-    let shares = match policy.scope {
+    let is_shared = match policy.scope {
         Scope::Tenant => false,
         Scope::NamedCallers => asked.tenant.name.is_some(),
         Scope::AllCallers => true,
     };
     let request = KeyedRequest {
-        tenant: if shares { &TenantScope::Shared } else { &asked.tenant.scope },
+        tenant: if is_shared { &TenantScope::Shared } else { &asked.tenant.scope },
         upstream: asked.upstream.identity(),
         method: asked.method.as_str(),
         path: asked.target.path(),
@@ -376,7 +374,6 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let (route, is_shared) = (spec.route(), shares);
-    let keyed = Keyed { asked, route, spec, key, meaning, policy, is_shared, body, reservation };
+    let keyed = Keyed { asked, spec, key, meaning, policy, is_shared, body, reservation };
     Reading::Keyed(Box::new(keyed))
 }

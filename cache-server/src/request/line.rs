@@ -61,7 +61,7 @@ pub fn tell_hit(app: &App, keyed: &Keyed, hit: &Hit, outcome: Outcome, reason: &
     app.telemetry.answered(outcome, took);
     app.telemetry.ended(&Ended {
         outcome,
-        route: Some(keyed.route),
+        route: Some(keyed.spec.route()),
         model: keyed.model(),
         status: Some(hit.entry.status),
         reason,

@@ -29,7 +29,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
-    app.telemetry.hit(keyed.route, hit.tier);
+    app.telemetry.hit(keyed.spec.route(), hit.tier);
     let response = from_entry(app, hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
@@ -38,7 +38,7 @@ pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
 /// Answers with a stale entry that is about to be refreshed.
 pub fn stale(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     let reason = "while-revalidate";
-    app.telemetry.request(Some(keyed.route), Outcome::Stale, reason);
+    app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
     let response = from_entry(app, hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::StatusCode;
-use keyspec::{Key, KeySpec, Route};
+use keyspec::{Key, KeySpec};
 
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
@@ -27,8 +27,6 @@ use crate::upstream::mount::Target;
 pub struct Order {
     /// The key to store under.
     pub key: Key,
-    /// What it is counted under.
-    pub route: Route,
     /// What of the request is its meaning.
     pub spec: Arc<KeySpec>,
     /// A label for the tenant that gives no credential away.
@@ -62,7 +60,7 @@ pub fn store(
     match stored {
         Ok(_) => app.telemetry.stored(),
         Err(reason) => {
-            app.telemetry.not_stored(order.route, reason);
+            app.telemetry.not_stored(order.spec.route(), reason);
             span.note_reason(reason);
         }
     }
@@ -80,7 +78,7 @@ fn try_store(
     let body = body?;
     let report = examine(
         &Exchange {
-            route: order.route,
+            route: order.spec.route(),
             event_stream: head.is_event_stream(),
             json: head.is_json(),
             names_token_limit: order.names_token_limit,

@@ -220,8 +220,7 @@ fn field_entries(spec: &KeySpec, body: &[u8]) -> Vec<Entry> {
 /// Parts are alike when their lines in the canonical form are.
 fn part_entries(spec: &KeySpec, side: &Side<'_>) -> Vec<Entry> {
     let entry = |part: &form::Part<'_>| {
-        let is_text = part.file_name.is_none() && part.media_type == "text/plain";
-        let text = std::str::from_utf8(part.content).ok().filter(|_| is_text);
+        let text = std::str::from_utf8(part.content).ok().filter(|_| part.is_plain());
         Entry {
             name: part.name.clone().into_bytes(),
             name_shown: shown::text(&part.name),
