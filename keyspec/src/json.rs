@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::not_keyable::NotKeyable;
-use crate::text::{Spelling, Text, is_same};
+use crate::text::{Spelling, Text};
 
 mod scan;
 mod specials;
@@ -60,7 +60,7 @@ impl Node {
 pub(crate) struct Document<'b> {
     text: &'b str,
     nodes: Vec<Node>,
-    /// For each object how many names it has, their marks ([`mark`]), and their nodes, sorted.
+    /// For each object how many names it has, and their nodes, sorted.
     order: Vec<u32>,
 }
 
@@ -102,19 +102,19 @@ impl Document<'_> {
         let count = self.order.len();
         self.nodes[object].names = narrow(count);
         if let Some(names) = first.all_sorted() {
-            self.order.extend([narrow(names.len()), first.marks]);
+            self.order.push(narrow(names.len()));
             self.order.extend_from_slice(names);
             return Ok(first.were_sorted);
         }
         let mut order = std::mem::take(&mut self.order);
-        order.extend([0, ANY_MARK]);
+        order.push(0);
         let mut name = object + 1;
         while name < self.nodes.len() {
             order.push(narrow(name));
             name = self.nodes[name + 1].next as usize;
         }
-        order[count] = narrow(order.len() - count - 2);
-        let sorted = self.sort_by_text(&mut order[count + 2..]);
+        order[count] = narrow(order.len() - count - 1);
+        let sorted = self.sort_by_text(&mut order[count + 1..]);
         self.order = order;
         sorted
     }
@@ -148,20 +148,6 @@ impl Document<'_> {
         }
         Ok(names.is_sorted())
     }
-
-    /// Whether this is the name of this node.
-    #[inline]
-    fn is_name(&self, index: u32, name: &str) -> bool {
-        let node = self.nodes[index as usize];
-        match node.shape {
-            Shape::String(Spelling::Plain) => {
-                // Most names differ in length: that is seen without a look at the text.
-                let raw = node.start as usize + 1..node.end as usize - 1;
-                raw.len() == name.len() && is_same(&self.text.as_bytes()[raw], name.as_bytes())
-            }
-            _ => self.string(index).is(name),
-        }
-    }
 }
 
 /// Objects of so many members are sorted, and searched, in the simplest way.
@@ -173,7 +159,6 @@ struct Names {
     count: usize,
     nodes: [u32; FEW_MEMBERS],
     beginnings: [u64; FEW_MEMBERS],
-    marks: u32,
     /// Whether they came in this order.
     were_sorted: bool,
     /// Whether there are more, or some whose order their beginnings do not tell.
@@ -186,7 +171,6 @@ impl Names {
             count: 0,
             nodes: [0; FEW_MEMBERS],
             beginnings: [0; FEW_MEMBERS],
-            marks: 0,
             were_sorted: true,
             are_in_doubt: false,
         }
@@ -194,8 +178,7 @@ impl Names {
 
     /// Adds the name at a node.
     #[inline]
-    fn add(&mut self, node: u32, mark: u32, beginning: Option<u64>) {
-        self.marks |= mark;
+    fn add(&mut self, node: u32, beginning: Option<u64>) {
         let (Some(beginning), true) = (beginning, self.count < FEW_MEMBERS) else {
             self.are_in_doubt = true;
             return;
@@ -219,20 +202,12 @@ impl Names {
     }
 }
 
-/// The marks of all names, for names that are not known.
-pub(crate) const ANY_MARK: u32 = u32::MAX;
-
-/// A bit for a name, by its length and how it begins. Most names that are asked for have a mark
-/// that no name there has: that is seen without a look at any.
-#[inline]
-pub(crate) fn mark(name: &[u8]) -> u32 {
-    let first = name.first().map_or(0, |first| usize::from(*first));
-    1 << ((first + name.len()) % 32)
-}
-
+/// An offset or an index: [`BODY_BYTES_MAX`] and [`VALUES_MAX`] are far below 2^32.
+#[expect(clippy::cast_possible_truncation, reason = "a check at each would take time")]
 #[inline]
 fn narrow(offset: usize) -> u32 {
-    u32::try_from(offset).expect("BODY_BYTES_MAX is below 2^32")
+    debug_assert!(u32::try_from(offset).is_ok(), "{offset} is beyond what is scanned");
+    offset as u32
 }
 
 /// A value of a scanned body.
@@ -362,23 +337,15 @@ impl<'d> Object<'d> {
 
     /// The values of the members in the order of [`sorted_members`](Self::sorted_members).
     pub(crate) fn sorted_values(self) -> impl Iterator<Item = Value<'d>> {
-        let (_, names) = self.sorted_names();
-        names.iter().map(move |name| self.value(*name))
+        self.sorted_names().iter().map(move |name| self.value(*name))
     }
 
     /// The value of the member with this name, unless it is absent or null: to every provider
     /// the two mean the same.
-    #[inline]
     pub(crate) fn get(self, name: &str) -> Option<Value<'d>> {
-        let (marks, names) = self.sorted_names();
-        let may_be = marks & mark(name.as_bytes()) != 0;
-        if may_be { self.get_among(names, name) } else { None }
-    }
-
-    fn get_among(self, names: &[u32], name: &str) -> Option<Value<'d>> {
-        let document = self.document;
+        let (document, names) = (self.document, self.sorted_names());
         let found = if names.len() <= FEW_MEMBERS {
-            names.iter().position(|node| document.is_name(*node, name))
+            names.iter().position(|node| document.string(*node).is(name))
         } else {
             names.binary_search_by(|node| document.string(*node).cmp_name(name)).ok()
         };
@@ -386,12 +353,12 @@ impl<'d> Object<'d> {
         (!matches!(value.view(), View::Null)).then_some(value)
     }
 
-    /// The marks of the names, and their nodes.
+    /// The nodes of the names.
     #[inline]
-    fn sorted_names(self) -> (u32, &'d [u32]) {
+    fn sorted_names(self) -> &'d [u32] {
         let node = self.document.nodes[self.index as usize];
         match &self.document.order[node.names as usize..] {
-            [count, marks, names @ ..] => (*marks, &names[..*count as usize]),
+            [count, names @ ..] => &names[..*count as usize],
             _ => unreachable!("the scan has noted the names of every object"),
         }
     }

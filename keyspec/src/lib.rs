@@ -26,6 +26,7 @@
 //! [`KeySpec::diff`] what tells two requests apart, and [`near_miss`] how far they are apart.
 
 mod canonical;
+mod deciding;
 mod declared;
 mod diff;
 mod digests;

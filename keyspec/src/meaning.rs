@@ -1,5 +1,6 @@
 //! What a body says, beyond its digest: the facts that decide on reuse and storing.
 
+use crate::deciding::Deciding;
 use crate::json::{Object, Value, View};
 use crate::mcp;
 use crate::never::{self, NeverReason};
@@ -77,42 +78,48 @@ impl Meaning {
     }
 
     fn of_model(self, route: ModelRoute, top: Object<'_>) -> Self {
-        let settings = settings(route, top);
-        let setting = |name| settings.and_then(|settings| settings.get(name));
+        let top = Deciding::of(top);
+        let settings = settings(route.provider(), &top);
         Self {
-            model: top.get("model").and_then(short_text),
+            model: top.model.and_then(short_text),
             stream: route == ModelRoute::GeminiStreamGenerateContent
-                || top.get("stream").is_some_and(is_true),
-            names_token_limit: token_limits(route.provider())
-                .iter()
-                .any(|name| setting(name).is_some()),
-            temperature_is_zero: setting("temperature").is_some_and(is_zero),
-            has_seed: setting("seed").is_some_and(is_number),
+                || top.stream.is_some_and(is_true),
+            names_token_limit: names_token_limit(route.provider(), &settings),
+            temperature_is_zero: settings.temperature.is_some_and(is_zero),
+            has_seed: settings.seed.is_some_and(is_number),
             stores_by_default: route == ModelRoute::OpenAiResponses
-                && !top.get("store").is_some_and(is_false),
-            never: never::reason(route, top),
+                && !top.store.is_some_and(is_false),
+            never: never::reason(route, &top),
             ..self
         }
     }
 }
 
-/// The object that temperature, seed and token limit stand in. Gemini's may be spelled in two
+/// Of the object that temperature, seed and token limit stand in. Gemini's may be spelled in two
 /// ways; a request with both says nothing certain.
-fn settings(route: ModelRoute, top: Object<'_>) -> Option<Object<'_>> {
-    if route.provider() != Provider::Gemini {
-        return Some(top);
+fn settings<'d>(provider: Provider, top: &Deciding<'d>) -> Deciding<'d> {
+    if provider != Provider::Gemini {
+        return *top;
     }
-    match (top.get("generationConfig"), top.get("generation_config")) {
-        (Some(config), None) | (None, Some(config)) => as_object(config),
-        _ => None,
+    match (top.generation_config, top.generation_config_snake) {
+        (Some(config), None) | (None, Some(config)) => {
+            as_object(config).map(Deciding::of).unwrap_or_default()
+        }
+        _ => Deciding::default(),
     }
 }
 
-const fn token_limits(provider: Provider) -> &'static [&'static str] {
+fn names_token_limit(provider: Provider, settings: &Deciding<'_>) -> bool {
     match provider {
-        Provider::OpenAi => &["max_tokens", "max_completion_tokens", "max_output_tokens"],
-        Provider::Anthropic => &["max_tokens"],
-        Provider::Gemini => &["maxOutputTokens", "max_output_tokens"],
+        Provider::OpenAi => {
+            settings.max_tokens.is_some()
+                || settings.max_completion_tokens.is_some()
+                || settings.max_output_tokens.is_some()
+        }
+        Provider::Anthropic => settings.max_tokens.is_some(),
+        Provider::Gemini => {
+            settings.max_output_tokens_camel.is_some() || settings.max_output_tokens.is_some()
+        }
     }
 }
 

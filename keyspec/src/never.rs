@@ -1,7 +1,8 @@
 //! Requests whose answers are never reused, even when reuse is declared: the answer depends on
 //! something that is not in the request, or the call does more than answer.
 
-use crate::json::{Object, Value, View};
+use crate::deciding::Deciding;
+use crate::json::{Value, View};
 use crate::route::{Kind, ModelRoute, Provider};
 
 /// Why a request's answers are never reused.
@@ -22,7 +23,7 @@ pub enum NeverReason {
 }
 
 /// The reason, if there is one.
-pub(crate) fn reason(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> {
+pub(crate) fn reason(route: ModelRoute, top: &Deciding<'_>) -> Option<NeverReason> {
     match (route.provider(), route.kind()) {
         (Provider::OpenAi, Kind::Generation) => openai(route, top),
         (Provider::Anthropic, Kind::Generation) => anthropic(top),
@@ -33,29 +34,29 @@ pub(crate) fn reason(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> 
     }
 }
 
-fn openai(route: ModelRoute, top: Object<'_>) -> Option<NeverReason> {
+fn openai(route: ModelRoute, top: &Deciding<'_>) -> Option<NeverReason> {
     let responses = route == ModelRoute::OpenAiResponses;
-    if top.get("previous_response_id").is_some() || top.get("conversation").is_some() {
+    if top.previous_response_id.is_some() || top.conversation.is_some() {
         return Some(NeverReason::UpstreamState);
     }
-    if responses && (top.get("prompt").is_some_and(has_no_version) || refers_to_items(top)) {
+    if responses && (top.prompt.is_some_and(has_no_version) || refers_to_items(top)) {
         return Some(NeverReason::UpstreamState);
     }
-    if top.get("background").is_some_and(is_true) {
+    if top.background.is_some_and(is_true) {
         return Some(NeverReason::Background);
     }
-    if top.get("store").is_some_and(is_true) {
+    if top.store.is_some_and(is_true) {
         return Some(NeverReason::UpstreamStores);
     }
-    let searches = top.get("web_search_options").is_some()
-        || top.get("data_sources").is_some_and(is_not_empty)
-        || top.get("model").is_some_and(is_search_model);
+    let searches = top.web_search_options.is_some()
+        || top.data_sources.is_some_and(is_not_empty)
+        || top.model.is_some_and(is_search_model);
     let runs_tools = searches || tools(top).any(|tool| has_type(tool, is_openai_server_tool));
     runs_tools.then_some(NeverReason::ServerTool)
 }
 
-fn anthropic(top: Object<'_>) -> Option<NeverReason> {
-    if top.get("container").is_some() {
+fn anthropic(top: &Deciding<'_>) -> Option<NeverReason> {
+    if top.container.is_some() {
         return Some(NeverReason::UpstreamState);
     }
     if tools(top).any(|tool| has_type(tool, is_anthropic_server_tool)) {
@@ -64,14 +65,14 @@ fn anthropic(top: Object<'_>) -> Option<NeverReason> {
     mcp_servers(top)
 }
 
-fn mcp_servers(top: Object<'_>) -> Option<NeverReason> {
-    top.get("mcp_servers").is_some_and(is_not_empty).then_some(NeverReason::ServerTool)
+fn mcp_servers(top: &Deciding<'_>) -> Option<NeverReason> {
+    top.mcp_servers.is_some_and(is_not_empty).then_some(NeverReason::ServerTool)
 }
 
 /// `cachedContent` is no reason: the upstream makes its name once, and only the lifetime of
 /// what it names can be changed after (Gemini API, caching). So the name is as good as the
 /// content.
-fn gemini(top: Object<'_>) -> Option<NeverReason> {
+fn gemini(top: &Deciding<'_>) -> Option<NeverReason> {
     tools(top).any(is_gemini_server_tool).then_some(NeverReason::ServerTool)
 }
 
@@ -104,16 +105,18 @@ fn is_gemini_server_tool(tool: Value<'_>) -> bool {
 fn is_search_model(model: Value<'_>) -> bool {
     let View::String(model) = model.view() else { return false };
     let model = model.unescaped();
-    model.contains("-search-preview") || model.contains("-search-api")
+    // One look at most models, of which few search.
+    model.contains("-search-")
+        && (model.contains("-search-preview") || model.contains("-search-api"))
 }
 
 /// Responses: whether the input holds items that are kept upstream, by their ids.
-fn refers_to_items(top: Object<'_>) -> bool {
-    elements_of(top.get("input")).any(|item| has_type(item, |kind| kind == "item_reference"))
+fn refers_to_items(top: &Deciding<'_>) -> bool {
+    elements_of(top.input).any(|item| has_type(item, |kind| kind == "item_reference"))
 }
 
-fn tools(top: Object<'_>) -> impl Iterator<Item = Value<'_>> {
-    elements_of(top.get("tools"))
+fn tools<'d>(top: &Deciding<'d>) -> impl Iterator<Item = Value<'d>> + use<'d> {
+    elements_of(top.tools)
 }
 
 /// The elements of a list, or the value itself where it is one object.

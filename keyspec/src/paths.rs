@@ -7,8 +7,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use crate::json::mark;
-use crate::text::Text;
+use crate::text::{Text, mark};
 
 /// What a name without quotes may not hold.
 const SPECIAL: [char; 5] = ['.', '[', ']', '|', '"'];

@@ -6,7 +6,6 @@
 use std::borrow::Cow;
 use std::cmp::Ordering;
 
-use crate::json::{ANY_MARK, mark};
 use crate::sink::Sink;
 
 /// How a string is spelled in the body, from the simplest to the least simple.
@@ -74,12 +73,12 @@ impl<'d> Text<'d> {
         self.chars().flat_map(utf16_units).cmp(other.chars().flat_map(utf16_units))
     }
 
-    /// Its bit among those of other names ([`mark`]).
+    /// Its bit among those of other names ([`mark`]). One with escapes may be any.
     #[inline]
     pub(crate) fn marks(self) -> u32 {
         match self.spelling {
             Spelling::Plain => mark(self.raw().as_bytes()),
-            Spelling::Canonical | Spelling::Escaped => ANY_MARK,
+            Spelling::Canonical | Spelling::Escaped => u32::MAX,
         }
     }
 
@@ -123,6 +122,14 @@ impl<'d> Text<'d> {
     fn chars(self) -> Unescaped<'d> {
         Unescaped { rest: self.raw() }
     }
+}
+
+/// A bit for a name, by its length and how it begins. Most names that are looked up have a mark
+/// that none of the known names has: that is seen without a look at any.
+#[inline]
+pub(crate) fn mark(name: &[u8]) -> u32 {
+    let first = name.first().map_or(0, |first| usize::from(*first));
+    1 << ((first + name.len()) % 32)
 }
 
 /// Whether two names are the same. Most of one length differ at once, and are not compared further.

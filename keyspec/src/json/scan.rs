@@ -5,7 +5,7 @@
 //! value make it not keyable. Such a request is forwarded and not cached.
 
 use super::specials::Specials;
-use super::{Document, Form, Names, Node, Shape, mark, narrow};
+use super::{Document, Form, Names, Node, Shape, narrow};
 use crate::not_keyable::NotKeyable;
 use crate::number::{self, EXPONENT_MAX, NUMBER_BYTES_MAX};
 use crate::text::{EscapeFault, Spelling, decode_escape};
@@ -131,9 +131,8 @@ impl Scan<'_> {
         let (node, start) = (self.document.nodes.len(), self.at + 1);
         self.string()?;
         let name = start..self.at - 1;
-        let mark = mark(&self.document.text.as_bytes()[name.clone()]);
         // Not by way of the node, which has just been written: reading it at once would wait.
-        names.add(narrow(node), mark, self.document.beginning(name, self.spelling));
+        names.add(narrow(node), self.document.beginning(name, self.spelling));
         if !self.take(b':') {
             self.skip_space();
             self.need(b':')?;
