@@ -56,6 +56,13 @@ impl<'b, S: Sink> Joined<'b, S> {
         self.put_run();
     }
 
+    /// Apart, so that the usual byte costs little.
+    #[inline(never)]
+    fn put_other_byte(&mut self, byte: u8) {
+        self.put_run();
+        self.out.put_byte(byte);
+    }
+
     fn put_run(&mut self) {
         if !self.run.is_empty() {
             self.out.put(&self.body[self.run.clone()]);
@@ -71,8 +78,7 @@ impl<S: Sink> Sink for Joined<'_, S> {
         if self.body.get(self.run.end) == Some(&byte) {
             self.run.end += 1;
         } else {
-            self.put_run();
-            self.out.put_byte(byte);
+            self.put_other_byte(byte);
         }
     }
 

@@ -107,16 +107,23 @@ impl<'d> Text<'d> {
         if self.spelling != Spelling::Escaped {
             return out.put(self.quoted.as_bytes());
         }
-        out.put(b"\"");
-        let mut rest = self.raw().as_bytes();
-        while let Some(at) = memchr::memchr(b'\\', rest) {
-            out.put(&rest[..at]);
-            let (character, length) = decoded_before(&rest[at + 1..]);
+        let bytes = self.quoted.as_bytes();
+        // What lies between is spelled one way already, escapes included.
+        let (mut run, mut at) = (0, 1);
+        while let Some(before) = memchr::memchr(b'\\', &bytes[at..]) {
+            let escape = at + before;
+            let after = &bytes[escape + 1..];
+            if is_canonical_escape(after) {
+                at = escape + 2;
+                continue;
+            }
+            out.put(&bytes[run..escape]);
+            let (character, length) = decoded_before(after);
             put_char(character, out);
-            rest = &rest[at + 1 + length..];
+            at = escape + 1 + length;
+            run = at;
         }
-        out.put(rest);
-        out.put(b"\"");
+        out.put(&bytes[run..]);
     }
 
     fn chars(self) -> Unescaped<'d> {
@@ -197,6 +204,12 @@ impl Iterator for Unescaped<'_> {
 
 fn decoded_before(after_backslash: &[u8]) -> (char, usize) {
     decode_escape(after_backslash).expect("the scan has decoded every escape of a Text once")
+}
+
+/// Whether the canonical form, too, writes the escape that follows a backslash so.
+#[inline]
+pub(crate) fn is_canonical_escape(after_backslash: &[u8]) -> bool {
+    matches!(after_backslash.first(), Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f'))
 }
 
 /// Why an escape means nothing.

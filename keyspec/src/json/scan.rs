@@ -8,7 +8,7 @@ use super::specials::Specials;
 use super::{Document, Form, Names, Node, Shape, narrow};
 use crate::not_keyable::NotKeyable;
 use crate::number::{self, EXPONENT_MAX, NUMBER_BYTES_MAX};
-use crate::text::{EscapeFault, Spelling, decode_escape};
+use crate::text::{EscapeFault, Spelling, decode_escape, is_canonical_escape};
 
 /// Longest body that is keyable, in bytes. Spans are 32 bits wide.
 pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
@@ -210,7 +210,7 @@ impl Scan<'_> {
 
     fn escape(&mut self) -> Result<Spelling, NotKeyable> {
         let after = &self.document.text.as_bytes()[self.at + 1..];
-        if let Some(b'n' | b'"' | b'\\' | b't' | b'r' | b'b' | b'f') = after.first() {
+        if is_canonical_escape(after) {
             self.at += 2;
             return Ok(Spelling::Canonical);
         }
