@@ -41,6 +41,23 @@ fn is_default(value: Value<'_>, place: Place<'_>, default: &[u8]) -> bool {
     *of(value, place) == *default
 }
 
+/// A member, whose name and value mostly stand in the body just so.
+#[inline]
+fn put_member<S: Sink>(value: Value<'_>, place: Place<'_>, out: &mut Joined<'_, S>) {
+    let (name, span) = (value.canonical_name_span(), span_to_copy(value, place));
+    if let (Some(name), Some(span)) = (&name, &span)
+        && name.end + 1 == span.start
+    {
+        return out.copy(name.start..span.end);
+    }
+    match name {
+        Some(name) => out.copy(name),
+        None => value.name().put(out),
+    }
+    out.put_byte(b':');
+    put_value(value, place, out);
+}
+
 /// The scan bounds the recursion.
 fn put_value<S: Sink>(value: Value<'_>, place: Place<'_>, out: &mut Joined<'_, S>) {
     if let Some(span) = span_to_copy(value, place) {
@@ -66,7 +83,7 @@ fn span_to_copy(value: Value<'_>, place: Place<'_>) -> Option<Range<usize>> {
         Place::InSchema => value.unsorted_span(),
         Place::Off => value.canonical_span(),
         // Something in it may be left out.
-        Place::On(_) | Place::Unlisted => None,
+        Place::On(_) | Place::Unlisted => value.canonical_scalar_span(),
     }
 }
 
@@ -119,12 +136,7 @@ fn put_members<'d, S: Sink>(
             out.put_byte(b',');
         }
         is_first = false;
-        match value.canonical_name_span() {
-            Some(span) => out.copy(span),
-            None => value.name().put(out),
-        }
-        out.put_byte(b':');
-        put_value(value, member_place, out);
+        put_member(value, member_place, out);
     }
     out.put_byte(b'}');
 }

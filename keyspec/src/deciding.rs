@@ -18,7 +18,15 @@ macro_rules! deciding {
             pub(crate) fn of(object: Object<'d>) -> Self {
                 let mut deciding = Self::default();
                 for (name, value) in object.members() {
-                    let field = match &*name.unescaped() {
+                    let unescaped;
+                    let name = match name.plain_bytes() {
+                        Some(plain) => plain,
+                        None => {
+                            unescaped = name.unescaped();
+                            unescaped.as_bytes()
+                        }
+                    };
+                    let field = match name {
                         $($name => &mut deciding.$field,)+
                         _ => continue,
                     };
@@ -33,25 +41,25 @@ macro_rules! deciding {
 }
 
 deciding! {
-    background: "background",
-    container: "container",
-    conversation: "conversation",
-    data_sources: "data_sources",
-    generation_config: "generationConfig",
-    generation_config_snake: "generation_config",
-    input: "input",
-    max_completion_tokens: "max_completion_tokens",
-    max_output_tokens: "max_output_tokens",
-    max_output_tokens_camel: "maxOutputTokens",
-    max_tokens: "max_tokens",
-    mcp_servers: "mcp_servers",
-    model: "model",
-    previous_response_id: "previous_response_id",
-    prompt: "prompt",
-    seed: "seed",
-    store: "store",
-    stream: "stream",
-    temperature: "temperature",
-    tools: "tools",
-    web_search_options: "web_search_options",
+    background: b"background",
+    container: b"container",
+    conversation: b"conversation",
+    data_sources: b"data_sources",
+    generation_config: b"generationConfig",
+    generation_config_snake: b"generation_config",
+    input: b"input",
+    max_completion_tokens: b"max_completion_tokens",
+    max_output_tokens: b"max_output_tokens",
+    max_output_tokens_camel: b"maxOutputTokens",
+    max_tokens: b"max_tokens",
+    mcp_servers: b"mcp_servers",
+    model: b"model",
+    previous_response_id: b"previous_response_id",
+    prompt: b"prompt",
+    seed: b"seed",
+    store: b"store",
+    stream: b"stream",
+    temperature: b"temperature",
+    tools: b"tools",
+    web_search_options: b"web_search_options",
 }

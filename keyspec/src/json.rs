@@ -89,7 +89,7 @@ impl Document<'_> {
             Shape::String(spelling) => spelling,
             _ => Spelling::Escaped,
         };
-        Text::new(self.span(node), spelling)
+        Text::new(self.text, node.range(), spelling)
     }
 
     fn span(&self, node: Node) -> &str {
@@ -236,7 +236,9 @@ impl<'d> Value<'d> {
             Shape::Null => View::Null,
             Shape::Bool(value) => View::Bool(value),
             Shape::Number => View::Number(self.document.span(node)),
-            Shape::String(spelling) => View::String(Text::new(self.document.span(node), spelling)),
+            Shape::String(spelling) => {
+                View::String(Text::new(self.document.text, node.range(), spelling))
+            }
             Shape::Array => View::Array(Array { document: self.document, index: self.index }),
             Shape::Object => View::Object(Object { document: self.document, index: self.index }),
         }
@@ -257,6 +259,14 @@ impl<'d> Value<'d> {
     pub(crate) fn canonical_span(self) -> Option<Range<usize>> {
         let node = self.document.nodes[self.index as usize];
         (node.form == Form::Canonical).then(|| node.range())
+    }
+
+    /// The same of a value with nothing in it.
+    #[inline]
+    pub(crate) fn canonical_scalar_span(self) -> Option<Range<usize>> {
+        let node = self.document.nodes[self.index as usize];
+        let is_scalar = !matches!(node.shape, Shape::Array | Shape::Object);
+        (is_scalar && node.form == Form::Canonical).then(|| node.range())
     }
 
     /// Where it stands in the body, if that is its canonical form but for the order of members.

@@ -105,8 +105,9 @@ fn is_gemini_server_tool(tool: Value<'_>) -> bool {
 fn is_search_model(model: Value<'_>) -> bool {
     let View::String(model) = model.view() else { return false };
     let model = model.unescaped();
-    // One look at most models, of which few search.
-    model.contains("-search-")
+    let infix = b"-search-";
+    // Few models have it, and a name is short: quicker than to set up a search.
+    model.as_bytes().windows(infix.len()).any(|part| part == infix)
         && (model.contains("-search-preview") || model.contains("-search-api"))
 }
 

@@ -32,9 +32,10 @@ pub(crate) enum Treatment {
 /// A set of paths as a tree, one step a level.
 #[derive(Debug, Default)]
 pub(crate) struct Paths {
+    /// Sorted by the marks of their names ([`mark`]).
     members: Vec<(Box<str>, Paths)>,
-    /// Of the names of members ([`mark`]).
-    marks: u32,
+    /// Of the names of all members.
+    marks: u64,
     elements: Option<Box<Paths>>,
     treatment: Treatment,
     /// What omission means here, in canonical form.
@@ -200,6 +201,19 @@ impl Paths {
         Place::On(self)
     }
 
+    /// What is said of the member with this name.
+    #[inline]
+    fn find(&self, name: Text<'_>) -> Option<&Paths> {
+        let its_marks = name.marks();
+        if self.marks & its_marks == 0 {
+            return None;
+        }
+        // For each lesser mark there is one member or more.
+        let lesser = self.marks & ((its_marks & its_marks.wrapping_neg()) - 1);
+        let members = &self.members[lesser.count_ones() as usize..];
+        members.iter().find(|(known, _)| name.is(known)).map(|(_, below)| below)
+    }
+
     fn at(&mut self, path: &Path, change: &mut impl FnMut(&mut Paths)) {
         self.along(&path.0, change);
     }
@@ -233,9 +247,12 @@ impl Paths {
         let index = match self.members.iter().position(|(known, _)| **known == *name) {
             Some(index) => index,
             None => {
-                self.marks |= mark(name.as_bytes());
-                self.members.push((name.into(), Paths::default()));
-                self.members.len() - 1
+                let its_mark = mark(name.as_bytes());
+                let place = |(known, _): &(Box<str>, Paths)| mark(known.as_bytes()) < its_mark;
+                let index = self.members.partition_point(place);
+                self.marks |= its_mark;
+                self.members.insert(index, (name.into(), Paths::default()));
+                index
             }
         };
         &mut self.members[index].1
@@ -262,13 +279,10 @@ pub(crate) enum Place<'s> {
 impl<'s> Place<'s> {
     pub(crate) fn member(self, name: Text<'_>) -> Self {
         match self {
-            Place::On(paths) if paths.marks & name.marks() == 0 => Place::beside(paths),
             Place::On(paths) => paths
-                .members
-                .iter()
-                .find(|(known, _)| name.is(known))
-                .filter(|(_, below)| below.is_listed || !paths.is_closed)
-                .map_or_else(|| Place::beside(paths), |(_, below)| Place::at(below)),
+                .find(name)
+                .filter(|below| below.is_listed || !paths.is_closed)
+                .map_or_else(|| Place::beside(paths), Place::at),
             Place::Off | Place::Unlisted | Place::InSchema => self,
         }
     }

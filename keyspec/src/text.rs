@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use crate::sink::Sink;
 
@@ -22,28 +23,44 @@ pub(crate) enum Spelling {
 /// A JSON string that the scan has found well-formed.
 #[derive(Clone, Copy)]
 pub(crate) struct Text<'d> {
-    quoted: &'d str,
+    body: &'d str,
+    /// Where the string stands in the body, with its quotation marks.
+    start: usize,
+    end: usize,
     spelling: Spelling,
 }
 
 impl<'d> Text<'d> {
-    /// `quoted` is the string with its quotation marks, as the scan found it.
-    pub(crate) fn new(quoted: &'d str, spelling: Spelling) -> Self {
-        Self { quoted, spelling }
+    /// The string that stands at `quoted` in `body`, with its quotation marks.
+    #[inline]
+    pub(crate) fn new(body: &'d str, quoted: Range<usize>, spelling: Spelling) -> Self {
+        Self { body, start: quoted.start, end: quoted.end, spelling }
     }
 
     fn raw(self) -> &'d str {
-        &self.quoted[1..self.quoted.len() - 1]
+        &self.body[self.start + 1..self.end - 1]
+    }
+
+    /// The same as bytes, which are cut without a look for the ends of characters.
+    #[inline]
+    fn raw_bytes(self) -> &'d [u8] {
+        &self.body.as_bytes()[self.start + 1..self.end - 1]
     }
 
     /// As spelled in the body, with its quotation marks.
-    pub(crate) fn spelled(self) -> &'d str {
-        self.quoted
+    pub(crate) fn spelled(self) -> &'d [u8] {
+        &self.body.as_bytes()[self.start..self.end]
+    }
+
+    /// The bytes of the text, if there are no escapes in it.
+    #[inline]
+    pub(crate) fn plain_bytes(self) -> Option<&'d [u8]> {
+        (self.spelling == Spelling::Plain).then(|| self.raw_bytes())
     }
 
     /// Length in bytes between the quotation marks. Unescaping never makes a string longer.
     pub(crate) fn raw_len(self) -> usize {
-        self.quoted.len() - 2
+        self.end - self.start - 2
     }
 
     /// The text itself.
@@ -58,9 +75,7 @@ impl<'d> Text<'d> {
     #[inline]
     pub(crate) fn is(self, other: &str) -> bool {
         match self.spelling {
-            Spelling::Plain => {
-                self.raw_len() == other.len() && is_same(self.raw().as_bytes(), other.as_bytes())
-            }
+            Spelling::Plain => is_same(self.raw_bytes(), other.as_bytes()),
             Spelling::Canonical | Spelling::Escaped => self.chars().eq(other.chars()),
         }
     }
@@ -75,10 +90,10 @@ impl<'d> Text<'d> {
 
     /// Its bit among those of other names ([`mark`]). One with escapes may be any.
     #[inline]
-    pub(crate) fn marks(self) -> u32 {
+    pub(crate) fn marks(self) -> u64 {
         match self.spelling {
-            Spelling::Plain => mark(self.raw().as_bytes()),
-            Spelling::Canonical | Spelling::Escaped => u32::MAX,
+            Spelling::Plain => mark(self.raw_bytes()),
+            Spelling::Canonical | Spelling::Escaped => u64::MAX,
         }
     }
 
@@ -105,9 +120,9 @@ impl<'d> Text<'d> {
     /// Writes the string as RFC 8785, section 3.2.2.2, spells it.
     pub(crate) fn put(self, out: &mut impl Sink) {
         if self.spelling != Spelling::Escaped {
-            return out.put(self.quoted.as_bytes());
+            return out.put(self.spelled());
         }
-        let bytes = self.quoted.as_bytes();
+        let bytes = self.spelled();
         // What lies between is spelled one way already, escapes included.
         let (mut run, mut at) = (0, 1);
         while let Some(before) = memchr::memchr(b'\\', &bytes[at..]) {
@@ -131,12 +146,12 @@ impl<'d> Text<'d> {
     }
 }
 
-/// A bit for a name, by its length and how it begins. Most names that are looked up have a mark
-/// that none of the known names has: that is seen without a look at any.
+/// A bit for a name, by its length and its ends. Most names that are looked up have a mark that
+/// none of the known names has: that is seen without a look at any.
 #[inline]
-pub(crate) fn mark(name: &[u8]) -> u32 {
-    let first = name.first().map_or(0, |first| usize::from(*first));
-    1 << ((first + name.len()) % 32)
+pub(crate) fn mark(name: &[u8]) -> u64 {
+    let end = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
+    1 << ((end(name.first()) + 3 * end(name.last()) + 5 * name.len()) % 64)
 }
 
 /// Whether two names are the same. Most of one length differ at once, and are not compared further.
@@ -280,7 +295,7 @@ mod tests {
     use super::*;
 
     fn escaped(quoted: &str) -> Text<'_> {
-        Text::new(quoted, Spelling::Escaped)
+        Text::new(quoted, 0..quoted.len(), Spelling::Escaped)
     }
 
     #[test]
@@ -314,7 +329,7 @@ mod tests {
 
     #[test]
     fn characters_beyond_the_basic_plane_sort_before_the_private_use_area() {
-        let plain = |quoted| Text::new(quoted, Spelling::Plain);
+        let plain = |quoted: &'static str| Text::new(quoted, 0..quoted.len(), Spelling::Plain);
         assert_eq!(plain("\"😀\"").cmp_utf16(plain("\"\u{fb33}\"")), Ordering::Less);
         assert_eq!(escaped(r#""\ud83d\ude00""#).cmp_utf16(plain("\"\u{fb33}\"")), Ordering::Less);
         assert_eq!(plain("\"\u{d7ff}\"").cmp_utf16(plain("\"😀\"")), Ordering::Less);
