@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 use crate::ROUNDS;
 use crate::bodies::Body;
 use crate::contenders::CONTENDERS;
 
-/// Prints a line a body, if all of it was measured.
+/// Prints two lines a body, if all of it was measured: medians, and what the quickest samples
+/// took. Neighbours on a shared machine disturb those least.
 pub(crate) fn print(bodies: &[Body], estimates: &Path) {
     println!(
-        "{:<12} {:>9} | {:>11} {:>11} {:>11} | {:>9} {:>10}",
-        "body", "bytes", "read", "skip", "value", "read/skip", "value/read"
+        "{:<12} {:>9} {:<8} | {:>11} {:>11} {:>11} | {:>9} {:>10}",
+        "body", "bytes", "", "read", "skip", "value", "read/skip", "value/read"
     );
     for body in bodies {
         let of = |index: usize| rounds(body, CONTENDERS[index].name, estimates);
@@ -18,34 +21,71 @@ pub(crate) fn print(bodies: &[Body], estimates: &Path) {
             println!("{:<12} not measured", body.name);
             continue;
         };
-        println!(
-            "{:<12} {:>9} | {:>8.2} µs {:>8.2} µs {:>8.2} µs | {:>9.2} {:>10.2}",
-            body.name,
-            body.bytes.len(),
-            median(&read) / 1e3,
-            median(&skip) / 1e3,
-            median(&value) / 1e3,
-            median(&ratios(&read, &skip)),
-            median(&ratios(&value, &read)),
-        );
+        let medians = [&read, &skip, &value].map(|rounds| median(&column(rounds, |r| r.median)));
+        let of_medians = [ratio(&read, &skip), ratio(&value, &read)];
+        line(body, "median", medians, of_medians);
+        let [read, skip, value] =
+            [&read, &skip, &value].map(|rounds| least(&column(rounds, |r| r.quickest)));
+        line(body, "quickest", [read, skip, value], [read / skip, value / read]);
     }
 }
 
-/// A contender's median time of each round, in nanoseconds.
-fn rounds(body: &Body, contender: &str, estimates: &Path) -> Option<Vec<f64>> {
+fn line(body: &Body, which: &str, [read, skip, value]: [f64; 3], ratios: [f64; 2]) {
+    println!(
+        "{:<12} {:>9} {which:<8} | {:>8.2} µs {:>8.2} µs {:>8.2} µs | {:>9.2} {:>10.2}",
+        body.name,
+        body.bytes.len(),
+        read / 1e3,
+        skip / 1e3,
+        value / 1e3,
+        ratios[0],
+        ratios[1],
+    );
+}
+
+/// What a contender took in one round, in nanoseconds.
+struct Round {
+    median: f64,
+    quickest: f64,
+}
+
+fn rounds(body: &Body, contender: &str, estimates: &Path) -> Option<Vec<Round>> {
     (0..ROUNDS)
         .map(|round| {
             let directory = estimates.join(body.name).join(contender).join(round.to_string());
-            let text = std::fs::read(directory.join("new/estimates.json")).ok()?;
-            let estimates: serde_json::Value = serde_json::from_slice(&text).ok()?;
-            estimates["median"]["point_estimate"].as_f64()
+            let read = |name: &str| -> Option<Value> {
+                serde_json::from_slice(&std::fs::read(directory.join("new").join(name)).ok()?).ok()
+            };
+            let median = read("estimates.json")?["median"]["point_estimate"].as_f64()?;
+            let quickest = least(&times(&read("sample.json")?)?);
+            Some(Round { median, quickest })
         })
         .collect()
 }
 
+/// The time of an iteration, for each sample.
+fn times(sample: &Value) -> Option<Vec<f64>> {
+    let (times, iterations) = (sample["times"].as_array()?, sample["iters"].as_array()?);
+    times
+        .iter()
+        .zip(iterations)
+        .map(|(time, count)| Some(time.as_f64()? / count.as_f64()?))
+        .collect()
+}
+
+fn column(rounds: &[Round], of: fn(&Round) -> f64) -> Vec<f64> {
+    rounds.iter().map(of).collect()
+}
+
 /// Round by round, so that a machine that was slow for a while was slow for both.
-fn ratios(over: &[f64], under: &[f64]) -> Vec<f64> {
-    over.iter().zip(under).map(|(over, under)| over / under).collect()
+fn ratio(over: &[Round], under: &[Round]) -> f64 {
+    let ratios: Vec<f64> =
+        over.iter().zip(under).map(|(over, under)| over.median / under.median).collect();
+    median(&ratios)
+}
+
+fn least(figures: &[f64]) -> f64 {
+    figures.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 fn median(figures: &[f64]) -> f64 {
