@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::cache::budget::Budget;
 use crate::cache::flight::Flights;
 use crate::cache::memo::Memo;
+use crate::cache::overrides::Overrides;
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
@@ -35,6 +36,9 @@ use settings::Settings;
 /// The flights of this server.
 pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
 
+/// Where in the data folder the overrides are.
+const OVERRIDES_FILE: &str = "overrides.json";
+
 /// Everything that outlives a request.
 #[derive(Debug)]
 pub struct App {
@@ -51,6 +55,8 @@ pub struct App {
     pub flights: Arc<AnswerFlights>,
     /// Credentials that an upstream refuses.
     pub suspensions: Suspensions,
+    /// Levers that an operator pulls for a while.
+    pub overrides: Overrides,
     /// The tunnels, waited for at the end.
     pub tunnels: TaskTracker,
     /// Tunnels open or being opened.
@@ -93,6 +99,8 @@ impl App {
         let local = config.local.clone();
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
+        let with_disk = local.disk_bytes_max > 0;
+        let overrides_file = with_disk.then(|| local.data_dir.join(OVERRIDES_FILE));
         let budget = Budget::new(config.server.buffered_bytes_max);
         let admin_listen = config.server.admin_listen;
         let settings = Settings::of(config, &[], &telemetry, &clock)?;
@@ -105,6 +113,8 @@ impl App {
             move || evictions.evicted(),
         )
         .await?;
+        // The tier holds the lock on the data folder: nobody else writes there.
+        let overrides = Overrides::open(overrides_file, clock.clone());
         Ok(Arc::new(App {
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
@@ -113,6 +123,7 @@ impl App {
             tier,
             memo: Memo::new(memo_bytes_max),
             suspensions,
+            overrides,
             tunnels: TaskTracker::new(),
             tunnels_open: AtomicUsize::new(0),
             fills: TaskTracker::new(),

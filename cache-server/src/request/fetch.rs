@@ -69,7 +69,7 @@ fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>,
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
-    let Keyed { asked, spec, key, meaning, policy, is_shared, body, reservation } = keyed;
+    let Keyed { asked, spec, key, meaning, policy, is_shared, effects, body, reservation } = keyed;
     // One stored form for everybody, and one that can be checked for completeness.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let body = PassingBody::buffered(body, reservation);
@@ -79,9 +79,10 @@ fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>,
     let order = Order {
         key,
         spec,
-        tenant: if is_shared { "(shared)".into() } else { asked.tenant.label() },
+        tenant: if is_shared { "(shared)" } else { asked.tenant.label() }.into(),
         credential,
         policy,
+        effects,
         names_token_limit: meaning.names_token_limit,
         upstream: asked.upstream,
         target: asked.target,

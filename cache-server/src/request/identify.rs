@@ -118,13 +118,18 @@ pub struct Tenant {
 }
 
 impl Tenant {
+    /// The label of callers without a credential.
+    pub const ANONYMOUS: &str = "anonymous";
+    /// The label of those whose credential belongs to no named tenant.
+    pub const UNMAPPED: &str = "(unmapped)";
+
     /// A label for operators that gives no credential away.
     #[must_use]
-    pub fn label(&self) -> Box<str> {
+    pub fn label(&self) -> &str {
         match (&self.name, &self.scope) {
-            (Some(name), _) => name.as_ref().into(),
-            (None, TenantScope::Anonymous) => "anonymous".into(),
-            (None, _) => "(unmapped)".into(),
+            (Some(name), _) => name,
+            (None, TenantScope::Anonymous) => Tenant::ANONYMOUS,
+            (None, _) => Tenant::UNMAPPED,
         }
     }
 }

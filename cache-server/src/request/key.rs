@@ -18,6 +18,7 @@ use super::identify::{Asked, Reuse};
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
+use crate::cache::overrides::Effects;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
 use crate::upstream::fields;
@@ -37,6 +38,8 @@ pub struct Keyed {
     pub policy: Policy,
     /// Whether callers of other tenants share its answer.
     pub is_shared: bool,
+    /// What the levers that an operator has pulled do to it.
+    pub effects: Effects,
     /// Its body, byte for byte.
     pub body: Bytes,
     /// The body's share of the budget.
@@ -108,6 +111,12 @@ impl Cause {
         "The upstream refused this credential; stored answers come back once it takes it again.",
     );
 
+    /// An operator has pulled a lever.
+    pub const OVERRIDDEN: Cause = Cause::ours(
+        "override-bypass",
+        "An operator's override sends it past the cache; `cache-server override list` shows it.",
+    );
+
     /// It is a WebSocket.
     pub const TUNNEL: Cause = Cause::ours("tunnel", "What a WebSocket carries is not cached.");
 
@@ -154,7 +163,7 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
             let spec = Arc::clone(asked.settings.policies.changed(&spec, &question));
             let read = read_meaning(app, &asked, &spec, &body, reservation).await;
             let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
-            Ok(interpret(asked, spec, meaning, body, reservation))
+            Ok(interpret(app, asked, spec, meaning, body, reservation))
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
@@ -331,6 +340,7 @@ async fn read_meaning(
 
 /// Makes the key, or says why the request goes past the cache.
 fn interpret(
+    app: &App,
     asked: Asked,
     spec: Arc<KeySpec>,
     meaning: Result<Arc<Meaning>, NotKeyable>,
@@ -360,6 +370,11 @@ fn interpret(
         let model = model.map(Into::into);
         return past(asked, model, cause, body, reservation);
     }
+    let effects = effects(app, &asked, &spec, model);
+    if effects.bypass {
+        let model = model.map(Into::into);
+        return past(asked, model, Cause::OVERRIDDEN, body, reservation);
+    }
     let is_shared = match policy.scope {
         Scope::Tenant => false,
         Scope::NamedCallers => asked.tenant.name.is_some(),
@@ -374,6 +389,14 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let keyed = Keyed { asked, spec, key, meaning, policy, is_shared, body, reservation };
+    let keyed = Keyed { asked, spec, key, meaning, policy, is_shared, effects, body, reservation };
     Reading::Keyed(Box::new(keyed))
+}
+
+/// What the levers that an operator has pulled do to a request.
+fn effects(app: &App, asked: &Asked, spec: &KeySpec, model: Option<&str>) -> Effects {
+    if app.overrides.is_empty() {
+        return Effects::default();
+    }
+    app.overrides.effects(spec.name(), model, Some(asked.tenant.label()), app.clock.now())
 }

@@ -87,9 +87,12 @@ async fn answer(
     let stale = match lookup::lookup(app, &keyed).await {
         Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
         Found::Usable(hit) => {
-            let response = respond::stale(app, &keyed, &hit);
+            let response = respond::stale(app, &keyed, &hit, "while-revalidate");
             refresh::behind(app, *keyed);
             return response;
+        }
+        Found::InsteadOfUpstream(hit) => {
+            return respond::stale(app, &keyed, &hit, "override-stale-only");
         }
         Found::OnlyOnError(hit) => Some(hit),
         Found::Absent => None,

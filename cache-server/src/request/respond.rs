@@ -35,9 +35,8 @@ pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
 
-/// Answers with a stale entry that is about to be refreshed.
-pub fn stale(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
-    let reason = "while-revalidate";
+/// Answers with a stale entry; the reason says why it may be.
+pub fn stale(app: &App, keyed: &Keyed, hit: &Hit, reason: &'static str) -> Response<AnswerBody> {
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
     let response = from_entry(app, hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Stale, reason);

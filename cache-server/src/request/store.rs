@@ -13,6 +13,7 @@ use keyspec::{Key, KeySpec};
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
+use crate::cache::overrides::Effects;
 use crate::cache::suspension::Credential;
 use crate::config::policy::Policy;
 use crate::telemetry::trace::RequestTrace;
@@ -35,6 +36,8 @@ pub struct Order {
     pub credential: Option<Credential>,
     /// For how long to store.
     pub policy: Policy,
+    /// What the levers that an operator has pulled do to it.
+    pub effects: Effects,
     /// Whether the request named a limit of tokens.
     pub names_token_limit: bool,
     /// Where the answer comes from.

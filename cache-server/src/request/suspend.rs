@@ -64,7 +64,10 @@ pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<A
 
 async fn stored(app: &App, keyed: &Keyed) -> Option<Hit> {
     match lookup::lookup(app, keyed).await {
-        Found::Fresh(hit) | Found::Usable(hit) | Found::OnlyOnError(hit) => Some(hit),
+        Found::Fresh(hit)
+        | Found::Usable(hit)
+        | Found::InsteadOfUpstream(hit)
+        | Found::OnlyOnError(hit) => Some(hit),
         Found::Absent => None,
     }
 }

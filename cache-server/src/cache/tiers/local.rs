@@ -3,8 +3,9 @@
 //! Every entry is written to disk when it is put, so that a killed process loses only what was
 //! still queued. foyer may bring an older entry back (a dropped write leaves the one before it
 //! readable, a removal does not clear its write queue), so every entry read is checked against
-//! its embedded key and its ends, and nothing relies on removing. foyer takes no lock on its
-//! folder: the lock here is ours.
+//! its embedded key, and nothing relies on removing. Whether an entry is still of use is for the
+//! reader to judge; one that is of none is left to be evicted, for removing it could take a newer
+//! one away that was put meanwhile. foyer takes no lock on its folder: the lock here is ours.
 
 use std::fs::{DirBuilder, File, Permissions, TryLockError};
 use std::hash::{Hash, Hasher};
@@ -91,15 +92,16 @@ impl LocalTier {
         })
     }
 
-    /// Asks memory; never waits.
+    /// Asks memory; never waits. What it gives may be past all its ends.
     pub fn get_memory(&self, key: &Key) -> Option<Arc<Entry>> {
         let found = self.cache.memory().get(&StoredKey(*key))?;
         let entry = Arc::clone(&found.value().0);
         drop(found);
-        self.checked(key, entry)
+        (entry.key == *key).then_some(entry)
     }
 
-    /// Asks the disk, within its deadline, and keeps what it finds in memory.
+    /// Asks the disk, within its deadline, and keeps what it finds in memory, unless that is past
+    /// its last end.
     ///
     /// # Errors
     /// When the disk is slow, resting after having been slow, or unreadable.
@@ -123,7 +125,12 @@ impl LocalTier {
             Ok(Ok(Load::Entry { value, .. })) => value.0,
             Ok(Ok(Load::Piece { piece, .. })) => Arc::clone(&piece.value().0),
         };
-        let Some(entry) = self.checked(key, entry) else { return Ok(None) };
+        if entry.key != *key {
+            return Ok(None);
+        }
+        if self.clock.now() >= entry.ends.last() {
+            return Ok(Some(entry));
+        }
         let _changing = self.changing(key);
         // A put that came while the disk was read is newer: leave it.
         if !self.cache.memory().contains(&stored_key) {
@@ -163,13 +170,6 @@ impl LocalTier {
         if let Err(error) = self.cache.close().await {
             tracing::warn!(%error, "the disk tier did not close cleanly");
         }
-    }
-
-    /// The entry, if it answers this key and is of use to anybody. One that is of no use is left
-    /// to be evicted: removing it could take a newer one away that was put meanwhile.
-    fn checked(&self, key: &Key, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-        let is_of_use = entry.key == *key && self.clock.now() < entry.ends.last();
-        is_of_use.then_some(entry)
     }
 
     /// Held while memory is changed under a key, so that what the disk gave never takes the place
@@ -376,14 +376,20 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn an_expired_entry_is_a_miss_in_both_tiers() {
+    async fn an_expired_entry_is_given_for_its_reader_to_judge_and_takes_no_room_in_memory() {
         let folder = TempDir::new().unwrap();
         let clock = before_expiry();
+        let entry = Arc::new(sample([1; 32], b"old"));
         let tier = open(settings(&folder), clock.clone()).await.unwrap();
-        assert!(tier.put(Arc::new(sample([1; 32], b"old"))));
+        assert!(tier.put(Arc::clone(&entry)));
         clock.advance(Duration::from_secs(100_000));
-        assert_eq!(tier.get_memory(&key(1)), None);
-        assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
+        assert_eq!(tier.get_memory(&key(1)).as_deref(), Some(&*entry));
+        tier.close().await;
+        drop(tier);
+
+        let tier = open(settings(&folder), clock).await.unwrap();
+        assert_eq!(tier.get_disk(&key(1)).await.unwrap().as_deref(), Some(&*entry));
+        assert_eq!(tier.get_memory(&key(1)), None, "it would only push out what is of use");
     }
 
     #[tokio::test(flavor = "multi_thread")]
