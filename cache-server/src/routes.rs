@@ -7,6 +7,8 @@
 //! | admin | `GET /metrics` | Prometheus |
 //! | admin | `GET /stats` | totals as JSON |
 //! | admin | `GET /log`, `PUT /log` | how loud the log is; changing it takes [`authorization`] |
+//! | admin | `GET /overrides` | the levers that are pulled |
+//! | admin | `POST /overrides`, `DELETE /overrides/{id}` | pull one, let one go; takes [`authorization`] |
 //! | data | `/_cache/…` | ours; nothing is there yet |
 //! | data | all else | proxied: [`crate::request::serve`] |
 //!
@@ -15,9 +17,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{delete, get};
 
-use crate::api::{admin, log};
+use crate::api::{admin, log, overrides};
 use crate::app::App;
 
 /// The admin listener's addresses.
@@ -28,5 +30,7 @@ pub fn admin(app: Arc<App>) -> Router {
         .route("/metrics", get(admin::metrics))
         .route("/stats", get(admin::stats))
         .route("/log", get(log::show).put(log::set))
+        .route("/overrides", get(overrides::list).post(overrides::add))
+        .route("/overrides/{id}", delete(overrides::remove))
         .with_state(app)
 }

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::State;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use bytes::Bytes;
 
 use super::authorization::Authorized;
+use super::body;
 use super::problem::Refused;
 use crate::app::App;
 use crate::telemetry::log::{BadDirectives, DIRECTIVES_BYTES_MAX, Directives};
@@ -25,25 +26,15 @@ pub async fn set(
     State(app): State<Arc<App>>,
     body: Body,
 ) -> Result<String, Refused> {
-    let level: Directives = read(&app, body).await?.parse().map_err(Refused::BadDirectives)?;
+    let body = body::read(&app, body, DIRECTIVES_BYTES_MAX).await?;
+    let level: Directives = text(body)?.parse().map_err(Refused::BadDirectives)?;
     tracing::info!(directives = %level, "the log's level is changed");
     app.log.set_level(level);
     Ok(format!("{}\n", app.log.level()))
 }
 
-/// Reads a body of at most as many bytes as directives may have.
-async fn read(app: &App, body: Body) -> Result<String, Refused> {
-    let body = Limited::new(body, DIRECTIVES_BYTES_MAX).collect();
-    let Ok(read) = tokio::time::timeout(app.settings().server.body_timeout, body).await else {
-        return Err(Refused::BodyTimeout);
-    };
-    let bytes = read
-        .map_err(|error| {
-            let too_large = error.downcast_ref::<LengthLimitError>().is_some();
-            if too_large { Refused::BodyTooLarge } else { Refused::BodyBroken }
-        })?
-        .to_bytes();
-    String::from_utf8(bytes.into()).map_err(|error| {
+fn text(body: Bytes) -> Result<String, Refused> {
+    String::from_utf8(body.into()).map_err(|error| {
         let directive = String::from_utf8_lossy(error.as_bytes()).into_owned();
         Refused::BadDirectives(BadDirectives::NotUnderstood { directive })
     })

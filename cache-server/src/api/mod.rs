@@ -2,5 +2,7 @@
 
 pub mod admin;
 pub mod authorization;
+pub mod body;
 pub mod log;
+pub mod overrides;
 pub mod problem;

@@ -4,9 +4,10 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
+use crate::cache::overrides;
 use crate::config::admin_token;
 use crate::request::respond::problem_document;
-use crate::telemetry::log::{BadDirectives, DIRECTIVES_BYTES_MAX};
+use crate::telemetry::log::BadDirectives;
 
 /// Why a request to the admin listener is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,11 +23,24 @@ pub enum Refused {
     /// The log's directives are none.
     BadDirectives(BadDirectives),
     /// The body is larger than what is asked for.
-    BodyTooLarge,
+    BodyTooLarge {
+        /// What it may have.
+        bytes_max: usize,
+    },
     /// The body did not come in time.
     BodyTimeout,
     /// The body broke off.
     BodyBroken,
+    /// The body is not the JSON object that is asked for; the text says what is wrong.
+    BadBody(String),
+    /// The override may not be asked for; the text names the field.
+    BadOverride(String),
+    /// There are as many overrides as there can be.
+    OverridesFull,
+    /// A change of the overrides could not be written.
+    OverridesNotWritten,
+    /// No override has this number.
+    NoSuchOverride,
 }
 
 impl Refused {
@@ -37,9 +51,16 @@ impl Refused {
             Refused::HostNotLocal => (StatusCode::FORBIDDEN, "admin-host-not-local"),
             Refused::FromBrowser => (StatusCode::FORBIDDEN, "admin-from-browser"),
             Refused::BadDirectives(_) => (StatusCode::BAD_REQUEST, "bad-directives"),
-            Refused::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
+            Refused::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             Refused::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
             Refused::BodyBroken => (StatusCode::BAD_REQUEST, "body-broken"),
+            Refused::BadBody(_) => (StatusCode::BAD_REQUEST, "bad-body"),
+            Refused::BadOverride(_) => (StatusCode::BAD_REQUEST, "bad-override"),
+            Refused::OverridesFull => (StatusCode::CONFLICT, "overrides-full"),
+            Refused::OverridesNotWritten => {
+                (StatusCode::INTERNAL_SERVER_ERROR, "overrides-not-written")
+            }
+            Refused::NoSuchOverride => (StatusCode::NOT_FOUND, "no-such-override"),
         }
     }
 
@@ -59,9 +80,17 @@ impl Refused {
                 "without an admin token, nothing that carries an Origin is taken".into()
             }
             Refused::BadDirectives(error) => error.to_string(),
-            Refused::BodyTooLarge => format!("the body may have {DIRECTIVES_BYTES_MAX} bytes"),
+            Refused::BodyTooLarge { bytes_max } => format!("the body may have {bytes_max} bytes"),
             Refused::BodyTimeout => "the body did not come within server.body_timeout".into(),
             Refused::BodyBroken => "the body broke off".into(),
+            Refused::BadBody(why) | Refused::BadOverride(why) => why.clone(),
+            Refused::OverridesFull => {
+                format!("there are {} overrides: remove one", overrides::COUNT_MAX)
+            }
+            Refused::OverridesNotWritten => {
+                "the change could not be written to disk, and is not in force: see the log".into()
+            }
+            Refused::NoSuchOverride => "no override in force has this number".into(),
         }
     }
 }
