@@ -1,7 +1,7 @@
 //! Arguments → config → app → serve → exit code.
 //!
-//! Exit codes: 0 after a clean end, 1 when the server cannot start or is not healthy, 2 for wrong usage or an
-//! invalid config.
+//! Exit codes: 0 after a clean end, 1 when the server cannot start, is not healthy, or refuses what
+//! a command asks of it, 2 for wrong usage or an invalid config.
 
 mod command;
 
@@ -21,6 +21,9 @@ fn main() -> ExitCode {
         Command::Check(options) => command::check::run(&options),
         Command::Schema => command::schema::run(),
         Command::Top(options) => command::top::run(&options),
+        Command::Override(options) => command::overrides::run(&options),
+        Command::Purge(options) => command::purge::run(&options),
+        Command::Inspect(options) => command::inspect::run(&options),
         Command::CredentialDigest => command::digest::run(),
         Command::Health(options) => command::health::run(&options),
         Command::Completions(options) => command::completions::run(&options),

@@ -1,11 +1,15 @@
 //! The command line: what can be typed, and what each command does.
 
+pub(crate) mod admin_client;
 pub(crate) mod check;
 pub(crate) mod completions;
 pub(crate) mod demo;
 pub(crate) mod digest;
 pub(crate) mod health;
+pub(crate) mod inspect;
 pub(crate) mod man;
+pub(crate) mod overrides;
+pub(crate) mod purge;
 pub(crate) mod reload;
 pub(crate) mod schema;
 pub(crate) mod serve;
@@ -13,7 +17,6 @@ pub(crate) mod supervisor;
 pub(crate) mod top;
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -21,6 +24,11 @@ use anyhow::Context;
 use cache_server::config::LoadError;
 use cache_server::config::sources::{FlagValue, Sources};
 use clap::{Args, Parser, Subcommand};
+
+use admin_client::AdminAddress;
+use inspect::InspectOptions;
+use overrides::OverrideOptions;
+use purge::PurgeOptions;
 
 /// What `--version` says: the version, and the commit that it was built from.
 const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("CACHE_SERVER_COMMIT"), ")");
@@ -45,10 +53,16 @@ pub(crate) enum Command {
     Schema,
     /// Show what a running server does: rates, latencies, models, reasons
     Top(TopOptions),
+    /// Pull a lever of a running server for a while: past the cache, other lifetimes, stale only
+    Override(OverrideOptions),
+    /// Purge entries of a running server: by key, tag, URL, route or tenant, or all
+    Purge(PurgeOptions),
+    /// Show what a running server has stored under a key
+    Inspect(InspectOptions),
     /// Print the digest of a bare key read from standard input, for a [[tenant]]
     CredentialDigest,
     /// Ask a server whether it takes requests: exits with 0 if it does, with 1 if not
-    Health(HealthOptions),
+    Health(AdminAddress),
     /// Print a completion script for a shell
     Completions(CompletionsOptions),
     /// Print the man page
@@ -111,18 +125,6 @@ pub(crate) struct DemoOptions {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct HealthOptions {
-    /// Its admin listener
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "CACHE_SERVER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:8081"
-    )]
-    pub(crate) admin: SocketAddr,
-}
-
-#[derive(Debug, Args)]
 pub(crate) struct CompletionsOptions {
     /// The shell
     #[arg(value_name = "SHELL")]
@@ -138,14 +140,8 @@ pub(crate) struct ManOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct TopOptions {
-    /// The server's admin listener
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "CACHE_SERVER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:8081"
-    )]
-    pub(crate) admin: String,
+    #[command(flatten)]
+    pub(crate) server: AdminAddress,
     /// How often to look, at least 100ms
     #[arg(long, value_name = "DURATION", default_value = "1s", value_parser = interval)]
     pub(crate) interval: Duration,

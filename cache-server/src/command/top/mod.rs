@@ -6,18 +6,14 @@ mod table;
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::Context;
 use cache_server::telemetry::latency::in_words;
+use http::Method;
 
+use super::admin_client::{AdminAnswer, AdminClient, PATIENCE};
 use super::{Failure, TopOptions, serve};
 use figures::{Figures, Sample};
 use table::render;
-
-/// How long a server may take to show its figures.
-const PATIENCE: Duration = Duration::from_secs(2);
-
-/// Bytes of figures that are read at most.
-const FIGURES_BYTES_MAX: usize = 4 << 20;
 
 /// Columns and rows where the terminal does not tell.
 const USUAL_SIZE: (usize, usize) = (80, 24);
@@ -28,9 +24,9 @@ const UNCUT: (usize, usize) = (usize::MAX, usize::MAX);
 pub(crate) fn run(options: &TopOptions) -> Result<(), Failure> {
     let once = options.once || !std::io::stdout().is_terminal();
     serve::runtime()?.block_on(async {
-        let server = Server::at(&options.admin).map_err(Failure::start)?;
+        let server = AdminClient::new(&options.server.admin, PATIENCE).map_err(Failure::start)?;
         if once {
-            let sample = server.look().await.map_err(Failure::start)?;
+            let sample = look(&server).await.map_err(Failure::start)?;
             return print(&render(None, &sample, UNCUT.0, UNCUT.1)).map_err(Failure::start);
         }
         let stop = serve::stop_signal().map_err(Failure::start)?;
@@ -43,10 +39,10 @@ pub(crate) fn run(options: &TopOptions) -> Result<(), Failure> {
 }
 
 /// Looks and draws until it is stopped; a server that is away is asked again.
-async fn watch(server: &Server, screen: &Screen, interval: Duration) -> anyhow::Result<()> {
+async fn watch(server: &AdminClient, screen: &Screen, interval: Duration) -> anyhow::Result<()> {
     let mut previous: Option<Sample> = None;
     loop {
-        match server.look().await {
+        match look(server).await {
             Ok(sample) => {
                 let (width, height) = screen.size();
                 screen.draw(&render(previous.as_ref(), &sample, width, height))?;
@@ -63,49 +59,13 @@ async fn watch(server: &Server, screen: &Screen, interval: Duration) -> anyhow::
     }
 }
 
-/// The admin listener of a server.
-struct Server {
-    address: String,
-    client: reqwest::Client,
-}
-
-impl Server {
-    fn at(address: &str) -> anyhow::Result<Server> {
-        // A second call finds a provider installed already, and that one is as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            // The admin listener speaks no TLS: no certificate authorities are needed.
-            .tls_certs_only([])
-            .timeout(PATIENCE)
-            .build()?;
-        Ok(Server { address: address.to_owned(), client })
-    }
-
-    async fn look(&self) -> anyhow::Result<Sample> {
-        let figures = self.figures().await;
-        let figures =
-            figures.with_context(|| format!("no figures from http://{}/stats", self.address))?;
-        Ok(Sample { taken: Instant::now(), figures })
-    }
-
-    async fn figures(&self) -> anyhow::Result<Figures> {
-        let asked = self.client.get(format!("http://{}/stats", self.address)).send();
-        // The address is said already; a second time would only hide the cause.
-        let mut answer = asked.await.map_err(reqwest::Error::without_url)?;
-        if !answer.status().is_success() {
-            bail!("it answers {}", answer.status());
-        }
-        let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(reqwest::Error::without_url)? {
-            if body.len() + piece.len() > FIGURES_BYTES_MAX {
-                bail!("it answers with more than {FIGURES_BYTES_MAX} bytes");
-            }
-            body.extend_from_slice(&piece);
-        }
-        serde_json::from_slice(&body).context("it answers with something else")
-    }
+/// A server's figures now.
+async fn look(server: &AdminClient) -> anyhow::Result<Sample> {
+    let asked = server.ask(Method::GET, "/stats", None).await;
+    let figures = asked.and_then(AdminAnswer::json::<Figures>);
+    let figures =
+        figures.with_context(|| format!("no figures from http://{}/stats", server.address()))?;
+    Ok(Sample { taken: Instant::now(), figures })
 }
 
 fn print(text: &str) -> anyhow::Result<()> {
