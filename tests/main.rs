@@ -15,6 +15,7 @@ mod lifecycle;
 mod limits;
 mod mounts;
 mod never_stored;
+mod overrides;
 mod packaging;
 mod passing;
 mod protocols;
