@@ -89,39 +89,78 @@ impl Usage {
 }
 
 /// A domain-tagged hash of one name under which an entry can be purged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Selector([u8; 16]);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Selector([u8; Selector::BYTES]);
 
 impl Selector {
+    /// How long its bytes are.
+    pub const BYTES: usize = 16;
+
+    /// The selector of one key.
+    #[must_use]
+    pub fn key(key: &Key) -> Selector {
+        Selector::of(b"key", &[key.as_bytes()])
+    }
+
+    /// The selector of a tag that the upstream gave its answer. It is no upstream's own: where
+    /// two give the same tag, purging it purges at both.
+    #[must_use]
+    pub fn tag(tag: &str) -> Selector {
+        Selector::of(b"tag", &[tag.as_bytes()])
+    }
+
     /// The selector of the forwarded URL.
     #[must_use]
     pub fn url(url: &str) -> Selector {
-        Selector::of(b"url", url)
+        Selector::of(b"url", &[url.as_bytes()])
     }
 
     /// The selector of a route's name.
     #[must_use]
     pub fn route(name: &str) -> Selector {
-        Selector::of(b"route", name)
+        Selector::of(b"route", &[name.as_bytes()])
     }
 
     /// The selector of a tenant's label.
     #[must_use]
     pub fn tenant(label: &str) -> Selector {
-        Selector::of(b"tenant", label)
+        Selector::of(b"tenant", &[label.as_bytes()])
     }
 
     /// The selector of the model that answered.
     #[must_use]
     pub fn model(name: &str) -> Selector {
-        Selector::of(b"model", name)
+        Selector::of(b"model", &[name.as_bytes()])
     }
 
-    fn of(domain: &[u8], name: &str) -> Selector {
+    /// The selector of the model that was asked for at an upstream (as in keys), whatever name
+    /// the one that answered goes by.
+    #[must_use]
+    pub fn asked_model(upstream: &str, model: &str) -> Selector {
+        let upstream_bytes = (upstream.len() as u64).to_le_bytes();
+        Selector::of(b"asked model", &[&upstream_bytes, upstream.as_bytes(), model.as_bytes()])
+    }
+
+    /// Its bytes, for storing.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; Selector::BYTES] {
+        &self.0
+    }
+
+    /// The selector of these bytes, as read back from storage.
+    #[must_use]
+    pub const fn of_bytes(bytes: [u8; Selector::BYTES]) -> Selector {
+        Selector(bytes)
+    }
+
+    /// The last part needs no length before it, those before it do.
+    fn of(domain: &[u8], parts: &[&[u8]]) -> Selector {
         let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 purge selector v1");
         hasher.update(&(domain.len() as u64).to_le_bytes()).update(domain);
-        hasher.update(name.as_bytes());
-        let mut hash = [0; 16];
+        for part in parts {
+            hasher.update(part);
+        }
+        let mut hash = [0; Selector::BYTES];
         hasher.finalize_xof().fill(&mut hash);
         Selector(hash)
     }
@@ -149,7 +188,7 @@ impl Entry {
     fn head_bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
-        headers + self.selectors.len() * 16 + self.tenant.len() + self.route.len() + 64
+        headers + self.selectors.len() * Selector::BYTES + self.tenant.len() + self.route.len() + 64
     }
 
     /// Writes the binary form.
@@ -314,8 +353,9 @@ impl<'a> Cursor<'a> {
 
     fn selectors(&mut self) -> io::Result<Box<[Selector]>> {
         let count = self.u32()? as usize;
-        let bytes = self.take(count.checked_mul(16).ok_or_else(|| damaged("selector count"))?)?;
-        bytes.chunks_exact(16).map(|chunk| Ok(Selector(array(chunk)?))).collect()
+        let bytes = self
+            .take(count.checked_mul(Selector::BYTES).ok_or_else(|| damaged("selector count"))?)?;
+        bytes.chunks_exact(Selector::BYTES).map(|chunk| Ok(Selector(array(chunk)?))).collect()
     }
 
     fn headers(&mut self) -> io::Result<HeaderMap> {
@@ -452,6 +492,25 @@ pub(crate) mod tests {
     fn selectors_of_different_kinds_never_meet() {
         assert_ne!(Selector::url("a"), Selector::route("a"));
         assert_ne!(Selector::tenant("a"), Selector::model("a"));
+        assert_ne!(Selector::tag("a"), Selector::model("a"));
+        assert_ne!(Selector::asked_model("", "a"), Selector::model("a"));
+        assert_ne!(Selector::asked_model("ab", "c"), Selector::asked_model("a", "bc"));
+        let key = Key::from_bytes([b'k'; 32]);
+        assert_ne!(Selector::key(&key), Selector::tag(&"k".repeat(32)));
+        assert_ne!(Selector::key(&key), Selector::key(&Key::from_bytes([b'l'; 32])));
+    }
+
+    #[test]
+    fn a_selector_is_the_same_in_every_build() {
+        // Entries and purge orders on disk hold these bytes.
+        let hex = |selector: Selector| {
+            selector.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect::<String>()
+        };
+        assert_eq!(hex(Selector::url("http://u/x")), "b23aa41da69a10bbd7c686d16418d343");
+        assert_eq!(hex(Selector::tag("news")), "024e9730c4e57f77ec2e53050508c076");
+        let stored = Selector::asked_model("https://api.openai.com", "gpt-4o");
+        assert_eq!(hex(stored), "48920c8fb387ae77b48a100b2d5e8c0e");
+        assert_eq!(Selector::of_bytes(*stored.as_bytes()), stored);
     }
 
     #[test]
