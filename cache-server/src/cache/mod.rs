@@ -1,5 +1,5 @@
-//! What is kept and for how long: the entry's stored form, freshness, flights and tiers, and whose
-//! entries are withheld, and the levers that an operator pulls for a while.
+//! What is kept and for how long: the entry's stored form, freshness, flights and tiers, which
+//! entries were purged and whose are withheld, and the levers that an operator pulls for a while.
 
 pub mod budget;
 pub mod entry;
@@ -7,5 +7,6 @@ pub mod flight;
 pub mod freshness;
 pub mod memo;
 pub mod overrides;
+pub mod purge;
 pub mod suspension;
 pub mod tiers;

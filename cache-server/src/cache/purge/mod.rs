@@ -1,0 +1,322 @@
+//! The purge table: which entries an order has killed, without looking for them.
+//!
+//! Purging is one growing sequence. An order takes the next number and names targets. An entry
+//! is dead when any of its selectors was purged under a newer number than the one that its node
+//! had applied when its fill began ([`Entry::purge_sequence`]). So an order costs one write
+//! whatever it kills, a hit compares a handful of hashes, and an older fill that arrives late is
+//! born dead. A soft order is the same with "stale" for "dead".
+//!
+//! - `tables`: the orders as the hit path reads them;
+//! - `ledger`: the orders by age, within a bound, folding the oldest into floors;
+//! - `log`: the file;
+//! - `writer`: the desk where orders are given, and the thread that writes them.
+//!
+//! **Never too little.** Where something is unknown, more is purged: at the bound the oldest
+//! orders become a floor under everything, and a log that is damaged, of an unknown version, or
+//! missing while there are entries, makes everything dead that was stored before. A log that
+//! ends in a torn record is not damaged: nobody was told that this record was written.
+//!
+//! **Numbers are never given twice**, or an entry that knows of the first would be taken to know
+//! of the second. But numbers are handed out before they are in the log (so that nobody waits
+//! for a disk), entries are stored with them, and then the process may be killed. So on opening,
+//! the sequence goes on 2^20 above the greatest number that the log tells and not below the wall
+//! clock in milliseconds, and this base is in the log before any fill records it. Nor does a
+//! fill ever record a number 2^20 above what is in the log. After a damaged or missing log, when
+//! the greatest number is unknown, it goes on 2^48 above.
+//!
+//! [`Entry::purge_sequence`]: crate::cache::entry::Entry::purge_sequence
+
+mod ledger;
+mod log;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod writer;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use crate::cache::entry::Selector;
+use crate::clock::{Clock, Timestamp};
+use ledger::Ledger;
+use log::{Found, Log};
+use tables::Tables;
+use writer::{Settled, Shared, Writer, durable};
+
+/// Targets of one order, which is one write whatever it names.
+pub const TARGETS_MAX: usize = 10_000;
+/// How far numbers run ahead of the log at most.
+const NUMBERS_AHEAD: u64 = 1 << 20;
+/// What is added to the sequence when nobody knows how far it was. It is more than milliseconds
+/// since the epoch will ever be, lest a clock that stands at the epoch repeat numbers.
+const NUMBERS_LOST: u64 = 1 << 48;
+
+/// What an order makes of the entries that it names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// They are dead: never given again.
+    Hard,
+    /// They are stale: given only where a stale entry may be.
+    Soft,
+}
+
+/// What an order names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The entries with this selector.
+    Selector(Selector),
+    /// All entries.
+    Everything,
+}
+
+impl Target {
+    fn selector(&self) -> Option<Selector> {
+        match self {
+            Target::Selector(selector) => Some(*selector),
+            Target::Everything => None,
+        }
+    }
+}
+
+/// What the orders given so far make of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing: its freshness alone decides.
+    Alive,
+    /// It counts as stale, however fresh.
+    Stale,
+    /// It is as if it were not there.
+    Dead,
+}
+
+/// The bounds of the purge table.
+#[derive(Clone, Copy, Debug)]
+pub struct PurgeSettings {
+    /// Orders kept, a target under a hard and a soft one counting twice. Beyond, the oldest fold
+    /// into a floor, which purges more than they did. One takes about 100 bytes of memory, and
+    /// the empty table half a mebibyte.
+    pub orders_max: usize,
+    /// The longest that an entry may live, from the beginning of its fill to its last use as a
+    /// stale one. Orders older than this fold into a floor; no entry that they could spare is
+    /// alive any more.
+    pub entry_life_max: Duration,
+}
+
+/// The purge table in numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeCounts {
+    /// What a fill that begins now records.
+    pub sequence: u64,
+    /// Orders kept, a target under a hard and a soft one counting twice.
+    pub orders: usize,
+    /// Orders that a floor took over for want of room, since the start. If it grows, `orders_max`
+    /// is too small, and purges hit more than they name.
+    pub folded: u64,
+    /// Orders that a floor took over because of their age, since the start.
+    pub aged: u64,
+    /// Entries that know of no order this new are dead; 0 is none.
+    pub hard_floor: u64,
+    /// Entries that know of no order this new are stale; 0 is none.
+    pub soft_floor: u64,
+    /// How long the log is; 0 without one.
+    pub log_bytes: u64,
+    /// Writes to the log that succeeded, since the start. There are fewer than orders when orders
+    /// come faster than the disk.
+    pub log_writes: u64,
+    /// Writes to the log that failed, since the start.
+    pub log_failures: u64,
+    /// Whether all that was stored before the start is dead, because the log was lost.
+    pub is_log_lost: bool,
+}
+
+/// Why the purge table cannot be opened; the operator has to act.
+#[derive(Debug, thiserror::Error)]
+#[error("the purge log in {} cannot be used", .folder.display())]
+pub struct OpenError {
+    /// The data folder as configured.
+    pub folder: PathBuf,
+    /// What the system said.
+    #[source]
+    pub source: io::Error,
+}
+
+/// The purge orders in force.
+#[derive(Debug)]
+pub struct Purges {
+    shared: Arc<Shared>,
+    /// How far the log has come; absent if there is none.
+    settled: Option<watch::Receiver<Settled>>,
+    clock: Clock,
+    is_log_lost: bool,
+}
+
+impl Purges {
+    /// Opens the table, with the log in `folder` (made with mode 0700 where it is missing), or
+    /// in memory alone. `entries_exist` says whether entries from before may be found: without
+    /// a log they are all dead. The folder must be this process's alone. It reads and writes
+    /// files, and blocks for as long.
+    ///
+    /// # Errors
+    /// When the log cannot be opened or written. A damaged one is no error.
+    pub fn open(
+        folder: Option<&Path>,
+        settings: PurgeSettings,
+        clock: Clock,
+        entries_exist: bool,
+    ) -> Result<Purges, OpenError> {
+        let unusable =
+            |source| OpenError { folder: folder.unwrap_or(Path::new("")).to_owned(), source };
+        let (tables, mut ledger) = (Tables::new(), Ledger::new(settings));
+        let found = match folder {
+            Some(folder) => {
+                log::replay(folder, |record| ledger.replay(&tables, &record)).map_err(unusable)?
+            }
+            None => Found::Missing,
+        };
+        let loss = loss(found, entries_exist);
+        let base = base(found, loss.is_some(), clock.now());
+        ledger.age(&tables, clock.now(), usize::MAX);
+        if let Some(why) = loss {
+            tracing::warn!(why, "the purge log is lost: all that was stored before is dead");
+            ledger.raise(&tables, Manner::Hard, base);
+        }
+        let log = folder.map(|folder| Log::create(folder, &ledger.records(&tables, base)));
+        let opened = Opened { tables, ledger, base, clock, is_log_lost: loss.is_some() };
+        opened.start(log.transpose().map_err(unusable)?).map_err(unusable)
+    }
+
+    /// The newest order: what a fill that begins now records.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.shared.sequence()
+    }
+
+    /// What the orders make of an entry with these selectors and [`purge_sequence`]. It costs
+    /// one load if the entry knows of every order, else a look-up for each selector. It never
+    /// allocates.
+    ///
+    /// [`purge_sequence`]: crate::cache::entry::Entry::purge_sequence
+    #[must_use]
+    pub fn verdict(&self, selectors: &[Selector], purge_sequence: u64) -> Verdict {
+        self.shared.tables.verdict(selectors, purge_sequence)
+    }
+
+    /// Gives an order, which is in force at once, and waits until it is durable. Gives its
+    /// number; an order of nothing takes none. It waits for as long as the disk does: bring a
+    /// deadline. Dropped while it waits, it has been given all the same.
+    ///
+    /// # Errors
+    /// `InvalidInput` for more than [`TARGETS_MAX`] targets, of which none is purged. Any other
+    /// says that the order is not durable: it is in force, and its writing is tried again.
+    pub async fn order(&self, targets: &[Target], manner: Manner) -> io::Result<u64> {
+        if targets.len() > TARGETS_MAX {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("a purge order names at most {TARGETS_MAX} targets"),
+            ));
+        }
+        let number = self.give(targets, manner);
+        if let Some(settled) = &self.settled {
+            durable(&mut settled.clone(), number).await?;
+        }
+        Ok(number)
+    }
+
+    /// Gives an order, which is in force at once and durable a little later: it waits for no
+    /// disk. Gives its number; an order of nothing takes none. More than [`TARGETS_MAX`] targets purge everything.
+    pub fn order_soon(&self, targets: &[Target], manner: Manner) -> u64 {
+        match targets.len() {
+            0..=TARGETS_MAX => self.give(targets, manner),
+            _ => self.give(&[Target::Everything], manner),
+        }
+    }
+
+    fn give(&self, targets: &[Target], manner: Manner) -> u64 {
+        match targets {
+            [] => self.shared.desk().newest,
+            // It stands for whatever else is named.
+            _ if targets.contains(&Target::Everything) => {
+                self.shared.give(&[Target::Everything], manner, || self.clock.now())
+            }
+            _ => self.shared.give(targets, manner, || self.clock.now()),
+        }
+    }
+
+    /// The table in numbers.
+    #[must_use]
+    pub fn counts(&self) -> PurgeCounts {
+        let (desk, tables) = (self.shared.desk(), &self.shared.tables);
+        PurgeCounts {
+            sequence: self.sequence(),
+            orders: desk.ledger.len(),
+            folded: desk.ledger.folded,
+            aged: desk.ledger.aged,
+            hard_floor: tables.of(Manner::Hard).floor(),
+            soft_floor: tables.of(Manner::Soft).floor(),
+            log_bytes: desk.log_bytes,
+            log_writes: desk.log_writes,
+            log_failures: desk.log_failures,
+            is_log_lost: self.is_log_lost,
+        }
+    }
+
+    /// Writes what is left and closes the log. Later orders are in force, but not durable. It
+    /// waits for as long as the disk does: bring a deadline.
+    pub async fn close(&self) {
+        self.shared.close();
+        if let Some(mut settled) = self.settled.clone() {
+            // It fails when the thread has ended.
+            while settled.changed().await.is_ok() {}
+        }
+    }
+}
+
+impl Drop for Purges {
+    /// The thread ends when it has written what is left.
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// Why what the log held may be lost, if so.
+fn loss(found: Found, entries_exist: bool) -> Option<&'static str> {
+    match found {
+        Found::Damaged { why, .. } => Some(why),
+        Found::Missing if entries_exist => Some("it is missing, and there are entries"),
+        Found::Missing | Found::Whole { .. } => None,
+    }
+}
+
+/// Where the sequence goes on: above whatever any fill may have recorded.
+fn base(found: Found, is_lost: bool, now: Timestamp) -> u64 {
+    let newest = match found {
+        Found::Missing => 0,
+        Found::Whole { newest } | Found::Damaged { newest, .. } => newest,
+    };
+    let base = newest.saturating_add(NUMBERS_AHEAD).max(now.0.min(NUMBERS_LOST));
+    if is_lost { base.saturating_add(NUMBERS_LOST) } else { base }
+}
+
+/// A table that was read back, and is not in use yet.
+struct Opened {
+    tables: Tables,
+    ledger: Ledger,
+    base: u64,
+    clock: Clock,
+    is_log_lost: bool,
+}
+
+impl Opened {
+    fn start(self, log: Option<Log>) -> io::Result<Purges> {
+        let shared = Arc::new(Shared::new(self.tables, self.ledger, self.base, log.as_ref()));
+        let settled = match log {
+            Some(log) => Some(Writer::start(Arc::clone(&shared), log, self.base)?),
+            None => None,
+        };
+        Ok(Purges { shared, settled, clock: self.clock, is_log_lost: self.is_log_lost })
+    }
+}
