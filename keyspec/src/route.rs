@@ -66,6 +66,8 @@ pub enum Route {
     Model(ModelRoute),
     /// Whatever else a spec was declared for.
     Declared,
+    /// All else, by the rules of HTTP.
+    Generic,
 }
 
 impl Route {
@@ -74,6 +76,7 @@ impl Route {
         match self {
             Self::Model(route) => route.name(),
             Self::Declared => "declared",
+            Self::Generic => "http",
         }
     }
 }

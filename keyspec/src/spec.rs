@@ -154,7 +154,16 @@ impl KeySpec {
 
     /// What its requests are counted under.
     pub fn route(&self) -> Route {
-        self.model_route().map_or(Route::Declared, Route::Model)
+        match self.model_route() {
+            Some(route) => Route::Model(route),
+            None if self.dialect == Dialect::Http && !self.is_declared() => Route::Generic,
+            None => Route::Declared,
+        }
+    }
+
+    /// Whether it is that of HTTP at large.
+    pub fn is_generic(&self) -> bool {
+        self.route() == Route::Generic
     }
 
     /// Whether its requests are calls of the Model Context Protocol.

@@ -17,6 +17,7 @@ pub struct KeySpecs {
     declared: Vec<Declared>,
     models: Vec<Arc<KeySpec>>,
     mcp: Arc<KeySpec>,
+    http: Arc<KeySpec>,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +55,7 @@ impl Default for KeySpecs {
             declared: Vec::new(),
             models: ModelRoute::ALL.map(|route| Arc::new(KeySpec::preset(route))).to_vec(),
             mcp: Arc::new(KeySpec::mcp()),
+            http: Arc::new(KeySpec::http()),
         }
     }
 }
@@ -120,6 +122,12 @@ impl KeySpecs {
     pub fn preset(&self, route: ModelRoute) -> &Arc<KeySpec> {
         let is_it = |spec: &&Arc<KeySpec>| spec.model_route() == Some(route);
         self.models.iter().find(is_it).expect("there is one for every route")
+    }
+
+    /// The spec of a request that [`find`](Self::find) has none for, if it asks for nothing but an
+    /// answer (RFC 9110, section 9.2.1; RFC 10008).
+    pub fn generic(&self, method: &str) -> Option<&Arc<KeySpec>> {
+        matches!(method, "GET" | "HEAD" | "QUERY").then_some(&self.http)
     }
 
     /// Where a declared spec is taken although another, or a preset, is for the path too.

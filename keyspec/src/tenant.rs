@@ -100,6 +100,7 @@ enum Source {
     QueryKey = 5,
     OpenAiOrganization = 6,
     OpenAiProject = 7,
+    Cookie = 8,
 }
 
 const SECRET_HEADERS: [(HeaderName, Source); 4] = [
@@ -128,6 +129,7 @@ pub(crate) const CREDENTIAL_QUERY_NAME: &[u8] = b"key";
 pub struct Credentials<'a> {
     headers: &'a HeaderMap,
     query: Option<&'a str>,
+    with_cookies: bool,
 }
 
 impl fmt::Debug for Credentials<'_> {
@@ -141,7 +143,19 @@ impl<'a> Credentials<'a> {
     /// `api-key`, `x-goog-api-key` and the query's `key`, all values of each. An empty value is
     /// none.
     pub fn from_request(headers: &'a HeaderMap, query: Option<&'a str>) -> Credentials<'a> {
-        Self { headers, query }
+        Self { headers, query, with_cookies: false }
+    }
+
+    /// The same with `Cookie`, which tells callers apart wherever the rules of HTTP decide. It is
+    /// part of the scope, and no secret that a tenant is known by.
+    #[must_use]
+    pub fn with_cookies(self) -> Credentials<'a> {
+        Self { with_cookies: true, ..self }
+    }
+
+    /// Whether there are cookies that count.
+    pub fn has_cookies(&self) -> bool {
+        self.cookies().next().is_some()
     }
 
     /// Whether no secret was presented.
@@ -163,7 +177,8 @@ impl<'a> Credentials<'a> {
     pub fn own_scope(&self) -> TenantScope {
         let mut hasher = blake3::Hasher::new_derive_key(SCOPE_CONTEXT);
         let mut parts = 0;
-        for (source, value) in self.secrets().chain(self.header_values(SCOPE_HEADERS)) {
+        let in_headers = self.header_values(SCOPE_HEADERS).chain(self.cookies());
+        for (source, value) in self.secrets().chain(in_headers) {
             hasher.update(&[source as u8]);
             hasher.update(&(value.len() as u64).to_le_bytes());
             hasher.update(&value);
@@ -173,6 +188,11 @@ impl<'a> Credentials<'a> {
             0 => TenantScope::Anonymous,
             _ => TenantScope::Credential(*hasher.finalize().as_bytes()),
         }
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
+        let wanted = self.with_cookies.then_some((header::COOKIE, Source::Cookie));
+        self.header_values(wanted)
     }
 
     fn secrets(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {

@@ -160,6 +160,8 @@ pub fn examine(exchange: &Exchange, body: &[u8]) -> Report {
     match exchange.route {
         Route::Model(route) => examine_model(route, exchange, body),
         Route::Declared => declared::examine(exchange, body),
+        // Whole when its HTTP message is.
+        Route::Generic => Report::new(),
     }
 }
 
