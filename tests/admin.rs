@@ -106,7 +106,7 @@ async fn stats_and_metrics_tell_what_happened() {
     client.ask(CHAT, &chat(false)).await;
     client.ask(CHAT, &sampled).await;
     client.ask(CHAT, &sampled).await;
-    client.get("/v1/files").await;
+    client.ask("/v1/files", &json!({})).await;
     client.get("/_cache/v1/nothing").await;
 
     let stats = server.stats().await;

@@ -156,7 +156,7 @@ async fn a_caller_is_told_how_many_streams_it_may_have_and_one_more_is_refused()
     // The settings bind who has acknowledged them.
     frames.send(SETTINGS, ACK, 0, &[]).await.expect("it reads");
     for stream in [1, 3, 5] {
-        frames.get(stream, "/slow", &[]).await;
+        frames.get(stream, &format!("/slow/{stream}"), &[]).await;
     }
     const REFUSED_STREAM: u32 = 7;
     assert_eq!(frames.expect(RST_STREAM, 5).await.number(0), REFUSED_STREAM);
@@ -284,7 +284,7 @@ async fn a_header_that_drips_is_cut_off_on_a_busy_http2_connection_too() {
     let block = header_block("/x", &[]);
     for (end, count) in [(false, 1), (true, 2)] {
         let mut frames = Frames::open(&server.address, &[]).await;
-        frames.get(1, "/slow", &[]).await;
+        frames.get(1, &format!("/slow/{count}"), &[]).await;
         calls(&upstream, count).await;
         if end {
             // The last frame of a block, but not all of it.

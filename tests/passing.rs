@@ -59,11 +59,12 @@ async fn every_method_passes_with_its_path_query_and_body() {
         assert_eq!(answer.status, 207, "{method}");
         assert_eq!(answer.field("content-length"), "5", "{method}");
         assert_eq!(answer.body, if method == Method::HEAD { "" } else { "done." }, "{method}");
-        assert_eq!(
-            answer.cache_status(),
-            "cache-server; fwd=bypass; fwd-status=207; detail=not-a-model-route",
-            "{method}"
-        );
+        let said = match method.as_str() {
+            "GET" => "cache-server; fwd=miss; fwd-status=207; detail=no-lifetime",
+            "HEAD" => "cache-server; fwd=bypass; fwd-status=207; detail=head",
+            _ => "cache-server; fwd=bypass; fwd-status=207; detail=not-a-model-route",
+        };
+        assert!(answer.cache_status().starts_with(said), "{method}: {}", answer.cache_status());
         let received = upstream.received().pop().expect("it was asked");
         assert_eq!((received.method, received.uri.to_string().as_str()), (method.clone(), path));
         assert_eq!(received.body, body, "{method}");
@@ -74,7 +75,7 @@ async fn every_method_passes_with_its_path_query_and_body() {
 async fn a_model_routes_path_with_another_method_passes_too() {
     let upstream = Upstream::saying(embedding(0.25)).await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;
-    for method in [Method::GET, Method::PUT, Method::DELETE, Method::OPTIONS] {
+    for method in [Method::TRACE, Method::PUT, Method::DELETE, Method::OPTIONS] {
         let answer = Answer::of(server.client().request(method.clone(), EMBEDDINGS)).await;
         let cache_status = answer.cache_status();
         assert!(cache_status.ends_with("; detail=not-a-model-route"), "{method}: {cache_status}");

@@ -420,7 +420,7 @@ async fn a_proxy_header_of_either_version_names_the_caller() {
         "[server]\nproxy_protocol_from = [\"127.0.0.0/8\"]\nconnections_per_address_max = 1",
     ))
     .await;
-    let request = "GET /x HTTP/1.1\r\nhost: cache\r\n\r\n";
+    let request = "POST /x HTTP/1.1\r\nhost: cache\r\ncontent-length: 0\r\n\r\n";
     let opened = async |header: &[u8]| {
         let mut caller = Raw::open(&server.address).await;
         caller.send([header, request.as_bytes()].concat()).await;

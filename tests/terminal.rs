@@ -35,7 +35,7 @@ async fn ask_in_every_way(server: &Server) {
     client.ask(EMBEDDINGS, &question("once")).await;
     client.ask(EMBEDDINGS, &question("once")).await;
     client.ask(CHAT, &sampled()).await;
-    client.get("/v1/files?key=in-the-query").await;
+    client.ask("/v1/files?key=in-the-query", &json!({})).await;
     client.get("/_cache/v1/nothing").await;
 }
 
@@ -93,7 +93,7 @@ async fn elsewhere_every_line_is_a_json_object_and_each_request_has_one() {
     let file = json!({
         "level": "INFO", "target": "requests", "message": "request", "outcome": "bypass",
         "route": "other", "status": 404, "reason": "not-a-model-route",
-        "advice": "Only model routes and what a [[key_spec]] declares are cached.",
+        "advice": "Declare the route in a [[key_spec]], if its answers can be reused.",
     });
     let refused = json!({
         "level": "INFO", "target": "requests", "message": "request", "outcome": "refused",
@@ -242,7 +242,7 @@ async fn an_answer_that_was_cut_off_says_by_whom() {
     assert!(is_left.rest().await.is_err());
     request_events(&server, 2).await;
 
-    let mut passed = Reading::of(client.request(Method::GET, "/v1/files")).await;
+    let mut passed = Reading::of(client.request(Method::POST, "/v1/files")).await;
     third.send(Ok(Bytes::from_static(b"half"))).expect("it is read");
     passed.expect(b"half").await;
     third.send(cut()).expect("it is read");

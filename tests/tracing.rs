@@ -149,12 +149,12 @@ async fn a_hit_tells_its_tier_and_has_no_fetch() {
 #[tokio::test]
 async fn a_bypass_tells_why_and_its_fetch_is_the_upstreams_parent() {
     let (collector, upstream, server) = traced().await;
-    let request = part_of(3, server.client().request(Method::GET, "/v1/models?limit=3"));
+    let request = part_of(3, server.client().request(Method::POST, "/v1/models?limit=3"));
     assert_eq!(Answer::of(request).await.status, 200);
 
     let spans = collector.request(&trace(3)).await;
     assert_eq!(names(&spans), ["fetch", "key", "request"]);
-    assert_eq!(spans["request"].name, "GET");
+    assert_eq!(spans["request"].name, "POST");
     assert_eq!(spans["request"].says("cache.outcome"), "bypass");
     assert_eq!(spans["request"].says("cache.reason"), "not-a-model-route");
     assert_eq!(spans["request"].says("url.path"), "/v1/models");
@@ -326,9 +326,9 @@ async fn answers_without_a_body_and_refusals_end_their_spans_as_what_they_are() 
     let server = Server::start(collector.behind(&upstream)).await;
     let cases = [
         (Method::HEAD, "/x", "200", "bypass", ""),
-        (Method::GET, "/x", "200", "bypass", ""),
-        (Method::GET, "/empty", "204", "bypass", ""),
-        (Method::GET, "/busy", "503", "bypass", "503"),
+        (Method::GET, "/x", "200", "miss", ""),
+        (Method::GET, "/empty", "204", "miss", ""),
+        (Method::GET, "/busy", "503", "miss", "503"),
         (Method::GET, "/_cache/nothing", "404", "refused", ""),
     ];
     for (number, (method, path, status, outcome, error)) in (10..).zip(cases) {

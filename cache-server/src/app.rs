@@ -14,10 +14,12 @@ use arc_swap::ArcSwap;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::cache::aliases::Aliases;
 use crate::cache::budget::Budget;
 use crate::cache::flight::Flights;
 use crate::cache::memo::Memo;
 use crate::cache::overrides::Overrides;
+use crate::cache::purge::Purges;
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::clock::Clock;
@@ -53,6 +55,10 @@ pub struct App {
     pub memo: Memo,
     /// The fills under way.
     pub flights: Arc<AnswerFlights>,
+    /// What was purged.
+    pub purges: Purges,
+    /// Which model answers for which name.
+    pub aliases: Aliases,
     /// Credentials that an upstream refuses.
     pub suspensions: Suspensions,
     /// Levers that an operator pulls for a while.
@@ -96,7 +102,9 @@ impl App {
         let lines = RequestLines::new(log.form(), config.log.requests_per_second_max, started);
         let telemetry = Arc::new(Telemetry::new(lines).context("cannot set up metrics")?);
         let traces = Traces::new(config.trace.clone(), &telemetry)?;
-        let local = config.local.clone();
+        let (local, purge) = (config.local.clone(), config.purge);
+        let has_entries = local.has_entries();
+        let purge_folder = (local.disk_bytes_max > 0).then(|| local.data_dir.clone());
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
         let with_disk = local.disk_bytes_max > 0;
@@ -115,7 +123,17 @@ impl App {
         .await?;
         // The tier holds the lock on the data folder: nobody else writes there.
         let overrides = Overrides::open(overrides_file, clock.clone());
+        let opened = Purges::open(purge_folder.as_deref(), purge, clock.clone(), has_entries);
+        let purges = match opened {
+            Ok(purges) => purges,
+            Err(error) => {
+                tier.close().await;
+                return Err(error.into());
+            }
+        };
         Ok(Arc::new(App {
+            purges,
+            aliases: Aliases::default(),
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
             admin_listen,
@@ -184,6 +202,9 @@ impl App {
         if tokio::time::timeout_at(deadline.max(grace), self.tier.close()).await.is_err() {
             tracing::warn!("the disk tier did not close in time");
         }
+        if tokio::time::timeout_at(deadline.max(grace), self.purges.close()).await.is_err() {
+            tracing::warn!("the purge log did not close in time");
+        }
         self.traces.shut_down(deadline).await;
     }
 
@@ -196,6 +217,7 @@ impl App {
             connections_open: self.connections_open.load(Ordering::Relaxed),
             tunnels_open: self.tunnels_open.load(Ordering::Relaxed),
             suspensions: self.suspensions.count(),
+            purge_orders: self.purges.counts().orders,
             memory_bytes: self.tier.memory_bytes(),
             memory_entries: self.tier.memory_entries(),
         }

@@ -24,6 +24,13 @@ impl Timestamp {
         Timestamp(self.0.saturating_sub(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)))
     }
 
+    /// The same as the system has it, at most the year 9999: later times are not written.
+    #[must_use]
+    pub fn as_system_time(self) -> SystemTime {
+        const LATEST_MS: u64 = 253_402_300_799_999;
+        UNIX_EPOCH + Duration::from_millis(self.0.min(LATEST_MS))
+    }
+
     /// How long ago `earlier` was; zero if it lies ahead (wall clocks step backwards).
     #[must_use]
     pub fn since(self, earlier: Timestamp) -> Duration {

@@ -9,6 +9,8 @@
 //! | admin | `GET /log`, `PUT /log` | how loud the log is; changing it takes [`authorization`] |
 //! | admin | `GET /overrides` | the levers that are pulled |
 //! | admin | `POST /overrides`, `DELETE /overrides/{id}` | pull one, let one go; takes [`authorization`] |
+//! | admin | `POST /purge` | purges entries; takes [`authorization`] |
+//! | admin | `GET /inspect/KEY` | what is known of an entry; takes [`authorization`] |
 //! | data | `/_cache/…` | ours; nothing is there yet |
 //! | data | all else | proxied: [`crate::request::serve`] |
 //!
@@ -17,9 +19,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get};
+use axum::routing::{delete, get, post};
 
-use crate::api::{admin, log, overrides};
+use crate::api::{admin, inspect, log, overrides, purge};
 use crate::app::App;
 
 /// The admin listener's addresses.
@@ -32,5 +34,7 @@ pub fn admin(app: Arc<App>) -> Router {
         .route("/log", get(log::show).put(log::set))
         .route("/overrides", get(overrides::list).post(overrides::add))
         .route("/overrides/{id}", delete(overrides::remove))
+        .route("/purge", post(purge::purge))
+        .route("/inspect/{key}", get(inspect::inspect))
         .with_state(app)
 }

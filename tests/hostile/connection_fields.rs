@@ -161,7 +161,7 @@ async fn pipelined_requests_are_answered_in_their_order() {
         let expected = if number < 4 { "; stored" } else { "; hit" };
         assert!(model.contains(expected), "{number}: {model}");
         let other = caller.answer().await.head;
-        assert!(other.contains("; detail=not-a-model-route"), "{number}: {other}");
+        assert!(other.contains("; detail=no-lifetime"), "{number}: {other}");
     }
     let others: Vec<_> =
         stage.targets().into_iter().filter(|target| target.starts_with("/x")).collect();

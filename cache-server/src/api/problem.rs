@@ -5,6 +5,7 @@ use http::header::{CONTENT_TYPE, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 
 use crate::cache::overrides;
+use crate::cache::purge::TARGETS_MAX;
 use crate::config::admin_token;
 use crate::request::respond::problem_document;
 use crate::telemetry::log::BadDirectives;
@@ -31,6 +32,27 @@ pub enum Refused {
     BodyTimeout,
     /// The body broke off.
     BodyBroken,
+    /// It is no key.
+    NoKey {
+        /// What it is.
+        text: String,
+    },
+    /// It is no URL of an upstream, and no path under a mount.
+    NoUrl {
+        /// What it is.
+        text: String,
+    },
+    /// A purge order names nothing.
+    PurgesNothing,
+    /// A purge order names too much.
+    PurgesTooMuch,
+    /// A purge order is in force and not on disk.
+    NotDurable {
+        /// What the system said.
+        why: String,
+    },
+    /// Nothing is stored under the key.
+    NoSuchEntry,
     /// The body is not the JSON object that is asked for; the text says what is wrong.
     BadBody(String),
     /// The override may not be asked for; the text names the field.
@@ -54,6 +76,12 @@ impl Refused {
             Refused::BodyTooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body-too-large"),
             Refused::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body-timeout"),
             Refused::BodyBroken => (StatusCode::BAD_REQUEST, "body-broken"),
+            Refused::NoKey { .. } => (StatusCode::BAD_REQUEST, "no-key"),
+            Refused::NoUrl { .. } => (StatusCode::BAD_REQUEST, "no-url"),
+            Refused::PurgesNothing => (StatusCode::BAD_REQUEST, "purges-nothing"),
+            Refused::PurgesTooMuch => (StatusCode::PAYLOAD_TOO_LARGE, "purges-too-much"),
+            Refused::NotDurable { .. } => (StatusCode::INTERNAL_SERVER_ERROR, "purge-not-durable"),
+            Refused::NoSuchEntry => (StatusCode::NOT_FOUND, "no-such-entry"),
             Refused::BadBody(_) => (StatusCode::BAD_REQUEST, "bad-body"),
             Refused::BadOverride(_) => (StatusCode::BAD_REQUEST, "bad-override"),
             Refused::OverridesFull => (StatusCode::CONFLICT, "overrides-full"),
@@ -83,6 +111,20 @@ impl Refused {
             Refused::BodyTooLarge { bytes_max } => format!("the body may have {bytes_max} bytes"),
             Refused::BodyTimeout => "the body did not come within server.body_timeout".into(),
             Refused::BodyBroken => "the body broke off".into(),
+            Refused::NoKey { text } => {
+                format!("{text:?} is no key: write ks1_ and 64 lower-case hex digits")
+            }
+            Refused::NoUrl { text } => {
+                format!("{text:?} is no URL of an upstream, and no path under one of its mounts")
+            }
+            Refused::PurgesNothing => {
+                "name some of keys, tags, urls, routes, tenants, or everything".into()
+            }
+            Refused::PurgesTooMuch => format!("an order may name {TARGETS_MAX} things"),
+            Refused::NotDurable { why } => {
+                format!("the purge is in force, but not on disk: {why}")
+            }
+            Refused::NoSuchEntry => "nothing is stored under this key".into(),
             Refused::BadBody(why) | Refused::BadOverride(why) => why.clone(),
             Refused::OverridesFull => {
                 format!("there are {} overrides: remove one", overrides::COUNT_MAX)

@@ -17,10 +17,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use keyspec::Key;
 
 use crate::cache::freshness::Ends;
+use crate::cache::freshness::serve::{self, Stored};
 use crate::clock::Timestamp;
 
 /// The version that this build writes, and the only one that it reads.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 
 /// A head larger than this is refused on both sides: header blocks are bounded long before.
 const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -52,6 +53,18 @@ pub struct Entry {
     pub initial_age_s: u32,
     /// Until when it may be used, and how.
     pub ends: Ends,
+    /// Once stale, it answers nobody before the upstream has confirmed it.
+    pub must_revalidate: bool,
+    /// It says that there is nothing; kept in memory only.
+    pub negative: bool,
+    /// Whether it is no answer but a record of the variants under its key ([`variants`]).
+    ///
+    /// [`variants`]: crate::cache::variants
+    pub is_variants: bool,
+    /// The forwarded URL, without credentials.
+    pub url: Box<str>,
+    /// The tags that it can be purged by.
+    pub tags: Box<[Box<str>]>,
     /// Hashes of what a purge order may name: URL, route, tenant, model, tags.
     pub selectors: Box<[Selector]>,
     /// The newest purge order applied on this node when the fill began.
@@ -167,10 +180,46 @@ impl Selector {
 }
 
 impl Entry {
-    /// Seconds since the upstream generated it (RFC 9111 section 4.2.3, without the clock skew).
+    /// Seconds since the upstream generated it (RFC 9111 section 4.2.3).
     #[must_use]
     pub fn age_s(&self, now: Timestamp) -> u64 {
-        u64::from(self.initial_age_s) + now.since(self.stored).as_secs()
+        serve::age_s(&self.facts(), now)
+    }
+
+    /// What of it decides on its use.
+    #[must_use]
+    pub fn facts(&self) -> Stored {
+        Stored {
+            ends: self.ends,
+            generated: self.generated,
+            initial_age_s: self.initial_age_s,
+            must_revalidate: self.must_revalidate,
+        }
+    }
+
+    /// The record of variants that stands under `key` beside this variant, in the place of the one
+    /// `before`: of use for as long as the longest of them.
+    #[must_use]
+    pub fn record_of_variants(&self, key: Key, body: Bytes, before: Option<&Entry>) -> Entry {
+        let last = self.ends.last().max(before.map_or(Timestamp(0), |record| record.ends.last()));
+        let ends = Ends {
+            fresh: last,
+            stale_while_revalidate: last,
+            stale_if_error: last,
+            validate: last,
+        };
+        let sequence = before.map_or(0, |record| record.purge_sequence);
+        Entry {
+            key,
+            is_variants: true,
+            negative: false,
+            headers: HeaderMap::new(),
+            tags: Box::default(),
+            body,
+            ends,
+            purge_sequence: self.purge_sequence.max(sequence),
+            ..self.clone()
+        }
     }
 
     /// Bytes that it takes in memory: its parts and what is around them.
@@ -182,13 +231,20 @@ impl Entry {
     /// Bytes of its binary form, near enough for planning.
     #[must_use]
     pub fn encoded_size(&self) -> usize {
-        PRELUDE_BYTES + 160 + self.head_bytes() + self.body.len() + CHECKSUM_BYTES
+        PRELUDE_BYTES + 176 + self.head_bytes() + self.body.len() + CHECKSUM_BYTES
     }
 
     fn head_bytes(&self) -> usize {
         let headers: usize =
             self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
-        headers + self.selectors.len() * Selector::BYTES + self.tenant.len() + self.route.len() + 64
+        let tags: usize = self.tags.iter().map(|tag| tag.len() + 24).sum();
+        headers
+            + tags
+            + self.url.len()
+            + self.selectors.len() * Selector::BYTES
+            + self.tenant.len()
+            + self.route.len()
+            + 64
     }
 
     /// Writes the binary form.
@@ -241,7 +297,7 @@ impl Entry {
     }
 
     fn encode_head(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(160 + self.head_bytes());
+        let mut out = Vec::with_capacity(176 + self.head_bytes());
         out.extend_from_slice(self.key.as_bytes());
         put_bytes(&mut out, self.tenant.as_bytes());
         put_bytes(&mut out, self.route.as_bytes());
@@ -253,9 +309,14 @@ impl Entry {
             self.ends.fresh,
             self.ends.stale_while_revalidate,
             self.ends.stale_if_error,
+            self.ends.validate,
         ] {
             out.extend_from_slice(&time.0.to_le_bytes());
         }
+        out.extend([self.must_revalidate, self.negative, self.is_variants].map(u8::from));
+        put_bytes(&mut out, self.url.as_bytes());
+        out.extend_from_slice(&length_u32(self.tags.len()).to_le_bytes());
+        self.tags.iter().for_each(|tag| put_bytes(&mut out, tag.as_bytes()));
         out.extend_from_slice(&self.initial_age_s.to_le_bytes());
         out.extend_from_slice(&self.purge_sequence.to_le_bytes());
         put_optional(&mut out, self.upstream_request_id.as_deref());
@@ -291,7 +352,13 @@ impl Entry {
                 fresh: from.timestamp()?,
                 stale_while_revalidate: from.timestamp()?,
                 stale_if_error: from.timestamp()?,
+                validate: from.timestamp()?,
             },
+            must_revalidate: from.flag()?,
+            negative: from.flag()?,
+            is_variants: from.flag()?,
+            url: from.text()?,
+            tags: from.texts()?,
             initial_age_s: from.u32()?,
             purge_sequence: from.u64()?,
             upstream_request_id: from.optional_text()?,
@@ -334,6 +401,14 @@ impl<'a> Cursor<'a> {
         Ok(Timestamp(self.u64()?))
     }
 
+    fn flag(&mut self) -> io::Result<bool> {
+        match self.array()? {
+            [0] => Ok(false),
+            [1] => Ok(true),
+            _ => Err(damaged("flag out of range")),
+        }
+    }
+
     fn bytes(&mut self) -> io::Result<&'a [u8]> {
         let count = self.u32()? as usize;
         self.take(count)
@@ -342,6 +417,12 @@ impl<'a> Cursor<'a> {
     fn text(&mut self) -> io::Result<Box<str>> {
         let text = std::str::from_utf8(self.bytes()?).map_err(|_| damaged("text is not UTF-8"))?;
         Ok(text.into())
+    }
+
+    /// Each takes four bytes or more, so that the count is bounded by what is left.
+    fn texts(&mut self) -> io::Result<Box<[Box<str>]>> {
+        let count = self.u32()?;
+        (0..count).map(|_| self.text()).collect()
     }
 
     fn optional_text(&mut self) -> io::Result<Option<Box<str>>> {
@@ -435,7 +516,13 @@ pub(crate) mod tests {
                 fresh: Timestamp(2_000_000),
                 stale_while_revalidate: Timestamp(3_000_000),
                 stale_if_error: Timestamp(4_000_000),
+                validate: Timestamp(5_000_000),
             },
+            must_revalidate: true,
+            negative: false,
+            is_variants: false,
+            url: "https://api.example/v1/embeddings".into(),
+            tags: ["shop".into(), "all".into()].into(),
             selectors: Box::new([Selector::url("http://u/x"), Selector::route("r")]),
             purge_sequence: 7,
             upstream_request_id: Some("req_1".into()),
@@ -465,8 +552,10 @@ pub(crate) mod tests {
     #[test]
     fn an_unknown_version_is_refused() {
         let mut bytes = encoded(&sample([3; 32], b"x"));
-        bytes[0] = FORMAT_VERSION + 1;
-        assert_eq!(decoded(&bytes).unwrap_err().to_string(), "unknown entry version");
+        for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {
+            bytes[0] = version;
+            assert_eq!(decoded(&bytes).unwrap_err().to_string(), "unknown entry version");
+        }
     }
 
     #[test]

@@ -78,34 +78,41 @@ impl<H, E> Flights<H, E> {
         self.filling.load(Ordering::Relaxed)
     }
 
-    /// Joins the flight for `key` or opens one. `recheck` looks once more where the answer would
-    /// be stored, under the table's lock: a flight stores before it leaves the table, so that
-    /// between a miss and the joining no answer can slip by.
+    /// Joins the flight for `key` or opens one, of which `sequence` is noted: the newest purge
+    /// order when it begins. One that `is_current` says no to, by what was noted of it, is joined
+    /// no more. `recheck` looks once more where the answer would be stored, under the table's
+    /// lock: a flight stores before it leaves the table, so that between a miss and the joining no
+    /// answer can slip by.
     pub fn join<F>(
         self: &Arc<Self>,
         key: Key,
+        sequence: u64,
+        is_current: impl FnOnce(u64) -> bool,
         recheck: impl FnOnce() -> Option<F>,
     ) -> Joined<H, E, F> {
         let mut open = lock(&self.open);
-        if let Some(flight) = open.get(&key) {
+        if let Some(flight) = open.get(&key)
+            && is_current(flight.sequence)
+        {
             return Joined::Follower(Reader::join(flight));
         }
         if let Some(found) = recheck() {
             return Joined::Found(found);
         }
-        self.open_flight(&mut open, key)
+        self.open_flight(&mut open, key, sequence)
     }
 
     /// Opens a flight for `key` whatever is under way; an older one goes on for those who are on
     /// it, but is no longer joined.
-    pub fn lead_anew<F>(self: &Arc<Self>, key: Key) -> Joined<H, E, F> {
-        self.open_flight(&mut lock(&self.open), key)
+    pub fn lead_anew<F>(self: &Arc<Self>, key: Key, sequence: u64) -> Joined<H, E, F> {
+        self.open_flight(&mut lock(&self.open), key, sequence)
     }
 
     fn open_flight<F>(
         self: &Arc<Self>,
         open: &mut HashMap<Key, Arc<Flight<H, E>>>,
         key: Key,
+        sequence: u64,
     ) -> Joined<H, E, F> {
         if self.open_count() >= self.limits.flights_max {
             return Joined::Full;
@@ -113,6 +120,7 @@ impl<H, E> Flights<H, E> {
         self.filling.fetch_add(1, Ordering::Relaxed);
         let flight = Arc::new(Flight {
             key,
+            sequence,
             state: Mutex::new(State::new(self.budget.open())),
             changed: watch::Sender::new(()),
             reader_moved: Notify::new(),
@@ -134,6 +142,8 @@ impl<H, E> Flights<H, E> {
 #[derive(Debug)]
 struct Flight<H, E> {
     key: Key,
+    /// The newest purge order when it began.
+    sequence: u64,
     state: Mutex<State<H, E>>,
     /// Wakes readers: the head, a chunk or the end came.
     changed: watch::Sender<()>,
@@ -246,6 +256,12 @@ impl<H, E> Writer<H, E> {
     pub fn is_current(&self) -> bool {
         let open = lock(&self.flights.open);
         open.get(&self.flight.key).is_some_and(|current| Arc::ptr_eq(current, &self.flight))
+    }
+
+    /// The newest purge order when the flight began.
+    #[must_use]
+    pub fn sequence(&self) -> u64 {
+        self.flight.sequence
     }
 
     /// Appends a chunk to the record. Says `false`, and keeps nothing, when it does not fit: the
@@ -488,6 +504,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
 
+    fn always(_: u64) -> bool {
+        true
+    }
+
     type TestFlights = Flights<&'static str, &'static str>;
     type TestJoined = Joined<&'static str, &'static str, ()>;
 
@@ -506,14 +526,14 @@ mod tests {
     fn lead(
         flights: &Arc<TestFlights>,
     ) -> (Writer<&'static str, &'static str>, Reader<&'static str, &'static str>) {
-        match flights.join(KEY, || None::<()>) {
+        match flights.join(KEY, 0, always, || None::<()>) {
             Joined::Leader(writer, reader) => (writer, reader),
             other => panic!("expected to lead, got {other:?}"),
         }
     }
 
     fn follow(flights: &Arc<TestFlights>) -> Reader<&'static str, &'static str> {
-        match flights.join(KEY, || None::<()>) {
+        match flights.join(KEY, 0, always, || None::<()>) {
             Joined::Follower(reader) => reader,
             other => panic!("expected to follow, got {other:?}"),
         }
@@ -688,11 +708,11 @@ mod tests {
     async fn the_table_is_bounded() {
         let flights = flights(100, 100);
         let _first = lead(&flights);
-        let _second = match flights.join(Key::from_bytes([2; 32]), || None::<()>) {
+        let _second = match flights.join(Key::from_bytes([2; 32]), 0, always, || None::<()>) {
             Joined::Leader(writer, reader) => (writer, reader),
             other => panic!("expected to lead, got {other:?}"),
         };
-        let third: TestJoined = flights.join(Key::from_bytes([3; 32]), || None);
+        let third: TestJoined = flights.join(Key::from_bytes([3; 32]), 0, always, || None);
         assert!(matches!(third, Joined::Full));
     }
 
@@ -700,20 +720,20 @@ mod tests {
     async fn flights_that_nobody_joins_any_more_count_until_they_end() {
         let flights = flights(100, 100);
         let (older, _reader) = lead(&flights);
-        let TestJoined::Leader(mut newer, _reader) = flights.lead_anew(KEY) else {
+        let TestJoined::Leader(mut newer, _reader) = flights.lead_anew(KEY, 0) else {
             panic!("expected to lead")
         };
         newer.close_to_joiners();
-        assert!(matches!(flights.lead_anew::<()>(KEY), Joined::Full));
+        assert!(matches!(flights.lead_anew::<()>(KEY, 0), Joined::Full));
         assert_eq!(flights.open_count(), 2);
         older.fail("refused");
-        assert!(matches!(flights.lead_anew::<()>(KEY), Joined::Leader(..)));
+        assert!(matches!(flights.lead_anew::<()>(KEY, 0), Joined::Leader(..)));
     }
 
     #[tokio::test]
     async fn an_answer_that_arrived_in_the_meantime_is_found_instead_of_fetched() {
         let flights = flights(100, 100);
-        assert!(matches!(flights.join(KEY, || Some(42)), Joined::Found(42)));
+        assert!(matches!(flights.join(KEY, 0, always, || Some(42)), Joined::Found(42)));
         assert_eq!(flights.open_count(), 0);
     }
 
@@ -733,12 +753,26 @@ mod tests {
     async fn a_newer_flight_takes_the_place_of_an_older_one_and_keeps_it() {
         let flights = flights(100, 100);
         let (older, mut reader) = lead(&flights);
-        let TestJoined::Leader(newer, _reader) = flights.lead_anew(KEY) else {
+        let TestJoined::Leader(newer, _reader) = flights.lead_anew(KEY, 0) else {
             panic!("expected to lead")
         };
         assert!(!older.is_current() && newer.is_current());
         older.finish(None);
         assert_eq!(reader.next().await, Next::Done(None));
         assert!(newer.is_current(), "the older one's end must not close the newer one");
+    }
+
+    #[tokio::test]
+    async fn a_flight_that_began_before_a_purge_is_joined_no_more() {
+        let flights = flights(100, 100);
+        let TestJoined::Leader(older, _reader) = flights.join(KEY, 1, always, || None::<()>) else {
+            panic!("expected to lead")
+        };
+        let after_purge = |began: u64| began >= 2;
+        let TestJoined::Leader(newer, _) = flights.join(KEY, 2, after_purge, || None) else {
+            panic!("expected to lead anew")
+        };
+        assert!(!older.is_current() && newer.is_current());
+        assert!(matches!(flights.join(KEY, 2, after_purge, || None::<()>), Joined::Follower(_)));
     }
 }

@@ -229,6 +229,7 @@ impl Effects {
             fresh: stretched(ends.fresh),
             stale_while_revalidate: stretched(ends.stale_while_revalidate),
             stale_if_error: stretched(ends.stale_if_error),
+            validate: stretched(ends.validate),
         }
     }
 

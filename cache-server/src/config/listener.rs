@@ -34,17 +34,27 @@ pub(super) fn hosts(server: &written::Server) -> Result<Vec<String>, ConfigError
     server.hosts.iter().enumerate().map(check).collect()
 }
 
-/// The networks; a plain address is a network of one.
+/// Whose connections begin with a PROXY protocol header.
 pub(super) fn proxy_protocol_from(server: &written::Server) -> Result<Vec<IpNet>, ConfigError> {
+    networks("server.proxy_protocol_from", &server.proxy_protocol_from)
+}
+
+/// Who may purge by the PURGE method.
+pub(super) fn purge_from(server: &written::Server) -> Result<Vec<IpNet>, ConfigError> {
+    networks("server.purge_from", &server.purge_from)
+}
+
+/// The networks; a plain address is a network of one.
+fn networks(field: &str, listed: &[String]) -> Result<Vec<IpNet>, ConfigError> {
     let check = |(index, text): (usize, &String)| {
         let network =
             text.parse::<IpNet>().ok().or_else(|| text.parse::<IpAddr>().ok().map(IpNet::from));
         network.ok_or_else(|| {
-            let field = format!("server.proxy_protocol_from[{index}]");
+            let field = format!("{field}[{index}]");
             ConfigError::new(field, text, "an address or network such as 10.0.0.0/8 or 192.0.2.7")
         })
     };
-    server.proxy_protocol_from.iter().enumerate().map(check).collect()
+    listed.iter().enumerate().map(check).collect()
 }
 
 /// Each stream has a task and windows of its own, so that a slip of the pen must not allow

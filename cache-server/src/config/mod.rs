@@ -8,6 +8,7 @@ pub mod listener;
 pub mod policy;
 pub mod schema;
 pub mod sources;
+pub mod tagging;
 mod trace;
 pub mod watch;
 pub mod written;
@@ -25,6 +26,7 @@ use keyspec::{CredentialDigest, ReusePolicy};
 use url::Url;
 
 use crate::cache::flight;
+use crate::cache::purge::PurgeSettings;
 use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
 use crate::telemetry::log::{BadDirectives, LogSettings};
 use crate::telemetry::trace::TraceSettings;
@@ -53,6 +55,9 @@ impl ConfigError {
     }
 }
 
+/// The longest that a purge order is kept: what is older than this is purged with it.
+const ENTRY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+
 /// The config as used.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -64,6 +69,8 @@ pub struct Config {
     pub memo_bytes_max: usize,
     /// Bounds of flights.
     pub flights: flight::Limits,
+    /// Bounds of the purge table.
+    pub purge: PurgeSettings,
     /// How long one fill may take altogether.
     pub fill_timeout: Duration,
     /// Credentials remembered as refused.
@@ -98,6 +105,8 @@ pub struct ServerSettings {
     pub hosts: Vec<String>,
     /// Whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// Who may purge by the PURGE method.
+    pub purge_from: Vec<IpNet>,
     /// Connections at once.
     pub connections_max: usize,
     /// Connections at once from one IPv4 address or one IPv6 /64.
@@ -201,6 +210,10 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
                 "cache.slow_reader_timeout",
                 file.cache.slow_reader_timeout,
             )?,
+        },
+        purge: PurgeSettings {
+            orders_max: at_least_one("cache.purge_orders_max", file.cache.purge_orders_max)?,
+            entry_life_max: ENTRY_LIFE_MAX,
         },
         fill_timeout: positive("cache.fill_timeout", file.cache.fill_timeout)?,
         suspensions_max: at_least_one("cache.suspensions_max", file.cache.suspensions_max)?,
@@ -327,6 +340,7 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
         certificate: listener::certificate(server)?,
         hosts: listener::hosts(server)?,
         proxy_protocol_from: listener::proxy_protocol_from(server)?,
+        purge_from: listener::purge_from(server)?,
         connections_max: at_least_one("server.connections_max", server.connections_max)?,
         connections_per_address_max: at_least_one(
             "server.connections_per_address_max",

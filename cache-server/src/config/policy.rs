@@ -8,8 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use keyspec::{DeclaredSpec, KeySpec, KeySpecs, Kind, ModelRoute, ReusePolicy, SpecError};
+use http::HeaderName;
+use keyspec::{DeclaredSpec, KeySpec, KeySpecs, Kind, ModelRoute, ReusePolicy, Route, SpecError};
 
+use super::tagging::{TEMPLATES_MAX, TagTemplate};
 use super::{ConfigError, parse_reuse, written};
 use crate::cache::freshness::Lifetime;
 
@@ -39,7 +41,7 @@ pub struct Asked<'a> {
 }
 
 /// The policy for one request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Policy {
     /// Which answers are reused.
     pub reuse: ReusePolicy,
@@ -49,6 +51,18 @@ pub struct Policy {
     pub obey_upstream: bool,
     /// Who shares its answers.
     pub scope: Scope,
+    /// How long at most an answer is fresh by its age alone; nothing for not at all.
+    pub heuristic_fresh_max: Option<Duration>,
+    /// How long a 404 or 410 answers at most.
+    pub negative_for: Duration,
+    /// Request fields whose spelling does not count in `Vary`.
+    pub vary_normalize: Arc<[HeaderName]>,
+    /// What its entries are tagged with.
+    pub tags: Arc<[TagTemplate]>,
+    /// Whether requests may add tags.
+    pub tags_from_request: bool,
+    /// Whether older entries become stale when another model begins to answer.
+    pub soft_purge_on_model_change: bool,
 }
 
 /// Who shares the answers of a route.
@@ -73,6 +87,12 @@ struct Rule {
     obey_upstream: Option<bool>,
     shared: Option<bool>,
     allow_unverified_callers: Option<bool>,
+    heuristic_fresh_max: Option<Duration>,
+    negative_for: Option<Duration>,
+    vary_normalize: Option<Arc<[HeaderName]>>,
+    tags: Option<Arc<[TagTemplate]>>,
+    tags_from_request: Option<bool>,
+    soft_purge_on_model_change: Option<bool>,
     /// For each model route, its spec with this rule's members.
     specs: Option<Vec<Arc<KeySpec>>>,
 }
@@ -167,6 +187,21 @@ impl Rule {
                 let whom = if allowed { "with" } else { "without" };
                 format!("if shared, {whom} callers of no tenant")
             }),
+            span("fresh by its age for at most", self.heuristic_fresh_max),
+            span("a 404 or 410 answers for", self.negative_for),
+            self.vary_normalize.as_ref().map(|names| {
+                let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
+                format!("normalises {} for Vary", names.join(" and "))
+            }),
+            self.tags.as_ref().map(|tags| format!("tags its entries ({})", tags.len())),
+            self.tags_from_request.map(|allowed| {
+                let verb = if allowed { "takes" } else { "takes no" };
+                format!("{verb} tags from requests")
+            }),
+            self.soft_purge_on_model_change.map(|purges| {
+                let verb = if purges { "become" } else { "do not become" };
+                format!("entries {verb} stale when another model answers")
+            }),
             self.specs.as_ref().map(|_| "has members of its own in the key".to_owned()),
         ];
         let joined = |parts: &[Option<String>], none: &str| {
@@ -239,6 +274,9 @@ impl Policies {
         let reuse = reuse.or_else(tenant_reuse).unwrap_or(self.default_reuse);
         let default = default_lifetime(asked.kind, reuse);
         let first = |field: fn(&Rule) -> Option<Duration>| self.matching(asked).find_map(field);
+        let is_set = |field: fn(&Rule) -> Option<bool>| self.matching(asked).find_map(field);
+        let is_generic = asked.endpoint == Route::Generic.name();
+        let negative_for = if is_generic { NEGATIVE_FOR } else { Duration::ZERO };
         Policy {
             reuse,
             lifetime: Lifetime {
@@ -247,11 +285,18 @@ impl Policies {
                     .unwrap_or(default.stale_while_revalidate),
                 stale_if_error: first(|rule| rule.stale_if_error).unwrap_or(default.stale_if_error),
             },
-            obey_upstream: self
-                .matching(asked)
-                .find_map(|rule| rule.obey_upstream)
-                .unwrap_or(false),
+            obey_upstream: is_set(|rule| rule.obey_upstream).unwrap_or(is_generic),
             scope: self.scope(asked),
+            heuristic_fresh_max: first(|rule| rule.heuristic_fresh_max),
+            negative_for: first(|rule| rule.negative_for).unwrap_or(negative_for),
+            vary_normalize: self
+                .matching(asked)
+                .find_map(|rule| rule.vary_normalize.clone())
+                .unwrap_or_default(),
+            tags: self.matching(asked).find_map(|rule| rule.tags.clone()).unwrap_or_default(),
+            tags_from_request: is_set(|rule| rule.tags_from_request).unwrap_or(false),
+            soft_purge_on_model_change: is_set(|rule| rule.soft_purge_on_model_change)
+                .unwrap_or(false),
         }
     }
 
@@ -270,6 +315,9 @@ impl Policies {
         self.rules.iter().filter(|rule| rule.selects.matches(asked))
     }
 }
+
+/// How long a 404 or 410 of HTTP at large answers, where no route says.
+const NEGATIVE_FOR: Duration = Duration::from_secs(60);
 
 /// What a reuse policy means, for people.
 #[must_use]
@@ -340,8 +388,42 @@ fn check_route(
         obey_upstream: route.obey_upstream,
         shared: check_scope(route, &field)?,
         allow_unverified_callers: route.allow_unverified_callers,
+        heuristic_fresh_max: route.heuristic_fresh_max.map(|span| span.0),
+        negative_for: route.negative_for.map(|span| span.0),
+        vary_normalize: check_names(route, &field)?,
+        tags: check_tags(route, &field)?,
+        tags_from_request: route.tags_from_request,
+        soft_purge_on_model_change: route.soft_purge_on_model_change,
         specs,
     })
+}
+
+fn check_names(
+    route: &written::Route,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Option<Arc<[HeaderName]>>, ConfigError> {
+    let Some(names) = &route.vary_normalize else { return Ok(None) };
+    let name = |name: &String| {
+        let allowed = "the name of a request field";
+        name.parse().map_err(|_| ConfigError::new(field("vary_normalize"), name, allowed))
+    };
+    names.iter().map(name).collect::<Result<_, _>>().map(Some)
+}
+
+fn check_tags(
+    route: &written::Route,
+    field: &dyn Fn(&str) -> String,
+) -> Result<Option<Arc<[TagTemplate]>>, ConfigError> {
+    let Some(templates) = &route.tags else { return Ok(None) };
+    if templates.len() > TEMPLATES_MAX {
+        let allowed = format!("at most {TEMPLATES_MAX} templates");
+        return Err(ConfigError::new(field("tags"), templates.len(), &allowed));
+    }
+    let template = |text: &String| {
+        TagTemplate::parse(text)
+            .map_err(|allowed| ConfigError::new(field("tags"), text, &allowed.to_string()))
+    };
+    templates.iter().map(template).collect::<Result<_, _>>().map(Some)
 }
 
 fn check_scope(
@@ -395,7 +477,7 @@ fn check_selects(
 fn endpoints<'s>(specs: &'s KeySpecs) -> impl Iterator<Item = &'s str> {
     let declared = specs.declared().map(|spec| spec.name());
     let models = ModelRoute::ALL.into_iter().map(|route| -> &'s str { route.name() });
-    models.chain(declared)
+    models.chain([Route::Generic.name()]).chain(declared)
 }
 
 fn check_members(

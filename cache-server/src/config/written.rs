@@ -123,6 +123,9 @@ pub struct Server {
     pub hosts: Vec<String>,
     /// Networks and addresses whose connections begin with a PROXY protocol header.
     pub proxy_protocol_from: Vec<String>,
+    /// Networks and addresses whose PURGE requests are purges of ours; elsewhere PURGE is a method
+    /// like others, and passed on.
+    pub purge_from: Vec<String>,
     /// Connections at once; further ones wait in the kernel's queue.
     #[schemars(extend("x-needs-restart" = true))]
     pub connections_max: usize,
@@ -174,6 +177,7 @@ impl Default for Server {
             tls_key_file: None,
             hosts: Vec::new(),
             proxy_protocol_from: Vec::new(),
+            purge_from: Vec::new(),
             connections_max: 10_000,
             connections_per_address_max: 5_000,
             streams_max: 100,
@@ -245,6 +249,9 @@ pub struct Cache {
     /// Fills under way at once; further misses go alone.
     #[schemars(extend("x-needs-restart" = true))]
     pub flights_max: usize,
+    /// Purge orders that are kept; beyond, the oldest become one that holds for all older entries.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub purge_orders_max: usize,
     /// How long one fill may take altogether.
     pub fill_timeout: Span,
     /// How long a caller may hold up an answer that is too large to be recorded.
@@ -269,6 +276,7 @@ impl Default for Cache {
             disk_deadline: Span(Duration::from_millis(250)),
             reuse: "deterministic".into(),
             flights_max: 10_000,
+            purge_orders_max: 100_000,
             fill_timeout: seconds(30 * 60),
             slow_reader_timeout: seconds(30),
             suspensions_max: 10_000,
@@ -353,6 +361,20 @@ pub struct Route {
     pub stale_if_error: Option<Span>,
     /// Sets: whether the upstream's `Cache-Control` decides instead.
     pub obey_upstream: Option<bool>,
+    /// Sets: how long at most an answer of HTTP at large is fresh by its age alone: a tenth of the
+    /// time since it was last modified (RFC 9111 section 4.2.2). Off where no route says.
+    pub heuristic_fresh_max: Option<Span>,
+    /// Sets: how long a 404 or 410 answers; 0s for never.
+    pub negative_for: Option<Span>,
+    /// Sets: request fields named by `Vary` whose spelling does not count: case, order, white space.
+    pub vary_normalize: Option<Vec<String>>,
+    /// Sets: tags of its entries, with `{route}`, `{model}`, `{answered_by}`, `{tool}`,
+    /// `{header:NAME}` or `{query:NAME}` in them.
+    pub tags: Option<Vec<String>>,
+    /// Sets: whether requests may add tags in `Cache-Server-Tags`.
+    pub tags_from_request: Option<bool>,
+    /// Sets: whether entries of a model become stale when another model begins to answer for it.
+    pub soft_purge_on_model_change: Option<bool>,
     /// Sets: `tenant`, or `shared`: callers of every named tenant share answers.
     pub scope: Option<String>,
     /// Sets: whether `shared` includes callers that belong to no `[[tenant]]`.

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use keyspec::{Key, Route};
 
-use super::fetch;
+use super::conditions::Conditional;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::{self, Hit};
+use super::{fetch, store};
 use crate::app::App;
 use crate::cache::flight::{Joined, Reader};
+use crate::cache::purge::Verdict;
 use crate::telemetry::trace::Step;
 use crate::upstream::UpstreamError;
 use crate::upstream::head::AnswerHead;
@@ -25,8 +27,12 @@ pub struct OnBoard {
     pub key: Key,
     /// On which route.
     pub route: Route,
-    /// Whether the caller would not have what was stored.
-    pub afresh: bool,
+    /// Whether the caller would not have what is stored.
+    pub by_request: bool,
+    /// Whether what is stored is stale.
+    pub was_stale: bool,
+    /// What the caller has already.
+    pub conditional: Conditional,
     /// The request, for a follower who may have to go alone.
     pub keyed: Option<Box<Keyed>>,
     /// The span of waiting for the head.
@@ -49,11 +55,16 @@ pub enum Place {
 /// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
 pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     let (key, route, afresh) = (keyed.key, keyed.spec.route(), keyed.wants_afresh());
+    let (was_stale, conditional) = (keyed.is_stale(app.clock.now()), Conditional::of(&keyed));
+    // A fresh entry that is asked about is one that the request would not have as it is.
+    let by_request = afresh || (keyed.validates.is_some() && !was_stale);
+    let sequence = app.purges.sequence();
     let mut span = keyed.asked.trace.coalesce();
     let joined = if afresh {
-        app.flights.lead_anew(key)
+        app.flights.lead_anew(keyed.place, sequence)
     } else {
-        app.flights.join(key, || lookup::recheck(app, &keyed))
+        let is_current = |began| is_current(app, &keyed, began);
+        app.flights.join(keyed.place, sequence, is_current, || lookup::recheck(app, &keyed))
     };
     span.note_role(match &joined {
         Joined::Leader(..) => "leader",
@@ -61,7 +72,16 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
         Joined::Found(_) => "found",
         Joined::Full => "alone",
     });
-    let on_board = |reader, keyed| OnBoard { reader, key, route, afresh, keyed, span };
+    let on_board = |reader, keyed| OnBoard {
+        reader,
+        key,
+        route,
+        by_request,
+        was_stale,
+        conditional,
+        keyed,
+        span,
+    };
     match joined {
         Joined::Leader(writer, reader) => {
             app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
@@ -71,4 +91,11 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
         Joined::Found(hit) => Place::Found(Box::new(keyed), hit),
         Joined::Full => Place::Alone(Box::new(keyed.unkeyed(Cause::FLIGHTS_FULL))),
     }
+}
+
+/// Whether a flight that began when `sequence` was the newest purge order is not behind one that
+/// names what both ask for. What only its answer shows, such as tags, is looked at when that comes.
+pub fn is_current(app: &App, keyed: &Keyed, sequence: u64) -> bool {
+    sequence == app.purges.sequence()
+        || app.purges.verdict(&store::selectors_of_request(keyed), sequence) == Verdict::Alive
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 
 use super::body::PassingBody;
@@ -13,8 +13,10 @@ use super::key::Keyed;
 use super::store::{self, Order};
 use super::suspend;
 use crate::app::App;
-use crate::cache::entry::Usage;
+use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
+use crate::cache::freshness::update::not_modified_confirms;
+use crate::cache::freshness::vary;
 use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
@@ -23,13 +25,16 @@ use crate::upstream::{UpstreamError, fields};
 /// can say whether it was stored.
 const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
 
+/// What is wrong with a 304 that nobody asked for, or that is about another answer.
+const NOT_MODIFIED_OF_WHAT: &str = "it said 304 of what is not stored";
+
 /// The writing end of this server's flights.
 type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
     let fill_timeout = keyed.asked.settings.fill_timeout;
-    let (order, request, mut span) = prepare(&app, keyed);
+    let (order, request, mut span) = prepare(&app, keyed, writer.sequence());
     let filling = run(&app, &order, request, &mut writer, &mut span);
     match tokio::time::timeout(fill_timeout, filling).await {
         Ok(Ok(trailers)) => {
@@ -61,29 +66,59 @@ enum Stopped {
     NobodyListens,
 }
 
-fn prepare(app: &App, mut keyed: Keyed) -> (Order, http::Request<reqwest::Body>, Step) {
+fn prepare(
+    app: &App,
+    mut keyed: Keyed,
+    purge_sequence: u64,
+) -> (Order, http::Request<reqwest::Body>, Step) {
     let credential = keyed.asked.credential();
+    let asked_selectors = store::selectors_of_request(&keyed);
     let mut headers = std::mem::take(&mut keyed.asked.headers);
-    if keyed.is_shared {
+    let fields = headers.clone();
+    // By the rules of HTTP, `Vary` says what tells callers' answers apart.
+    if keyed.is_shared && !keyed.spec.is_generic() {
         fields::keep_what_all_callers_share(&mut headers, keyed.spec.keyed_headers());
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
-    let Keyed { asked, spec, key, meaning, policy, is_shared, effects, body, reservation } = keyed;
-    // One stored form for everybody, and one that can be checked for completeness.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let replaces = keyed.validates.is_some() || keyed.wants_afresh();
+    let asked_model = keyed.model().map(Into::into);
+    let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);
+    let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = keyed;
+    if spec.is_generic() {
+        fields::replace_conditions(&mut headers, validates.as_deref());
+        if policy.vary_normalize.contains(&ACCEPT_ENCODING) {
+            // What compares alike must be asked alike.
+            headers.remove(ACCEPT_ENCODING);
+            headers.extend(vary::accept_encoding(&fields).map(|taken| (ACCEPT_ENCODING, taken)));
+        }
+    } else {
+        // One stored form for everybody, and one that can be checked for completeness.
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    let tenant = store::tenant_label(&asked, is_shared);
     let body = PassingBody::buffered(body, reservation);
     let mut request = http::Request::new(reqwest::Body::wrap(body));
     *request.method_mut() = asked.method;
     *request.headers_mut() = headers;
     let order = Order {
         key,
+        place,
         spec,
-        tenant: if is_shared { "(shared)" } else { asked.tenant.label() }.into(),
+        tenant,
         credential,
         policy,
         effects,
         names_token_limit: meaning.names_token_limit,
+        tool: meaning.tool.clone(),
+        asked_model,
+        asked_selectors,
+        directives: asked.directives,
+        fields,
+        validates,
+        replaces,
+        purge_sequence,
+        began: app.clock.now(),
         upstream: asked.upstream,
         target: asked.target,
         asked: app.clock.instant(),
@@ -108,10 +143,24 @@ async fn run(
     let (parts, body) = answer.into_parts();
     suspend::note(app, order.credential.as_ref(), parts.status);
     span.note_status(parts.status);
-    let mut head = AnswerHead::of(parts);
+    let is_not_modified = order.spec.is_generic() && parts.status == StatusCode::NOT_MODIFIED;
+    let confirms = |entry: &&Arc<Entry>| not_modified_confirms(&entry.headers, &parts.headers);
+    let confirmed = order.validates.as_ref().filter(|_| is_not_modified).filter(confirms);
+    if is_not_modified && confirmed.is_none() {
+        let (upstream, why) = (order.upstream.name().into(), NOT_MODIFIED_OF_WHAT.into());
+        return Err(Stopped::Failed(UpstreamError::Broken { upstream, why }));
+    }
+    let mut head = match confirmed {
+        Some(entry) => AnswerHead::confirmed(entry, parts),
+        None => AnswerHead::of(parts),
+    };
+    store::weigh(app, order, &mut head);
     head.fetch_span = span.context();
     let mut landing = Landing::new(head, writer);
-    let trailers = landing.take_in(order, body).await?;
+    let trailers = match confirmed {
+        Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
+        None => landing.take_in(order, body).await?,
+    };
     span.end();
     let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
     if let Ok(usage) = stored {
@@ -264,7 +313,7 @@ mod tests {
             slow_reader_timeout: Duration::from_secs(30),
         };
         let flights: Arc<AnswerFlights> = Flights::new(limits, Budget::new(1000));
-        match flights.join(Key::from_bytes([1; 32]), || None::<()>) {
+        match flights.join(Key::from_bytes([1; 32]), 0, |_| true, || None::<()>) {
             Joined::Leader(writer, reader) => (flights, writer, reader),
             other => panic!("expected to lead, got {other:?}"),
         }
@@ -325,7 +374,7 @@ mod tests {
     async fn a_fetch_whose_place_was_taken_stores_nothing() {
         let (flights, mut writer, _reader) = flight();
         let landing = Landing::new(head(&[]), &mut writer);
-        let _newer = flights.lead_anew::<()>(Key::from_bytes([1; 32]));
+        let _newer = flights.lead_anew::<()>(Key::from_bytes([1; 32]), 0);
         let stored = landing.settle(|_, body| Err(body.expect_err("it must not be stored")));
         assert!(matches!(stored.await, Ok(Err("superseded"))));
     }

@@ -11,7 +11,7 @@ use keyspec::{Credentials, KeySpec, Route, TenantScope};
 use super::authority;
 use super::deadline::Deadline;
 use super::rejection::{ListenerRejection, Rejection};
-use super::tunnel;
+use super::{purge, tunnel};
 use crate::app::App;
 use crate::app::settings::Settings;
 use crate::cache::freshness::RequestDirectives;
@@ -25,6 +25,9 @@ use crate::upstream::mount::{self, Target};
 /// The part of the path that is ours on the data listener.
 pub const OUR_PREFIX: &str = "/_cache";
 
+/// What of a request is its meaning, and the model if its path names it.
+pub type Spec = (Arc<KeySpec>, Option<Box<str>>);
+
 /// A request, understood as far as its header goes.
 #[derive(Debug)]
 pub struct Asked {
@@ -37,13 +40,17 @@ pub struct Asked {
     /// The URL that it is for.
     pub target: Target,
     /// What of it is its meaning, and the model if the path names it; nothing if no spec is for it.
-    pub spec: Option<(Arc<KeySpec>, Option<Box<str>>)>,
+    pub spec: Option<Spec>,
+    /// Whether the rules of HTTP decide: nobody has a spec for it.
+    pub is_generic: bool,
     /// Whose entries it may see.
     pub tenant: Tenant,
     /// What it asks of a cache.
     pub directives: RequestDirectives,
     /// What it says about reuse.
     pub reuse: Reuse,
+    /// Whether it is a PURGE of one who may.
+    pub may_purge: bool,
     /// Its connection, if it asks for a tunnel and can have one.
     pub tunnel: Option<tunnel::Caller>,
     /// The settings that it began with.
@@ -206,11 +213,14 @@ pub fn identify(
         .ok_or_else(|| Rejection::NoUpstream { mounts: mounts(&settings, host) })?;
     let target = mount::target(upstream.base(), rest, parts.uri.query())
         .map_err(|error| Rejection::BadPath { why: error.to_string() })?;
-    let spec = spec(&settings, &parts.method, target.path());
+    let (spec, is_generic) = spec(&settings, &parts.method, target.path());
     if let Some((spec, _)) = &spec {
         trace.note_route(&parts.method, spec.route());
     }
-    let tenant = tenant(&settings, &Credentials::from_request(&parts.headers, target.query()));
+    let credentials = Credentials::from_request(&parts.headers, target.query());
+    let credentials = if is_generic { credentials.with_cookies() } else { credentials };
+    let tenant = tenant(&settings, &credentials);
+    let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
     Ok(Asked {
         directives: RequestDirectives::parse(&parts.headers),
         reuse: Reuse::parse(&parts.headers)?,
@@ -219,7 +229,9 @@ pub fn identify(
         headers: parts.headers,
         target,
         spec,
+        is_generic,
         tenant,
+        may_purge,
         tunnel,
         body: Some(body),
         received,
@@ -248,16 +260,17 @@ fn check_target<'p>(
     Err(ListenerRejection::NotOurHost)
 }
 
-/// The spec that a request is read by, and the model if the path names it.
-fn spec(
-    settings: &Settings,
-    method: &Method,
-    path: &str,
-) -> Option<(Arc<KeySpec>, Option<Box<str>>)> {
-    let found = settings.policies.specs().find(method.as_str(), path)?;
+/// The spec that a request is read by, and the model if the path names it; and whether it is left
+/// to the rules of HTTP.
+fn spec(settings: &Settings, method: &Method, path: &str) -> (Option<Spec>, bool) {
+    let specs = settings.policies.specs();
+    let Some(found) = specs.find(method.as_str(), path) else {
+        return (specs.generic(method.as_str()).map(|spec| (Arc::clone(spec), None)), true);
+    };
     // A reused answer of MCP would have to be given the asking request's id.
     let is_read = !found.spec.is_mcp();
-    is_read.then(|| (Arc::clone(found.spec), found.model_in_path.map(Into::into)))
+    let spec = || (Arc::clone(found.spec), found.model_in_path.map(Into::into));
+    (is_read.then(spec), false)
 }
 
 /// A caller is a named tenant only if every credential that it shows belongs to that tenant:
@@ -269,7 +282,12 @@ fn tenant(settings: &Settings, credentials: &Credentials<'_>) -> Tenant {
             && names.all(|name| name == Some(first))
         {
             let name = Arc::clone(first);
-            return Tenant { scope: TenantScope::Named(Arc::clone(&name)), name: Some(name) };
+            // Cookies tell callers of one tenant apart.
+            let scope = match credentials.has_cookies() {
+                true => credentials.own_scope(),
+                false => TenantScope::Named(Arc::clone(&name)),
+            };
+            return Tenant { scope, name: Some(name) };
         }
     }
     Tenant { scope: credentials.own_scope(), name: None }

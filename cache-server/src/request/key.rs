@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{
     CONTENT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE,
 };
+use http::{HeaderMap, HeaderName};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -15,10 +15,13 @@ use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantS
 
 use super::body::PassingBody;
 use super::identify::{Asked, Reuse};
+use super::lookup::Hit;
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
+use crate::cache::entry::Entry;
 use crate::cache::overrides::Effects;
+use crate::clock::Timestamp;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
 use crate::upstream::fields;
@@ -32,6 +35,10 @@ pub struct Keyed {
     pub spec: Arc<KeySpec>,
     /// Its key.
     pub key: Key,
+    /// The key that its answer stands under: its own, or that of a variant.
+    pub place: Key,
+    /// A stale entry that the upstream may confirm.
+    pub validates: Option<Arc<Entry>>,
     /// What its body says.
     pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
@@ -59,12 +66,25 @@ impl Keyed {
         self.asked.reuse == Reuse::New || self.asked.directives.no_cache
     }
 
+    /// Whether there is an entry, and it is stale.
+    #[must_use]
+    pub fn is_stale(&self, now: Timestamp) -> bool {
+        self.validates.as_ref().is_some_and(|entry| now >= entry.ends.fresh)
+    }
+
+    /// The same, to be fetched behind an answer that this entry gave.
+    #[must_use]
+    pub fn validating(mut self: Box<Self>, hit: &Hit) -> Keyed {
+        self.validates = Some(Arc::clone(&hit.entry));
+        *self
+    }
+
     /// Gives the key up and passes the request through.
     #[must_use]
     pub fn unkeyed(self, cause: Cause) -> Unkeyed {
         let model = self.model().map(Into::into);
         let body = PassingBody::buffered(self.body, self.reservation);
-        Unkeyed { asked: self.asked, model, cause, body }
+        Unkeyed { asked: self.asked, model, cause, body, stored: self.validates }
     }
 }
 
@@ -79,6 +99,8 @@ pub struct Unkeyed {
     pub cause: Cause,
     /// Its body, as far as it was read, and the rest.
     pub body: PassingBody,
+    /// What is stored, which a HEAD may confirm or put in doubt.
+    pub stored: Option<Arc<Entry>>,
 }
 
 /// Why a request goes past the cache.
@@ -116,6 +138,9 @@ impl Cause {
         "override-bypass",
         "An operator's override sends it past the cache; `cache-server override list` shows it.",
     );
+    /// It is a HEAD that no stored answer is for.
+    pub const HEAD: Cause =
+        Cause::ours("head", "A HEAD is answered from what a GET has stored, or passed through.");
 
     /// It is a WebSocket.
     pub const TUNNEL: Cause = Cause::ours("tunnel", "What a WebSocket carries is not cached.");
@@ -147,7 +172,7 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
         return Err(Rejection::BodyTooLarge { bytes_max });
     }
     let Some((spec, _)) = &asked.spec else {
-        let advice = "Only model routes and what a [[key_spec]] declares are cached.";
+        let advice = "Declare the route in a [[key_spec]], if its answers can be reused.";
         return Ok(unread(asked, Cause::ours("not-a-model-route", advice), body));
     };
     let spec = Arc::clone(spec);
@@ -167,7 +192,13 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
-            Ok(Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body: *body })))
+            Ok(Reading::Unkeyed(Box::new(Unkeyed {
+                asked,
+                model,
+                cause,
+                body: *body,
+                stored: None,
+            })))
         }
     }
 }
@@ -182,12 +213,12 @@ fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
     let server = &asked.settings.server;
     let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
     let model = asked.model_in_path().map(Into::into);
-    Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
+    Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body, stored: None }))
 }
 
 /// What in the header alone keeps a request from the cache.
 fn cause_in_header(asked: &Asked, spec: &KeySpec) -> Option<Cause> {
-    const CONDITIONAL: [http::HeaderName; 6] =
+    const CONDITIONAL: [HeaderName; 6] =
         [IF_MATCH, IF_NONE_MATCH, IF_MODIFIED_SINCE, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
     if asked.reuse == Reuse::No {
         return Some(Cause::callers("reuse-no", "The request says Cache-Server-Reuse: no."));
@@ -195,9 +226,16 @@ fn cause_in_header(asked: &Asked, spec: &KeySpec) -> Option<Cause> {
     if asked.directives.no_store {
         return Some(Cause::callers("no-store", "The request says Cache-Control: no-store."));
     }
-    if CONDITIONAL.iter().any(|name| asked.headers.contains_key(name)) {
-        let advice = "Conditional and range requests are passed through.";
+    let is_answered = |name: &HeaderName| {
+        spec.is_generic() && (*name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE)
+    };
+    if CONDITIONAL.iter().any(|name| asked.headers.contains_key(name) && !is_answered(name)) {
+        let advice = "Ranges, and conditions that ask for one, are passed through.";
         return Some(Cause::callers("conditional", advice));
+    }
+    if spec.is_generic() && fields::accepts_event_stream(&asked.headers) {
+        let advice = "A stream that may never end is passed through.";
+        return Some(Cause::ours("event-stream", advice));
     }
     if is_encoded(&asked.headers) {
         let advice = "Send the request's body without Content-Encoding.";
@@ -349,7 +387,7 @@ fn interpret(
 ) -> Reading {
     let past = |asked, model, cause, body, reservation| {
         let body = PassingBody::buffered(body, reservation);
-        Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body }))
+        Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body, stored: None }))
     };
     let meaning = match meaning {
         Ok(meaning) => meaning,
@@ -389,8 +427,19 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let keyed = Keyed { asked, spec, key, meaning, policy, is_shared, effects, body, reservation };
-    Reading::Keyed(Box::new(keyed))
+    Reading::Keyed(Box::new(Keyed {
+        asked,
+        spec,
+        key,
+        place: key,
+        validates: None,
+        meaning,
+        policy,
+        is_shared,
+        effects,
+        body,
+        reservation,
+    }))
 }
 
 /// What the levers that an operator has pulled do to a request.

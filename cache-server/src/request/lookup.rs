@@ -1,12 +1,18 @@
-//! Lookup: memory, then disk; and what the entry found is good for.
+//! Lookup: memory, then disk; which variant it is; and what the entry found is good for.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use keyspec::Key;
+
 use super::key::Keyed;
 use crate::app::App;
 use crate::cache::entry::Entry;
-use crate::cache::freshness::{Ends, Freshness, judge};
+use crate::cache::freshness::serve::{Decision, Stored, decide};
+use crate::cache::freshness::{Ends, vary};
+use crate::cache::purge::Verdict;
+use crate::cache::variants::{Variants, variant_key};
+use crate::clock::Timestamp;
 use crate::telemetry::TierName;
 
 /// What is found under a key.
@@ -18,8 +24,15 @@ pub enum Found {
     Usable(Hit),
     /// It answers, however stale: an operator will have no call upstream.
     InsteadOfUpstream(Hit),
-    /// It answers only if the upstream fails.
-    OnlyOnError(Hit),
+    /// It is stale, and the request takes it so.
+    Accepted(Hit),
+    /// The upstream is to be asked first, whether it still holds.
+    Validate {
+        /// What is asked about.
+        hit: Hit,
+        /// Whether it answers if the upstream fails.
+        if_error: bool,
+    },
     /// Nothing that this request may use.
     Absent,
 }
@@ -35,50 +48,68 @@ pub struct Hit {
     pub ttl_s: i64,
 }
 
-/// Looks for an entry that answers this request.
-pub async fn lookup(app: &App, keyed: &Keyed) -> Found {
-    // The caller wants it from the upstream; if that fails, so does the request.
-    if keyed.wants_afresh() {
+/// Looks for an entry that answers this request. Notes where its answer stands among variants.
+pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
+    // The caller wants it from the upstream; if that fails, so does the request. By the rules of
+    // HTTP what is stored may still be validated.
+    if keyed.wants_afresh() && !keyed.spec.is_generic() {
         return Found::Absent;
     }
     let mut span = keyed.asked.trace.lookup();
-    let Some((tier, entry)) = read(app, keyed).await else { return Found::Absent };
+    let Some((tier, entry)) = find(app, keyed).await else { return Found::Absent };
     span.note_tier(tier);
-    let now = app.clock.now();
-    let ends = ends(keyed, &entry);
-    let hit = |ttl_s| Hit { entry, tier, ttl_s };
-    match judge(&ends, now) {
-        Freshness::Fresh { ttl } => Found::Fresh(hit(seconds(ttl))),
-        _ if keyed.effects.stale_only => {
-            Found::InsteadOfUpstream(hit(-overdue(now.since(ends.fresh))))
-        }
-        Freshness::Stale { by, while_revalidate: true, .. } => Found::Usable(hit(-overdue(by))),
-        Freshness::Stale { by, if_error: true, .. } => Found::OnlyOnError(hit(-overdue(by))),
-        Freshness::Stale { .. } | Freshness::Expired => Found::Absent,
-    }
+    judge(app, keyed, tier, entry)
 }
 
 /// A fresh entry in memory: the look of one who is about to fetch.
 #[must_use]
 pub fn recheck(app: &App, keyed: &Keyed) -> Option<Hit> {
-    let entry = app.tier.get_memory(&keyed.key)?;
-    match judge(&ends(keyed, &entry), app.clock.now()) {
-        Freshness::Fresh { ttl } => {
-            Some(Hit { entry, tier: TierName::Memory, ttl_s: seconds(ttl) })
-        }
+    let entry = in_memory(app, keyed)?;
+    match judge(app, keyed, TierName::Memory, entry) {
+        Found::Fresh(hit) => Some(hit),
         _ => None,
     }
 }
 
-async fn read(app: &App, keyed: &Keyed) -> Option<(TierName, Arc<Entry>)> {
+fn in_memory(app: &App, keyed: &Keyed) -> Option<Arc<Entry>> {
+    let entry = app.tier.get_memory(&keyed.place)?;
+    if !entry.is_variants {
+        return Some(entry);
+    }
+    let (place, _) = variant(app, keyed, &entry)?;
+    app.tier.get_memory(&place)
+}
+
+async fn find(app: &App, keyed: &mut Keyed) -> Option<(TierName, Arc<Entry>)> {
+    let (tier, entry) = read(app, keyed, &keyed.key).await?;
+    if !entry.is_variants {
+        return Some((tier, entry));
+    }
+    let (place, is_listed) = variant(app, keyed, &entry)?;
+    keyed.place = place;
+    if is_listed { read(app, keyed, &place).await } else { None }
+}
+
+/// The key of the variant that the request selects, and whether there is one.
+fn variant(app: &App, keyed: &Keyed, record: &Entry) -> Option<(Key, bool)> {
+    if app.purges.verdict(&record.selectors, record.purge_sequence) == Verdict::Dead {
+        return None;
+    }
+    let variants = Variants::decode(&record.body)?;
+    let normalised = &keyed.policy.vary_normalize;
+    let selecting = vary::selecting(variants.names(), &keyed.asked.headers, normalised);
+    Some((variant_key(&keyed.key, &selecting), variants.has(&selecting)))
+}
+
+async fn read(app: &App, keyed: &Keyed, key: &Key) -> Option<(TierName, Arc<Entry>)> {
     let asked = app.clock.instant();
-    let in_memory = app.tier.get_memory(&keyed.key);
+    let in_memory = app.tier.get_memory(key);
     app.telemetry.tier_read(TierName::Memory, asked.elapsed());
     if let Some(entry) = in_memory.filter(|entry| is_of_use(app, keyed, entry)) {
         return Some((TierName::Memory, entry));
     }
     let asked = app.clock.instant();
-    let on_disk = app.tier.get_disk(&keyed.key).await;
+    let on_disk = app.tier.get_disk(key).await;
     app.telemetry.tier_read(TierName::Disk, asked.elapsed());
     match on_disk {
         Ok(entry) => {
@@ -93,15 +124,59 @@ async fn read(app: &App, keyed: &Keyed) -> Option<(TierName, Arc<Entry>)> {
     }
 }
 
-/// The ends of an entry, with lifetimes as long as they are at the moment.
-fn ends(keyed: &Keyed, entry: &Entry) -> Ends {
-    keyed.effects.ends(entry.ends, entry.generated)
+/// What an entry is good for: whether it was purged, then whether it is fresh enough.
+fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
+    let now = app.clock.now();
+    let (facts, effects) = (facts(keyed, &entry), keyed.effects);
+    if entry.negative && effects.negative_off {
+        return Found::Absent;
+    }
+    let decided = decide(&facts, &keyed.asked.directives, now);
+    let decision = match app.purges.verdict(&entry.selectors, entry.purge_sequence) {
+        Verdict::Alive => decided,
+        Verdict::Stale => if_soft_purged(&facts.ends, decided, now),
+        Verdict::Dead => return Found::Absent,
+    };
+    let overdue_s = overdue(now.since(facts.ends.fresh));
+    let hit = |ttl_s| Hit { entry, tier, ttl_s };
+    match decision {
+        Decision::Fresh { ttl } => Found::Fresh(hit(seconds(ttl))),
+        _ if effects.stale_only && !keyed.wants_afresh() => {
+            Found::InsteadOfUpstream(hit(-overdue_s))
+        }
+        Decision::WhileRevalidate { .. } => Found::Usable(hit(-overdue_s)),
+        Decision::StaleAccepted { .. } => Found::Accepted(hit(-overdue_s)),
+        Decision::Validate { if_error } => Found::Validate { hit: hit(-overdue_s), if_error },
+        Decision::Absent => Found::Absent,
+    }
 }
 
-/// Whether an entry may answer at all.
+/// What decides on an entry, with lifetimes as long as they are at the moment.
+fn facts(keyed: &Keyed, entry: &Entry) -> Stored {
+    let ends = keyed.effects.ends(entry.ends, entry.generated);
+    Stored { ends, ..entry.facts() }
+}
+
+/// Whether an entry may be of use: what is past its last end in memory may be younger on disk.
 fn is_of_use(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
-    let freshness = judge(&ends(keyed, entry), app.clock.now());
-    keyed.effects.stale_only || freshness != Freshness::Expired
+    keyed.effects.stale_only || app.clock.now() < facts(keyed, entry).ends.last()
+}
+
+/// A soft purge makes stale what would be fresh: the entry's own windows decide what it may still
+/// be used for.
+fn if_soft_purged(ends: &Ends, decided: Decision, now: Timestamp) -> Decision {
+    let has_window = |end: Timestamp| end > ends.fresh && now < end;
+    match decided {
+        Decision::Fresh { .. } | Decision::StaleAccepted { .. }
+            if has_window(ends.stale_while_revalidate) =>
+        {
+            Decision::WhileRevalidate { by: Duration::ZERO }
+        }
+        Decision::Fresh { .. } | Decision::StaleAccepted { .. } => {
+            Decision::Validate { if_error: has_window(ends.stale_if_error) }
+        }
+        stale => stale,
+    }
 }
 
 /// At least 1, so that what is stale never looks as if it were not.

@@ -10,13 +10,16 @@
 pub mod authority;
 pub mod body;
 pub mod coalesce;
+pub mod conditions;
 pub mod deadline;
 pub mod fetch;
 pub mod identify;
+pub mod invalidate;
 pub mod key;
 pub mod line;
 pub mod lookup;
 pub mod pass;
+pub mod purge;
 pub mod refresh;
 pub mod rejection;
 pub mod respond;
@@ -27,7 +30,7 @@ pub mod tunnel;
 
 use std::sync::Arc;
 
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::App;
@@ -37,7 +40,7 @@ use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
 use deadline::Deadline;
-use key::{Keyed, Reading};
+use key::{Cause, Keyed, Reading};
 use line::{Facts, Line};
 use lookup::{Found, Hit};
 use rejection::Rejection;
@@ -75,6 +78,9 @@ async fn answer(
     if asked.tunnel.is_some() {
         return Box::pin(tunnel::open(app, asked)).await;
     }
+    if asked.may_purge {
+        return Box::pin(purge::serve(app, &asked)).await;
+    }
     let route = asked.route();
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
@@ -84,22 +90,31 @@ async fn answer(
     if let Some(since) = suspend::since(app, &keyed) {
         return Box::pin(suspend::serve(app, *keyed, since)).await;
     }
-    let stale = match lookup::lookup(app, &keyed).await {
+    let mut keyed = keyed;
+    let stale = match lookup::lookup(app, &mut keyed).await {
         Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
-        Found::Usable(hit) => {
-            let response = respond::stale(app, &keyed, &hit, "while-revalidate");
-            refresh::behind(app, *keyed);
-            return response;
-        }
         Found::InsteadOfUpstream(hit) => {
             return respond::stale(app, &keyed, &hit, "override-stale-only");
         }
-        Found::OnlyOnError(hit) => Some(hit),
+        Found::Accepted(hit) => return respond::stale(app, &keyed, &hit, "max-stale"),
+        Found::Usable(hit) => {
+            let response = respond::stale(app, &keyed, &hit, "while-revalidate");
+            refresh::behind(app, keyed.validating(&hit));
+            return response;
+        }
+        Found::Validate { hit, if_error } => {
+            keyed.validates = Some(Arc::clone(&hit.entry));
+            if_error.then_some(hit)
+        }
         Found::Absent => None,
     };
     if keyed.asked.directives.only_if_cached {
         let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
         return respond::reject(line, Rejection::OnlyIfCached);
+    }
+    // What a HEAD is told says nothing of the body that a GET would be given.
+    if keyed.asked.method == Method::HEAD {
+        return Box::pin(pass::through(app, keyed.unkeyed(Cause::HEAD))).await;
     }
     Box::pin(fetch_together(app, *keyed, stale)).await
 }

@@ -6,6 +6,7 @@ use http::Response;
 
 use super::body::{AnswerBody, PassingBody};
 use super::identify::Asked;
+use super::invalidate::Aftermath;
 use super::key::Unkeyed;
 use super::line::{Facts, Line};
 use super::rejection::Rejection;
@@ -16,13 +17,17 @@ use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
 pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
-    let Unkeyed { mut asked, model, cause, body } = unkeyed;
+    let Unkeyed { mut asked, model, cause, body, stored } = unkeyed;
+    let aftermath = Aftermath::of(&asked, stored);
     let line = Line::past(app, Facts::of_unkeyed(&asked, model), &cause);
     if asked.directives.only_if_cached {
         return respond::reject(line, Rejection::OnlyIfCached);
     }
     match ask(app, &mut asked, body).await {
-        Ok((answer, span)) => respond::passed(line, &cause, answer, span),
+        Ok((answer, span)) => {
+            aftermath.settle(app, answer.status(), answer.headers());
+            respond::passed(line, &cause, answer, span)
+        }
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
         Err(Unanswered::Upstream(error)) => respond::upstream_failed(line, &error),
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::key::Keyed;
-use super::{fetch, lookup};
+use super::{coalesce, fetch, lookup};
 use crate::app::App;
 use crate::cache::flight::Joined;
 
@@ -11,7 +11,10 @@ use crate::cache::flight::Joined;
 /// stays as it is.
 pub fn behind(app: &Arc<App>, keyed: Keyed) {
     let refreshed = || lookup::recheck(app, &keyed);
-    if let Joined::Leader(writer, _) = app.flights.join(keyed.key, refreshed) {
+    let is_current = |began| coalesce::is_current(app, &keyed, began);
+    let sequence = app.purges.sequence();
+    let joined = app.flights.join(keyed.place, sequence, is_current, refreshed);
+    if let Joined::Leader(writer, _) = joined {
         app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
     }
 }

@@ -2,6 +2,7 @@
 //! are chosen in this file and nowhere else, and so is what `Cache-Status` (RFC 9211) says.
 
 use std::fmt::Write as _;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use keyspec::Key;
 
 use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
+use super::conditions::Conditions;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Line, tell_hit};
 use super::lookup::Hit;
@@ -20,6 +22,9 @@ use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
 use crate::app::App;
 use crate::cache::flight::{Failure, Next};
+use crate::cache::freshness::validate::not_modified_fields;
+use crate::cache::freshness::vary;
+use crate::cache::purge::Verdict;
 use crate::telemetry::Outcome;
 use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
@@ -30,7 +35,7 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     app.telemetry.hit(keyed.spec.route(), hit.tier);
-    let response = from_entry(app, hit, &CacheStatus::hit(hit));
+    let response = from_entry(app, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
@@ -38,7 +43,7 @@ pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
 /// Answers with a stale entry; the reason says why it may be.
 pub fn stale(app: &App, keyed: &Keyed, hit: &Hit, reason: &'static str) -> Response<AnswerBody> {
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
-    let response = from_entry(app, hit, &CacheStatus::hit(hit));
+    let response = from_entry(app, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
@@ -47,6 +52,7 @@ pub fn stale(app: &App, keyed: &Keyed, hit: &Hit, reason: &'static str) -> Respo
 pub fn stale_on_error(
     app: &App,
     mut line: Line,
+    conditions: Conditions<'_>,
     hit: &Hit,
     status: Option<StatusCode>,
 ) -> Response<AnswerBody> {
@@ -57,14 +63,26 @@ pub fn stale_on_error(
     let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
-    let response = from_entry(app, hit, &cache_status);
+    let response = from_entry(app, conditions, hit, &cache_status);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
 
-fn from_entry(app: &App, hit: &Hit, cache_status: &CacheStatus) -> Response<AnswerBody> {
+fn from_entry(
+    app: &App,
+    conditions: Conditions<'_>,
+    hit: &Hit,
+    cache_status: &CacheStatus,
+) -> Response<AnswerBody> {
     let entry = &hit.entry;
     let saved = Duration::from_millis(u64::from(entry.upstream_time_ms));
     app.telemetry.saved(entry.usage, saved);
+    if conditions.are_met_by(entry.status, &entry.headers, app.clock.now()) {
+        let mut headers = not_modified_fields(&entry.headers);
+        headers.insert(AGE, HeaderValue::from(entry.age_s(app.clock.now())));
+        cache_status.append_to(&mut headers);
+        fields::add_via(&mut headers);
+        return answer(StatusCode::NOT_MODIFIED, headers, AnswerBody::whole(Bytes::new()));
+    }
     app.telemetry.served_from_cache(entry.body.len() as u64);
     let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
     headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
@@ -86,22 +104,28 @@ pub async fn lead(
     stale: Option<Hit>,
     line: Line,
 ) -> Response<AnswerBody> {
-    let OnBoard { mut reader, key, afresh, .. } = board;
+    let OnBoard { mut reader, key, by_request, was_stale, conditional, .. } = board;
     let landed = reader.head().await;
-    let (head, mut line) = match or_stale(app, line, landed, stale.as_ref()) {
+    let conditions = Conditions::kept(&conditional);
+    let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
         Err(response) => return *response,
     };
     let (reason, is_traced) = (stored_reason(&head), line.is_traced());
     line.landed(Outcome::Miss, reason, &head);
-    let forwarded = match (afresh, &stale) {
+    let forwarded = match (by_request, was_stale) {
         (true, _) => "request",
-        (false, Some(_)) => "stale",
-        (false, None) => "miss",
+        (false, true) => "stale",
+        (false, false) => "miss",
     };
-    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.status));
+    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.stored(&head);
     cache_status.key(&key);
+    if head.is_shareable() && conditions.are_met_by(head.status, &head.all_fields, app.clock.now())
+    {
+        let response = not_modified(line, &head.all_fields, &cache_status);
+        return told(is_traced, response, Outcome::Miss, reason, None);
+    }
     let mut headers = head.all_fields;
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
@@ -116,35 +140,65 @@ pub async fn follow(
     stale: Option<Hit>,
     line: Line,
 ) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
-    let OnBoard { mut reader, key, keyed, mut span, .. } = board;
+    let OnBoard { mut reader, key, keyed, was_stale, conditional, mut span, .. } = board;
     let landed = reader.head().await;
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
-    let (head, mut line) = match or_stale(app, line, landed, stale.as_ref()) {
+    let conditions = Conditions::kept(&conditional);
+    let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
         Err(response) => return Ok(*response),
     };
-    if !head.is_shareable()
-        && let Some(keyed) = keyed
+    if let Some(keyed) = keyed
+        && !is_for_follower(app, &keyed, &head)
     {
         line.dismiss();
         return Err(Box::new(keyed.unkeyed(Cause::NOT_SHAREABLE)));
     }
     line.landed(Outcome::Collapsed, "", &head);
     app.telemetry.coalesced();
-    let forwarded = if stale.is_some() { "stale" } else { "miss" };
-    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.status));
+    let forwarded = if was_stale { "stale" } else { "miss" };
+    let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.0.push_str("; collapsed");
     cache_status.stored(&head);
     cache_status.key(&key);
+    let is_traced = line.is_traced();
+    if conditions.are_met_by(head.status, &head.shared_fields, app.clock.now()) {
+        let response = not_modified(line, &head.shared_fields, &cache_status);
+        return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
+    }
     let length = head.content_length();
     let mut headers = head.shared_fields;
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
-    let is_traced = line.is_traced();
     let shared = |trailers| fields::shared_fields(&trailers);
     let response = answer(head.status, headers, from_flight(reader, line, shared));
     Ok(told(is_traced, response, Outcome::Collapsed, "", None))
+}
+
+/// Whether a follower may have what the leader's request was answered: it may be shared, nothing
+/// of it was purged meanwhile, and the follower's fields select the same variant.
+fn is_for_follower(app: &App, keyed: &Keyed, head: &AnswerHead) -> bool {
+    let is_alive = app.purges.verdict(&head.selectors, head.purge_sequence) == Verdict::Alive;
+    let is_its_variant = head.by_http.as_ref().is_none_or(|by_http| {
+        let normalised = &keyed.policy.vary_normalize;
+        let fields = &keyed.asked.headers;
+        vary::selecting(&by_http.varies_with, fields, normalised) == by_http.selecting
+    });
+    head.is_shareable() && is_alive && is_its_variant
+}
+
+/// Tells a caller that what it has is what it would be given. The flight goes on without it.
+fn not_modified(
+    mut line: Line,
+    fields: &HeaderMap,
+    cache_status: &CacheStatus,
+) -> Response<AnswerBody> {
+    line.whole();
+    let mut headers = not_modified_fields(fields);
+    cache_status.append_to(&mut headers);
+    fields::add_via(&mut headers);
+    answer(StatusCode::NOT_MODIFIED, headers, AnswerBody::whole(Bytes::new()))
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
@@ -152,14 +206,15 @@ fn or_stale(
     app: &App,
     line: Line,
     landed: Result<AnswerHead, Failure<UpstreamError>>,
+    conditions: Conditions<'_>,
     stale: Option<&Hit>,
 ) -> Result<(AnswerHead, Line), Box<Response<AnswerBody>>> {
     match (landed, stale) {
         (Ok(head), Some(hit)) if is_failure(head.status) => {
-            Err(Box::new(stale_on_error(app, line, hit, Some(head.status))))
+            Err(Box::new(stale_on_error(app, line, conditions, hit, Some(head.status))))
         }
         (Ok(head), _) => Ok((head, line)),
-        (Err(_), Some(hit)) => Err(Box::new(stale_on_error(app, line, hit, None))),
+        (Err(_), Some(hit)) => Err(Box::new(stale_on_error(app, line, conditions, hit, None))),
         (Err(Failure::Fill(error)), None) => Err(Box::new(upstream_failed(line, &error))),
         (Err(Failure::Abandoned | Failure::TooSlow), None) => {
             let problem = Problem {
@@ -243,6 +298,30 @@ pub fn passed(
     let body = Box::new(PassingAnswer::new(body, line, span));
     let response = answer(parts.status, parts.headers, AnswerBody::Passing(body));
     told(is_traced, response, Outcome::Bypass, cause.code, None)
+}
+
+/// Answers a PURGE: with the number of the order, or that it is in force and not durable.
+pub fn purged(line: Line, ordered: io::Result<u64>) -> Response<AnswerBody> {
+    match ordered {
+        Ok(sequence) => {
+            let mut line = line;
+            line.answered(Outcome::Bypass, "purged", StatusCode::OK);
+            line.whole();
+            let body = serde_json::json!({ "sequence": sequence }).to_string();
+            let json = HeaderValue::from_static("application/json");
+            let headers = HeaderMap::from_iter([(CONTENT_TYPE, json)]);
+            answer(StatusCode::OK, headers, AnswerBody::whole(Bytes::from(body)))
+        }
+        Err(error) => {
+            let problem = Problem {
+                status: StatusCode::INTERNAL_SERVER_ERROR,
+                code: "purge-not-durable",
+                detail: format!("the purge is in force, but not on disk: {error}"),
+                retry_after_s: None,
+            };
+            told_problem(line, problem, Outcome::Refused)
+        }
+    }
 }
 
 /// Answers that the upstream gave no answer.

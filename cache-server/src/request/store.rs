@@ -7,27 +7,42 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
 use keyspec::{Key, KeySpec};
 
+use super::identify::Asked;
+use super::key::Keyed;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
-use crate::cache::freshness::{Ends, Lifetime, UpstreamSays, upstream_says};
+use crate::cache::freshness::cache_control::ResponseDirectives;
+use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotStored, Storing};
+use crate::cache::freshness::update::stored_fields;
+use crate::cache::freshness::vary::{self, Vary};
+use crate::cache::freshness::{Ends, RequestDirectives};
 use crate::cache::overrides::Effects;
+use crate::cache::purge::{Manner, Target as Purged, Verdict};
 use crate::cache::suspension::Credential;
+use crate::cache::tags::Tags;
+use crate::cache::variants::{Variants, variant_key};
+use crate::clock::Timestamp;
 use crate::config::policy::Policy;
+use crate::config::tagging::TagField;
+use crate::telemetry::PurgedBy;
 use crate::telemetry::trace::RequestTrace;
 use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
 use crate::upstream::client::Upstream;
 use crate::upstream::fields;
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::{AnswerHead, ByHttp};
 use crate::upstream::mount::Target;
 
 /// What was asked, as far as the answer's entry needs it; it outlives the request.
 #[derive(Debug)]
 pub struct Order {
-    /// The key to store under.
+    /// The key of the request.
     pub key: Key,
+    /// The key to store under, as far as that is known: its own, or that of a variant.
+    pub place: Key,
     /// What of the request is its meaning.
     pub spec: Arc<KeySpec>,
     /// A label for the tenant that gives no credential away.
@@ -40,6 +55,24 @@ pub struct Order {
     pub effects: Effects,
     /// Whether the request named a limit of tokens.
     pub names_token_limit: bool,
+    /// The tool that it calls.
+    pub tool: Option<Box<str>>,
+    /// The model that it asks for.
+    pub asked_model: Option<Box<str>>,
+    /// What a purge order may name of the request.
+    pub asked_selectors: Vec<Selector>,
+    /// What it asks of a cache.
+    pub directives: RequestDirectives,
+    /// Its fields as they came.
+    pub fields: HeaderMap,
+    /// A stale entry that the upstream may confirm.
+    pub validates: Option<Arc<Entry>>,
+    /// Whether there is, or may be, an entry that the answer takes the place of.
+    pub replaces: bool,
+    /// The newest purge order when the fill began.
+    pub purge_sequence: u64,
+    /// When the fetch began, by the wall clock.
+    pub began: Timestamp,
     /// Where the answer comes from.
     pub upstream: Arc<Upstream>,
     /// The URL that is asked.
@@ -48,6 +81,95 @@ pub struct Order {
     pub asked: Instant,
     /// The trace of the request that began the fetch.
     pub trace: RequestTrace,
+}
+
+/// A label for whom an answer is stored for.
+#[must_use]
+pub fn tenant_label(asked: &Asked, is_shared: bool) -> Box<str> {
+    if is_shared { "(shared)" } else { asked.tenant.label() }.into()
+}
+
+/// What a purge order may name of a request, whatever it is answered.
+#[must_use]
+pub fn selectors_of_request(keyed: &Keyed) -> Vec<Selector> {
+    let Keyed { asked, spec, key, place, is_shared, .. } = keyed;
+    let mut selectors = vec![
+        Selector::key(key),
+        Selector::url(&asked.target.masked()),
+        Selector::route(spec.name()),
+        Selector::tenant(&tenant_label(asked, *is_shared)),
+    ];
+    selectors.extend((place != key).then(|| Selector::key(place)));
+    let upstream = asked.upstream.identity();
+    selectors.extend(keyed.model().map(|model| Selector::asked_model(upstream, model)));
+    selectors
+}
+
+/// Notes at the headers what decides on storing and sharing.
+pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
+    head.purge_sequence = order.purge_sequence;
+    if order.spec.is_generic() {
+        let by_http = by_http(app, order, head);
+        let says = ResponseDirectives::parse(&head.all_fields);
+        head.shared_fields = stored_fields(&head.all_fields, &says);
+        // What the headers forbid is known before the body is there.
+        head.stored = by_http.storing.as_ref().err().map(|not| Err(not.code()));
+        head.by_http = Some(by_http);
+    }
+    let tags = tags(order, head, None).into_kept();
+    let of_answer = tags.iter().map(|tag| Selector::tag(tag));
+    head.selectors = order.asked_selectors.iter().copied().chain(of_answer).collect();
+}
+
+fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
+    let policy = &order.policy;
+    let exchange = rules::Exchange {
+        // A QUERY is keyed by its content, and as good as a GET (RFC 10008).
+        method: &Method::GET,
+        request: &order.directives,
+        has_authorization: order.fields.contains_key(AUTHORIZATION),
+        status: head.status,
+        fields: &head.all_fields,
+        asked: order.began,
+        answered: app.clock.now(),
+    };
+    let rules = HttpPolicy {
+        obey_upstream: policy.obey_upstream,
+        lifetime: (!policy.obey_upstream).then_some(policy.lifetime),
+        heuristic: policy.heuristic_fresh_max.map(|cap| Heuristic { share_percent: 10, cap }),
+        negative_for: policy.negative_for,
+    };
+    // What varies with anything at all is not stored, and shared with nobody.
+    let varies_with = match vary::parse(&head.all_fields) {
+        Vary::Names(names) => names,
+        Vary::Any | Vary::TooMany => Vec::new(),
+    };
+    let selecting = vary::selecting(&varies_with, &order.fields, &policy.vary_normalize);
+    ByHttp { storing: rules::storing(&exchange, &rules), varies_with, selecting }
+}
+
+/// The tags of an answer: what the upstream says, what the route says, what the request says.
+fn tags(order: &Order, head: &AnswerHead, answered_by: Option<&str>) -> Tags {
+    let mut tags = Tags::default();
+    tags.add_of_upstream(&head.all_fields);
+    let value = |field: &TagField| match field {
+        TagField::Route => Some(order.spec.name().to_owned()),
+        TagField::Model => order.asked_model.as_deref().map(Into::into),
+        TagField::AnsweredBy => answered_by.map(Into::into),
+        TagField::Tool => order.tool.as_deref().map(Into::into),
+        TagField::Header(name) => Some(order.fields.get(name)?.to_str().ok()?.to_owned()),
+        TagField::Query(name) => {
+            let mut pairs = url::form_urlencoded::parse(order.target.query()?.as_bytes());
+            pairs.find(|(known, _)| **known == **name).map(|(_, value)| value.into_owned())
+        }
+    };
+    for template in &*order.policy.tags {
+        template.fill(value).iter().for_each(|tag| tags.add(tag));
+    }
+    if order.policy.tags_from_request {
+        tags.add_of_request(&order.fields);
+    }
+    tags
 }
 
 /// Stores the answer and says what it cost, or why it is not stored. Where there is no body to
@@ -77,7 +199,7 @@ fn try_store(
     head: &AnswerHead,
     body: Result<Bytes, &'static str>,
 ) -> Result<Usage, &'static str> {
-    let lifetime = storable_head(order, head)?;
+    let storing = storing(app, order, head)?;
     let body = body?;
     let report = examine(
         &Exchange {
@@ -90,12 +212,16 @@ fn try_store(
     );
     let _ = head.settled.usage.set(report.usage);
     report.verdict.map_err(Unstorable::code)?;
-    let entry = entry(app, order, head, body, &report, lifetime);
-    if app.tier.put(Arc::new(entry)) { Ok(report.usage) } else { Err("too-large") }
+    let entry = entry(app, order, head, body, &report, storing);
+    if place(app, order, head, entry) { Ok(report.usage) } else { Err("too-large") }
 }
 
 /// What the head alone decides.
-fn storable_head(order: &Order, head: &AnswerHead) -> Result<Lifetime, &'static str> {
+fn storing(app: &App, order: &Order, head: &AnswerHead) -> Result<Storing, &'static str> {
+    if let Some(by_http) = &head.by_http {
+        let storing = by_http.storing.map_err(NotStored::code)?;
+        return if head.has_a_verifiable_end() { Ok(storing) } else { Err("no-verifiable-end") };
+    }
     if head.status != StatusCode::OK {
         return Err("status");
     }
@@ -105,14 +231,47 @@ fn storable_head(order: &Order, head: &AnswerHead) -> Result<Lifetime, &'static 
     if !head.has_a_verifiable_end() {
         return Err("no-verifiable-end");
     }
-    if !order.policy.obey_upstream {
-        return Ok(order.policy.lifetime);
+    let now = app.clock.now();
+    if order.policy.obey_upstream {
+        return obeying(order, head, now).ok_or("upstream-forbids");
     }
-    match upstream_says(&head.all_fields) {
-        UpstreamSays::DoNotStore => Err("upstream-forbids"),
-        UpstreamSays::Use(lifetime) => Ok(lifetime),
-        UpstreamSays::Nothing => Ok(order.policy.lifetime),
-    }
+    let initial_age_s = head.age_s();
+    let generated = now.minus(Duration::from_secs(u64::from(initial_age_s)));
+    let ends = Ends::of(generated, order.policy.lifetime);
+    Ok(Storing { ends, generated, initial_age_s, must_revalidate: false, negative: false })
+}
+
+/// How an answer is stored that the upstream decides on; not at all if it may not, or is never
+/// fresh: nobody validates the answers of model routes.
+fn obeying(order: &Order, head: &AnswerHead, now: Timestamp) -> Option<Storing> {
+    let exchange = rules::Exchange {
+        // The key tells what was asked, of whom and by whom, so that a question is as good as GET
+        // and whoever has the key may have the answer.
+        method: &Method::GET,
+        has_authorization: false,
+        // A request that forbids it has no key.
+        request: &RequestDirectives::default(),
+        status: head.status,
+        fields: &lifetime_fields(&head.all_fields),
+        asked: order.began,
+        answered: now,
+    };
+    let policy = HttpPolicy {
+        obey_upstream: true,
+        lifetime: Some(order.policy.lifetime),
+        heuristic: None,
+        negative_for: Duration::ZERO,
+    };
+    let is_ever_fresh = |storing: &Storing| storing.ends.fresh > storing.generated;
+    rules::storing(&exchange, &policy).ok().filter(is_ever_fresh)
+}
+
+/// The fields that speak of lifetimes. Of the others, cookies above all, providers send what they
+/// have: they make no answer of a model private.
+fn lifetime_fields(fields: &HeaderMap) -> HeaderMap {
+    const OF_LIFETIMES: [HeaderName; 4] = [AGE, CACHE_CONTROL, DATE, EXPIRES];
+    let kept = fields.iter().filter(|(name, _)| OF_LIFETIMES.contains(name));
+    kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 
 fn entry(
@@ -121,35 +280,109 @@ fn entry(
     head: &AnswerHead,
     body: Bytes,
     report: &Report,
-    lifetime: Lifetime,
+    storing: Storing,
 ) -> Entry {
-    let stored = app.clock.now();
-    let initial_age_s = head.age_s();
-    let generated = stored.minus(Duration::from_secs(u64::from(initial_age_s)));
-    let mut selectors = vec![
-        Selector::url(&order.target.masked()),
-        Selector::route(order.spec.name()),
-        Selector::tenant(&order.tenant),
-    ];
+    let tags = tags(order, head, report.model.as_deref());
+    if tags.left_out() > 0 {
+        tracing::warn!(route = order.spec.name(), left_out = tags.left_out(), "tags left out");
+    }
+    let tags = tags.into_kept();
+    let mut selectors = order.asked_selectors.clone();
     selectors.extend(report.model.as_deref().map(Selector::model));
+    selectors.extend(tags.iter().map(|tag| Selector::tag(tag)));
     Entry {
-        key: order.key,
+        key: order.place,
         tenant: order.tenant.clone(),
         route: order.spec.name().into(),
         model: report.model.clone(),
         status: head.status,
         headers: head.shared_fields.clone(),
         body,
-        stored,
-        generated,
-        initial_age_s,
-        ends: Ends::of(generated, lifetime),
+        stored: app.clock.now(),
+        generated: storing.generated,
+        initial_age_s: storing.initial_age_s,
+        ends: storing.ends,
+        must_revalidate: storing.must_revalidate,
+        negative: storing.negative,
+        is_variants: false,
+        url: order.target.masked().into(),
+        tags,
         selectors: selectors.into_boxed_slice(),
-        purge_sequence: 0,
+        purge_sequence: purge_sequence(app, order, report),
         upstream_request_id: fields::request_id(&head.all_fields),
         upstream_time_ms: u32::try_from(order.asked.elapsed().as_millis()).unwrap_or(u32::MAX),
         usage: report.usage,
         encoding: 0,
         key_id: 0,
     }
+}
+
+/// The purge order that the entry is behind. Where the model that answers is another one than
+/// before, what the one before answered becomes stale, and this entry is behind that.
+fn purge_sequence(app: &App, order: &Order, report: &Report) -> u64 {
+    let (Some(asked), Some(answered)) = (&order.asked_model, &report.model) else {
+        return order.purge_sequence;
+    };
+    let asked = Selector::asked_model(order.upstream.identity(), asked);
+    if !order.policy.soft_purge_on_model_change || !app.aliases.note(asked, answered) {
+        return order.purge_sequence;
+    }
+    let was_purged = app.purges.verdict(&order.asked_selectors, order.purge_sequence);
+    let sequence = app.purges.order_soon(&[Purged::Selector(asked)], Manner::Soft);
+    app.telemetry.purge_ordered(PurgedBy::ModelChange);
+    tracing::info!(route = order.spec.name(), "another model answers; older entries are stale");
+    if was_purged == Verdict::Alive { sequence } else { order.purge_sequence }
+}
+
+/// Puts an entry in its place: among the variants under its key, if there are any. Says whether it
+/// found room.
+fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool {
+    let varies_with = head.by_http.as_ref().map_or(&[][..], |by_http| &by_http.varies_with);
+    if (!varies_with.is_empty() || order.place != order.key)
+        && !place_among_variants(app, order, varies_with, &mut entry)
+    {
+        return false;
+    }
+    if !entry.negative {
+        return app.tier.put(Arc::new(entry));
+    }
+    if order.effects.negative_off {
+        return false;
+    }
+    // It lives in memory alone: what it takes the place of must not come back from disk.
+    if order.replaces {
+        let key = Purged::Selector(Selector::key(&entry.key));
+        entry.purge_sequence = app.purges.order_soon(&[key], Manner::Hard);
+        app.telemetry.purge_ordered(PurgedBy::Invalidation);
+    }
+    app.tier.put_in_memory(Arc::new(entry))
+}
+
+/// Notes the variant in the record under the key, and gives the entry its key.
+fn place_among_variants(
+    app: &App,
+    order: &Order,
+    varies_with: &[HeaderName],
+    entry: &mut Entry,
+) -> bool {
+    app.tier.replace(&order.key, |before| {
+        let is_alive = |record: &&Arc<Entry>| {
+            record.is_variants
+                && app.purges.verdict(&record.selectors, record.purge_sequence) != Verdict::Dead
+        };
+        let before = before.filter(is_alive);
+        let mut variants =
+            before.and_then(|record| Variants::decode(&record.body)).unwrap_or_default();
+        let names = variants.names_with(varies_with)?;
+        let normalised = &order.policy.vary_normalize;
+        let selecting = vary::selecting(&names, &order.fields, normalised);
+        variants.add(names, selecting);
+        entry.key = variant_key(&order.key, &selecting);
+        if !entry.selectors.contains(&Selector::key(&entry.key)) {
+            let more = entry.selectors.iter().copied().chain([Selector::key(&entry.key)]);
+            entry.selectors = more.collect();
+        }
+        let before = before.map(|record| &**record);
+        Some(Arc::new(entry.record_of_variants(order.key, variants.encode(), before)))
+    })
 }

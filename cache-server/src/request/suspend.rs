@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 
 use super::body::AnswerBody;
+use super::conditions::{Conditional, Conditions};
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Facts, Line};
 use super::lookup::{self, Found, Hit};
@@ -39,11 +40,11 @@ pub fn since(app: &App, keyed: &Keyed) -> Option<Timestamp> {
 
 /// Asks the upstream on behalf of a suspended credential. A stored answer stands in only if the
 /// upstream is down and the grace is not over.
-pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<AnswerBody> {
+pub async fn serve(app: &Arc<App>, mut keyed: Keyed, since: Timestamp) -> Response<AnswerBody> {
     let has_grace = app.clock.now().since(since) < keyed.asked.settings.suspension_grace;
     // Whoever wants no call upstream gets none, and without one nothing can stand in for it.
     let fallback = if has_grace && !keyed.asked.directives.only_if_cached {
-        stored(app, &keyed).await
+        stored(app, &mut keyed).await
     } else {
         None
     };
@@ -51,23 +52,28 @@ pub async fn serve(app: &Arc<App>, keyed: Keyed, since: Timestamp) -> Response<A
         return pass::through(app, keyed.unkeyed(Cause::SUSPENDED)).await;
     };
     let line = Line::past(app, Facts::of(&keyed), &Cause::SUSPENDED);
+    let conditional = Conditional::of(&keyed);
     let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(Cause::SUSPENDED);
     match pass::ask(app, &mut asked, body).await {
         Ok((answer, _)) if respond::is_failure(answer.status()) => {
-            respond::stale_on_error(app, line, &fallback, Some(answer.status()))
+            let conditions = Conditions::kept(&conditional);
+            respond::stale_on_error(app, line, conditions, &fallback, Some(answer.status()))
         }
         Ok((answer, span)) => respond::passed(line, &cause, answer, span),
-        Err(Unanswered::Upstream(_)) => respond::stale_on_error(app, line, &fallback, None),
+        Err(Unanswered::Upstream(_)) => {
+            respond::stale_on_error(app, line, Conditions::kept(&conditional), &fallback, None)
+        }
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
     }
 }
 
-async fn stored(app: &App, keyed: &Keyed) -> Option<Hit> {
+async fn stored(app: &App, keyed: &mut Keyed) -> Option<Hit> {
     match lookup::lookup(app, keyed).await {
         Found::Fresh(hit)
         | Found::Usable(hit)
+        | Found::Accepted(hit)
         | Found::InsteadOfUpstream(hit)
-        | Found::OnlyOnError(hit) => Some(hit),
-        Found::Absent => None,
+        | Found::Validate { hit, if_error: true } => Some(hit),
+        Found::Validate { if_error: false, .. } | Found::Absent => None,
     }
 }

@@ -25,7 +25,7 @@ use super::wire::Outgoing;
 use super::{proxy_protocol, tls};
 use crate::app::App;
 use crate::config::ServerSettings;
-use crate::request::{deadline, respond, tunnel};
+use crate::request::{deadline, purge, respond, tunnel};
 use crate::telemetry::Refused;
 
 /// Serves one connection of the data listener to its end.
@@ -79,7 +79,7 @@ impl Drop for Open {
 
 /// Answers what is asked on a connection.
 async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, open: Open) {
-    let Prepared { wire, activity, protocol, place } = prepared;
+    let Prepared { wire, activity, protocol, place, may_purge } = prepared;
     let served = Arc::clone(app);
     let places: Arc<dyn Any + Send + Sync> = Arc::new((open, place));
     let serve = move |mut request: Request<Incoming>| {
@@ -87,6 +87,9 @@ async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, o
         if let Some(upgrade) = request.extensions_mut().remove() {
             let caller = tunnel::Caller { upgrade, places: Arc::clone(&places) };
             request.extensions_mut().insert(caller);
+        }
+        if may_purge && request.method() == purge::METHOD {
+            request.extensions_mut().insert(purge::Allowed);
         }
         async move { deadline::serve(&app, request).await }
     };
@@ -134,6 +137,8 @@ struct Prepared {
     /// What TLS agreed on.
     protocol: Option<Protocol>,
     place: Place,
+    /// Whether its PURGE requests are for us.
+    may_purge: bool,
 }
 
 /// All that comes before the first request, within the header's time. Nothing is left of a
@@ -151,6 +156,8 @@ async fn prepare(
         app.telemetry.connection_refused(Refused::PerAddress);
         return app.certificate.is_none().then_some(Arrived::MayNot(stream));
     };
+    let address = caller.ip().to_canonical();
+    let may_purge = settings.purge_from.iter().any(|network| network.contains(&address));
     let activity = Arc::new(Activity::default());
     let socket = Outgoing::new(stream, Arc::clone(&activity));
     let (wire, protocol) = match &app.certificate {
@@ -162,7 +169,7 @@ async fn prepare(
             (Either::Right(Box::new(stream)), Some(protocol))
         }
     };
-    Some(Arrived::May(Prepared { wire, activity, protocol, place }))
+    Some(Arrived::May(Prepared { wire, activity, protocol, place, may_purge }))
 }
 
 /// Who calls: the other end of the socket, or whom a load balancer names that we listen to.

@@ -96,6 +96,32 @@ impl TierName {
     }
 }
 
+/// Who gave a purge order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PurgedBy {
+    /// The admin listener was asked.
+    Admin,
+    /// A PURGE was sent to the data listener.
+    Method,
+    /// An unsafe method, a HEAD or a negative answer made it invalid.
+    Invalidation,
+    /// Another model began to answer.
+    ModelChange,
+}
+
+impl PurgedBy {
+    /// The label's value.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            PurgedBy::Admin => "admin",
+            PurgedBy::Method => "method",
+            PurgedBy::Invalidation => "invalidation",
+            PurgedBy::ModelChange => "model-change",
+        }
+    }
+}
+
 /// Why a connection was closed before it could ask, or for how it asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refused {
@@ -186,6 +212,7 @@ pub struct Telemetry {
     connections_open: Gauge,
     tunnels_open: Gauge,
     suspensions: Gauge,
+    purge_orders: Gauge,
     config_successful: Gauge,
     memory_bytes: Gauge,
     memory_entries: Gauge,
@@ -237,6 +264,7 @@ impl Telemetry {
             connections_open: gauge("cache_server_connections_open"),
             tunnels_open: gauge("cache_server_tunnels_open"),
             suspensions: gauge("cache_server_suspensions"),
+            purge_orders: gauge("cache_server_purge_orders"),
             config_successful: {
                 let gauge = gauge("cache_server_config_last_reload_successful");
                 gauge.set(1.0);
@@ -370,6 +398,13 @@ impl Telemetry {
         self.config_successful.set(f64::from(u8::from(applied)));
     }
 
+    /// Counts a purge order, by who gave it.
+    pub fn purge_ordered(&self, by: PurgedBy) {
+        let labels = vec![Label::new("by", by.name())];
+        let key = Key::from_parts("cache_server_purge_orders_total", labels);
+        self.recorder.register_counter(&key, &METADATA).increment(1);
+    }
+
     /// Counts a connection that was closed before it could ask, or for how it asked.
     pub fn connection_refused(&self, reason: Refused) {
         let labels = vec![Label::new("reason", reason.name())];
@@ -391,6 +426,7 @@ impl Telemetry {
         self.connections_open.set(count_as_f64(levels.connections_open));
         self.tunnels_open.set(count_as_f64(levels.tunnels_open));
         self.suspensions.set(count_as_f64(levels.suspensions));
+        self.purge_orders.set(count_as_f64(levels.purge_orders));
         self.memory_bytes.set(count_as_f64(levels.memory_bytes));
         self.memory_entries.set(count_as_f64(levels.memory_entries));
         let mut text = self.handle.render();
@@ -448,7 +484,10 @@ fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 2])>
         })
     };
     let models = ModelRoute::ALL.into_iter().map(Route::Model);
-    models.chain([Route::Declared]).map(|route| (route.name(), hits(route))).collect()
+    models
+        .chain([Route::Declared, Route::Generic])
+        .map(|route| (route.name(), hits(route)))
+        .collect()
 }
 
 fn request_labels((route, outcome, reason): RequestLabels) -> Vec<Label> {
@@ -495,6 +534,8 @@ fn describe(recorder: &PrometheusRecorder) {
         ("cache_server_tunnels_open", "WebSockets of callers"),
         ("cache_server_config_last_reload_successful", "0 while the config file is not usable"),
         ("cache_server_suspensions", "Credentials that an upstream refuses"),
+        ("cache_server_purge_orders", "Purge orders in force"),
+        ("cache_server_purge_orders_total", "Purge orders given, by whom"),
         ("cache_server_memory_bytes", "Bytes of entries in memory"),
         ("cache_server_memory_entries", "Entries in memory"),
         ("cache_server_upstream_up", "0 after three failures in a row, else 1"),

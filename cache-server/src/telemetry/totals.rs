@@ -21,6 +21,8 @@ pub struct Levels {
     pub tunnels_open: usize,
     /// Credentials that an upstream refuses.
     pub suspensions: usize,
+    /// Purge orders in force.
+    pub purge_orders: usize,
     /// Bytes of entries in memory.
     pub memory_bytes: usize,
     /// Entries in memory.

@@ -5,6 +5,10 @@ use http::header::{
     UPGRADE, VIA,
 };
 
+use crate::cache::entry::Entry;
+use crate::cache::freshness::validate::conditions_for;
+use crate::cache::tags;
+
 /// What a caller says about the reuse of an answer; ours alone, never forwarded.
 pub const CACHE_SERVER_REUSE: HeaderName = HeaderName::from_static("cache-server-reuse");
 
@@ -98,11 +102,23 @@ pub fn add_via(headers: &mut HeaderMap) {
 /// What a request carries upstream: all that the caller sent, less what ends here.
 pub fn prepare_request(headers: &mut HeaderMap) {
     headers.remove(CACHE_SERVER_REUSE);
+    headers.remove(tags::CACHE_SERVER_TAGS);
     // The client sets these from the URL and the body that it really sends.
     headers.remove(header::HOST);
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::EXPECT);
     add_via(headers);
+}
+
+/// Puts what we have in the place of what the caller has: its conditions are answered here, from
+/// the whole answer (RFC 9111 section 4.3.1).
+pub fn replace_conditions(headers: &mut HeaderMap, stored: Option<&Entry>) {
+    headers.remove(header::IF_NONE_MATCH);
+    headers.remove(header::IF_MODIFIED_SINCE);
+    let Some(entry) = stored else { return };
+    let (tag, date) = conditions_for(&entry.headers);
+    headers.extend(tag.map(|tag| (header::IF_NONE_MATCH, tag)));
+    headers.extend(date.map(|date| (header::IF_MODIFIED_SINCE, date)));
 }
 
 /// Whether a field of an answer is for the caller who caused it alone: cookies, ids of the
@@ -168,6 +184,15 @@ pub fn shared_fields(headers: &HeaderMap) -> HeaderMap {
 #[must_use]
 pub fn is_event_stream(headers: &HeaderMap) -> bool {
     media_type(headers).eq_ignore_ascii_case(b"text/event-stream")
+}
+
+/// Whether a request asks for an event stream.
+#[must_use]
+pub fn accepts_event_stream(headers: &HeaderMap) -> bool {
+    let mut accepted = headers.get_all(header::ACCEPT).iter().flat_map(|value| {
+        value.as_bytes().split(|byte| matches!(byte, b',' | b';')).map(<[u8]>::trim_ascii)
+    });
+    accepted.any(|part| part.eq_ignore_ascii_case(b"text/event-stream"))
 }
 
 /// Whether these are the fields of JSON, in any of its media types (RFC 6839 section 3.1).

@@ -3,11 +3,14 @@
 use std::sync::{Arc, OnceLock};
 
 use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, StatusCode, Version, response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
 use opentelemetry::trace::SpanContext;
 
 use super::fields;
-use crate::cache::entry::Usage;
+use crate::cache::entry::{Entry, Selector, Usage};
+use crate::cache::freshness::store::{NotStored, Storing};
+use crate::cache::freshness::update::freshened;
+use crate::cache::variants::Selecting;
 
 /// The head of an upstream's answer, as a flight carries it.
 #[derive(Clone, Debug)]
@@ -20,12 +23,31 @@ pub struct AnswerHead {
     pub shared_fields: HeaderMap,
     /// What became of storing it, once that is known; an event stream's head goes out before.
     pub stored: Option<Result<(), &'static str>>,
+    /// What the upstream said: 304 of an answer that it confirmed.
+    pub answered: StatusCode,
+    /// What the rules of HTTP say of it, where they decide.
+    pub by_http: Option<ByHttp>,
+    /// What a purge order may name of it, as far as that is known at the headers.
+    pub selectors: Arc<[Selector]>,
+    /// The newest purge order when it was asked for.
+    pub purge_sequence: u64,
     /// The span of the fetch, which followers link to; none if it is not exported.
     pub fetch_span: Option<SpanContext>,
     /// What its end brings, for all who read along.
     pub settled: Arc<Settled>,
     version: Version,
     chunked: bool,
+}
+
+/// What the rules of HTTP say of an answer.
+#[derive(Clone, Debug)]
+pub struct ByHttp {
+    /// Whether it is stored, and for how long.
+    pub storing: Result<Storing, NotStored>,
+    /// The request fields that it varies with.
+    pub varies_with: Vec<HeaderName>,
+    /// Those of the request that it answers.
+    pub selecting: Selecting,
 }
 
 /// What is known of an answer only at its end. Set by its fill before its end is let out.
@@ -45,6 +67,10 @@ impl AnswerHead {
         fields::strip_hop_by_hop(&mut parts.headers);
         AnswerHead {
             status: parts.status,
+            answered: parts.status,
+            by_http: None,
+            selectors: Arc::default(),
+            purge_sequence: 0,
             shared_fields: fields::shared_fields(&parts.headers),
             all_fields: parts.headers,
             stored: None,
@@ -55,10 +81,28 @@ impl AnswerHead {
         }
     }
 
+    /// The head of a stored answer that the upstream confirmed by this one (RFC 9111 section
+    /// 4.3.4).
+    #[must_use]
+    pub fn confirmed(entry: &Entry, mut parts: response::Parts) -> AnswerHead {
+        fields::strip_hop_by_hop(&mut parts.headers);
+        let mut fields = freshened(&entry.headers, &parts.headers);
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(entry.body.len()));
+        // Not a field of what is stored, but of how old what confirms it is.
+        fields.extend(parts.headers.remove(AGE).map(|age| (AGE, age)));
+        let answered = parts.status;
+        (parts.status, parts.headers) = (entry.status, fields);
+        AnswerHead { answered, ..AnswerHead::of(parts) }
+    }
+
     /// Whether others than the leader may have it. A refusal of the leader's credential says
     /// nothing about theirs, and a redirect or a challenge is not an answer to the question.
+    /// By the rules of HTTP, only what is stored is shared (RFC 9111 section 4).
     #[must_use]
     pub fn is_shareable(&self) -> bool {
+        if let Some(by_http) = &self.by_http {
+            return by_http.storing.is_ok();
+        }
         !matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
     }
 

@@ -17,6 +17,17 @@ pub struct Target {
 }
 
 impl Target {
+    /// The target that this URL is, if it is of a kind that upstreams have.
+    #[must_use]
+    pub fn of(url: &Url) -> Option<Target> {
+        let has_host = matches!(url.scheme(), "http" | "https") && url.has_host();
+        has_host.then(|| Target {
+            origin: url.clone(),
+            path: url.path().into(),
+            query: url.query().map(Into::into),
+        })
+    }
+
     /// The path as forwarded.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -36,6 +47,13 @@ impl Target {
         url.set_path(&self.path);
         url.set_query(self.query());
         url
+    }
+
+    /// What a reference in an answer leads to, if that is on the same origin.
+    #[must_use]
+    pub fn on_same_origin(&self, reference: &str) -> Option<Target> {
+        let url = self.url().join(reference).ok()?;
+        if url.origin() == self.origin.origin() { Target::of(&url) } else { None }
     }
 
     /// The URL with the value of a `key` parameter masked, for logs and selectors.

@@ -53,6 +53,15 @@ pub struct LocalSettings {
     pub disk_deadline: Duration,
 }
 
+impl LocalSettings {
+    /// Whether the data folder holds entries, before the tier is opened.
+    #[must_use]
+    pub fn has_entries(&self) -> bool {
+        let files = std::fs::read_dir(self.data_dir.join(ENTRIES));
+        self.disk_bytes_max > 0 && files.is_ok_and(|mut files| files.next().is_some())
+    }
+}
+
 /// Memory in front of disk.
 #[derive(Debug)]
 pub struct LocalTier {
@@ -151,6 +160,47 @@ impl LocalTier {
         let _changing = self.changing(&entry.key);
         self.cache.insert(StoredKey(entry.key), Stored(entry));
         true
+    }
+
+    /// Keeps an entry in memory alone. One that is too large for it is not stored.
+    #[must_use]
+    pub fn put_in_memory(&self, entry: Arc<Entry>) -> bool {
+        if entry.weight() > memory_entry_bytes_max(&self.settings) {
+            return false;
+        }
+        let _changing = self.changing(&entry.key);
+        self.cache.memory().insert(StoredKey(entry.key), Stored(entry));
+        true
+    }
+
+    /// Puts what `make` makes of the entry in memory, if there is one; nobody else changes it
+    /// meanwhile. Says whether it was put.
+    pub fn replace(
+        &self,
+        key: &Key,
+        make: impl FnOnce(Option<&Arc<Entry>>) -> Option<Arc<Entry>>,
+    ) -> bool {
+        let _changing = self.changing(key);
+        let before = self.get_memory(key);
+        let Some(entry) = make(before.as_ref()) else { return false };
+        self.cache.insert(StoredKey(*key), Stored(entry));
+        true
+    }
+
+    /// What memory and disk hold under a key, for operators: neither is changed by it.
+    pub async fn inspect(&self, key: &Key) -> (Option<Arc<Entry>>, Option<Arc<Entry>>) {
+        let in_memory = self.get_memory(key);
+        if self.settings.disk_bytes_max == 0 {
+            return (in_memory, None);
+        }
+        let stored_key = StoredKey(*key);
+        let load = self.cache.storage().load(&stored_key);
+        let on_disk = match tokio::time::timeout(self.settings.disk_deadline, load).await {
+            Ok(Ok(Load::Entry { value, .. })) => Some(value.0),
+            Ok(Ok(Load::Piece { piece, .. })) => Some(Arc::clone(&piece.value().0)),
+            _ => None,
+        };
+        (in_memory, on_disk.filter(|entry| entry.key == *key))
     }
 
     /// Bytes of entries in memory.

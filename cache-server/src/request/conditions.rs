@@ -1,0 +1,67 @@
+//! Conditions: what a caller says it has already. On generic routes they are answered here, from
+//! whatever answers the request (RFC 9111 section 4.3.2); towards the upstream stands only what we
+//! have ourselves.
+
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::{HeaderMap, Method, StatusCode};
+
+use super::key::Keyed;
+use crate::cache::freshness::validate::{Condition, evaluate};
+use crate::clock::Timestamp;
+
+/// The conditions of a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Conditions<'a> {
+    /// The method and the fields; nothing where there are no conditions.
+    stated: Option<(&'a Method, &'a HeaderMap)>,
+}
+
+/// The same, for when the request is gone.
+#[derive(Debug)]
+pub struct Conditional {
+    stated: Option<(Method, HeaderMap)>,
+}
+
+impl<'a> Conditions<'a> {
+    /// Of a request that is there.
+    #[must_use]
+    pub fn of(keyed: &'a Keyed) -> Conditions<'a> {
+        let headers = &keyed.asked.headers;
+        let has_any =
+            || headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+        let is_conditional = keyed.spec.is_generic() && has_any();
+        Conditions { stated: is_conditional.then_some((&keyed.asked.method, headers)) }
+    }
+
+    /// Of a request that is gone.
+    #[must_use]
+    pub fn kept(conditional: &'a Conditional) -> Conditions<'a> {
+        let stated = conditional.stated.as_ref();
+        Conditions { stated: stated.map(|(method, fields)| (method, fields)) }
+    }
+
+    /// Whether the caller has this answer already.
+    #[must_use]
+    pub fn are_met_by(self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> bool {
+        self.stated.is_some_and(|(method, stated)| {
+            evaluate(stated, method, status, fields, now) == Condition::NotModified
+        })
+    }
+}
+
+impl Conditional {
+    /// Takes down the conditions of a request.
+    #[must_use]
+    pub fn of(keyed: &Keyed) -> Conditional {
+        let kept = |(method, stated): (&Method, &HeaderMap)| {
+            let mut fields = HeaderMap::new();
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+                for value in stated.get_all(&name) {
+                    fields.append(&name, value.clone());
+                }
+            }
+            (method.clone(), fields)
+        };
+        Conditional { stated: Conditions::of(keyed).stated.map(kept) }
+    }
+}

@@ -1,0 +1,103 @@
+//! Invalidate: what an answer past the cache says about what is stored.
+//!
+//! An unsafe method that did not fail makes stored answers of its URL, and of those that its answer
+//! names on the same origin, invalid (RFC 9111 section 4.4): for all tenants and all variants, as
+//! a purge by URL is. Methods that nobody knows count as unsafe. What is keyed by its body, a call
+//! of a model or of a tool, changes nothing: each would purge its neighbours.
+//!
+//! A HEAD confirms what a GET has stored, or makes it stale (section 4.3.5).
+
+use std::sync::Arc;
+
+use http::header::{CONTENT_LOCATION, LOCATION};
+use http::{HeaderMap, HeaderName, Method, StatusCode};
+
+use super::identify::Asked;
+use crate::app::App;
+use crate::cache::entry::{Entry, Selector};
+use crate::cache::freshness::update::head_confirms;
+use crate::cache::purge::{Manner, Target as Purged};
+use crate::telemetry::PurgedBy;
+use crate::upstream::mount::Target;
+
+/// What is to be looked at once the answer's head is there.
+#[derive(Debug)]
+pub enum Aftermath {
+    /// Nothing.
+    None,
+    /// The URL of an unsafe request.
+    Unsafe(Target),
+    /// The stored entry that a HEAD is about.
+    Head(Arc<Entry>),
+}
+
+impl Aftermath {
+    /// Of a request that is about to be sent.
+    #[must_use]
+    pub fn of(asked: &Asked, stored: Option<Arc<Entry>>) -> Aftermath {
+        match stored {
+            Some(entry) if asked.method == Method::HEAD => Aftermath::Head(entry),
+            _ if asked.is_generic && is_unsafe(&asked.method) => {
+                Aftermath::Unsafe(asked.target.clone())
+            }
+            _ => Aftermath::None,
+        }
+    }
+
+    /// Does what the answer asks for.
+    pub fn settle(&self, app: &App, status: StatusCode, fields: &HeaderMap) {
+        match self {
+            Aftermath::None => {}
+            Aftermath::Unsafe(target) => {
+                if status.is_success() || status.is_redirection() {
+                    let urls: Vec<Purged> = invalidated(target, fields).collect();
+                    app.purges.order_soon(&urls, Manner::Hard);
+                    app.telemetry.purge_ordered(PurgedBy::Invalidation);
+                }
+            }
+            Aftermath::Head(entry) => {
+                if status == StatusCode::OK && !is_confirmed(entry, fields) {
+                    let key = Purged::Selector(Selector::key(&entry.key));
+                    app.purges.order_soon(&[key], Manner::Soft);
+                    app.telemetry.purge_ordered(PurgedBy::Invalidation);
+                }
+            }
+        }
+    }
+}
+
+fn is_confirmed(entry: &Entry, fields: &HeaderMap) -> bool {
+    head_confirms(&entry.headers, entry.body.len() as u64, fields)
+}
+
+/// RFC 9110 section 9.2.1, and QUERY (RFC 10008).
+fn is_unsafe(method: &Method) -> bool {
+    !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "TRACE" | "QUERY")
+}
+
+fn invalidated(target: &Target, fields: &HeaderMap) -> impl Iterator<Item = Purged> {
+    let named = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| {
+        let named = target.on_same_origin(text(fields, &name)?)?;
+        Some(named.masked())
+    });
+    std::iter::once(target.masked()).chain(named).map(|url| Purged::Selector(Selector::url(&url)))
+}
+
+fn text<'h>(fields: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {
+    fields.get(name)?.to_str().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn methods_that_nobody_knows_are_unsafe() {
+        for safe in ["GET", "HEAD", "OPTIONS", "TRACE", "QUERY"] {
+            assert!(!is_unsafe(&Method::from_bytes(safe.as_bytes()).unwrap()), "{safe}");
+        }
+        for other in ["POST", "PUT", "PATCH", "DELETE", "PURGE", "WHATEVER"] {
+            assert!(is_unsafe(&Method::from_bytes(other.as_bytes()).unwrap()), "{other}");
+        }
+    }
+}
