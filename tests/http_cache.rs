@@ -333,3 +333,27 @@ async fn what_is_not_shareable_is_fetched_by_each_caller_for_itself() {
     }
     assert_eq!(upstream.calls(), 10);
 }
+
+#[tokio::test]
+async fn a_route_without_lifetimes_turns_the_rules_of_http_off() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |received: &Received| {
+        let count = calls.fetch_add(1, Ordering::Relaxed);
+        let status = if received.uri.path() == "/none" { 404 } else { 200 };
+        Reply::bytes(format!("answer {count}"))
+            .status(status)
+            .with("cache-control", "max-age=60")
+            .with("etag", "\"a\"")
+    })
+    .await;
+    let off = "[[route]]\nendpoint = \"http\"\nobey_upstream = false\nfresh_for = \"0s\"\n\
+               stale_while_revalidate = \"0s\"\nstale_if_error = \"0s\"\nnegative_for = \"0s\"";
+    let server = Server::start(Setup::in_front_of(&upstream).config(off)).await;
+    for path in ["/page", "/none"] {
+        for _ in 0..2 {
+            let answer = get(&server, path, &[]).await;
+            assert!(answer.cache_status().contains("fwd=miss"), "{}", answer.cache_status());
+        }
+    }
+    assert_eq!(upstream.calls(), 4);
+}

@@ -1,9 +1,11 @@
 //! Purges: what an order names is gone at once, whatever is under way, and stays gone.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
+use black_box_tests::reading::Reading;
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
+use black_box_tests::server::run;
 use black_box_tests::upstream::Gate;
 use black_box_tests::{Answer, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
@@ -139,6 +141,129 @@ async fn a_fill_that_began_before_a_purge_brings_nothing_back() {
     assert_eq!(asking.await.unwrap().body, "answer 0");
     let answer = server.client().get("/page").await;
     assert_eq!((answer.is_hit(), &answer.body[..]), (true, &b"answer 1"[..]));
+}
+
+#[tokio::test]
+async fn a_purge_at_any_moment_of_a_fill_wins() {
+    // In the order of a fill: before the answer's head, after it, in the middle of the body, and
+    // before its last byte. What only the answer shows is purged by its tag.
+    for (moment, sent_before) in [(0, 0), (1, 0), (2, 4), (3, 7)] {
+        let (pieces, reply) = Reply::live("text/plain");
+        let gate = Gate::closed();
+        let reply = reply
+            .with("cache-control", "max-age=600")
+            .with("surrogate-key", "shop")
+            .declaring(8)
+            .held_by(&gate);
+        let first = Mutex::new(Some(reply));
+        let upstream = Upstream::start(move |_| {
+            let first = first.lock().expect("no panic").take();
+            first.unwrap_or_else(|| {
+                Reply::bytes("anew....")
+                    .with("cache-control", "max-age=600")
+                    .with("surrogate-key", "shop")
+            })
+        })
+        .await;
+        let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+        let asking = {
+            let server = Arc::clone(&server);
+            tokio::spawn(
+                async move { Reading::of(server.client().request(Method::GET, "/page")).await },
+            )
+        };
+        let begun = || async { (upstream.calls() == 1).then_some(()) };
+        eventually("the fill is under way", begun).await;
+        if moment == 0 {
+            purge(&server, &json!({ "tags": ["shop"] })).await;
+        }
+        gate.open();
+        let mut reading = asking.await.expect("a head");
+        let (before, after) = b"older...".split_at(sent_before);
+        if !before.is_empty() {
+            pieces.send(Ok(before.into())).expect("it is read");
+            reading.expect(before).await;
+        }
+        if moment > 0 {
+            purge(&server, &json!({ "tags": ["shop"] })).await;
+        }
+        pieces.send(Ok(after.into())).expect("it is read");
+        drop(pieces);
+        reading.rest().await.expect("the rest");
+        let next = server.client().get("/page").await;
+        assert_eq!(next.body, "anew....", "moment {moment}: {}", next.cache_status());
+    }
+}
+
+#[tokio::test]
+async fn at_the_bound_the_oldest_orders_fold_and_nothing_purged_comes_back() {
+    let upstream = tagged().await;
+    let bound = Setup::in_front_of(&upstream).config("[cache]\npurge_orders_max = 3");
+    let mut server = Server::start(bound).await;
+    for path in ["/a", "/b"] {
+        warm(&server, path).await;
+    }
+    purge(&server, &json!({ "urls": ["/a"] })).await;
+    for other in 0..5 {
+        purge(&server, &json!({ "tags": [format!("other {other}")] })).await;
+    }
+    assert_eq!(server.stats().await["purge_orders"], 3);
+    server.kill().await;
+    let server = server.start_again().await;
+    assert!(!is_hit(&server, "/a").await, "the order that was folded still holds");
+    assert!(!is_hit(&server, "/b").await, "and more than it named");
+    assert!(warm(&server, "/c").await.is_hit(), "what is fetched after is not touched");
+}
+
+#[tokio::test]
+async fn the_commands_purge_and_inspect_what_a_server_has() {
+    let upstream = tagged().await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let hit = warm(&server, "/page").await;
+    let key = hit.cache_status().split('"').nth(1).expect("a key").to_owned();
+    let admin = server.admin.clone();
+    let command = async |arguments: &[&str]| {
+        run("cache-server", &[arguments, &["--admin", &admin]].concat()).await
+    };
+    let shown = command(&["inspect", &key]).await;
+    assert!(shown.status.success(), "{}", shown.stderr);
+    let url = format!("{}/page", upstream.url());
+    for (name, value) in [
+        ("key", key.as_str()),
+        ("route", "http"),
+        ("verdict", "alive"),
+        ("url", &url),
+        ("tags", "all, shop, page one"),
+    ] {
+        let line = format!("{name:<28}{value}");
+        assert!(shown.stdout.lines().any(|shown| shown == line), "{line}\n{}", shown.stdout);
+    }
+    assert!(!shown.stdout.contains("answer 0"), "the body only if asked for");
+    assert!(command(&["inspect", &key, "--body"]).await.stdout.ends_with("\nanswer 0 to /page\n"));
+    let purged = command(&["purge", "--tag", "shop", "--url", "/other"]).await;
+    assert!(purged.stdout.starts_with("Purged, as number "), "{}{}", purged.stdout, purged.stderr);
+    assert!(!is_hit(&server, "/page").await);
+    let wrong = command(&["purge", "--url", "mailto:a"]).await;
+    assert_eq!(wrong.status.code(), Some(1));
+    assert!(wrong.stderr.contains("no URL of an upstream"), "{}", wrong.stderr);
+}
+
+#[tokio::test]
+async fn with_an_admin_token_only_who_shows_it_purges_and_inspects() {
+    let upstream = tagged().await;
+    let setup = Setup::in_front_of(&upstream).variable("CACHE_SERVER_ADMIN_TOKEN", "the-token");
+    let server = Server::start(setup).await;
+    let hit = warm(&server, "/page").await;
+    let key = hit.cache_status().split('"').nth(1).expect("a key").to_owned();
+    let everything = json!({ "everything": true });
+    assert_eq!(order(&server, &everything).await.status.as_u16(), 401);
+    let inspect = server.admin_client().get(&format!("/inspect/{key}")).await;
+    assert_eq!(inspect.status.as_u16(), 401);
+    assert!(is_hit(&server, "/page").await, "nothing was purged");
+    let shown = server.admin_client().request(Method::POST, "/purge").bearer_auth("the-token");
+    let shown = shown.body(everything.to_string());
+    assert_eq!(Answer::of(shown).await.status.as_u16(), 200);
+    assert!(!is_hit(&server, "/page").await);
 }
 
 #[tokio::test]

@@ -145,7 +145,11 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         Vary::Any | Vary::TooMany => Vec::new(),
     };
     let selecting = vary::selecting(&varies_with, &order.fields, &policy.vary_normalize);
-    ByHttp { storing: rules::storing(&exchange, &rules), varies_with, selecting }
+    // The way to have nothing of it stored.
+    let is_off = !policy.obey_upstream && policy.lifetime.is_none();
+    let storing =
+        if is_off { Err(NotStored::NoLifetime) } else { rules::storing(&exchange, &rules) };
+    ByHttp { storing, varies_with, selecting }
 }
 
 /// The tags of an answer: what the upstream says, what the route says, what the request says.

@@ -44,6 +44,13 @@ impl Lifetime {
     pub fn fresh_for(fresh: Duration) -> Lifetime {
         Lifetime { fresh, stale_while_revalidate: Duration::ZERO, stale_if_error: Duration::ZERO }
     }
+
+    /// Whether it allows no use at all.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        let Lifetime { fresh, stale_while_revalidate, stale_if_error } = *self;
+        fresh.max(stale_while_revalidate).max(stale_if_error).is_zero()
+    }
 }
 
 /// The ends of an entry's use.
