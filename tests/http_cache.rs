@@ -173,6 +173,26 @@ async fn spellings_of_a_field_that_a_route_normalises_are_one_variant() {
 }
 
 #[tokio::test]
+async fn an_encoded_answer_is_for_those_who_ask_alike_also_where_the_upstream_does_not_say_so() {
+    let upstream = Upstream::start(|received: &Received| {
+        let reply = Reply::bytes("as it is").with("cache-control", "max-age=60");
+        match received.headers.contains_key("accept-encoding") {
+            true => Reply::bytes("packed")
+                .with("cache-control", "max-age=60")
+                .with("content-encoding", "x"),
+            false => reply,
+        }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for _ in 0..2 {
+        assert_eq!(text(&get(&server, "/page", &[("accept-encoding", "x")]).await), "packed");
+        assert_eq!(text(&get(&server, "/page", &[]).await), "as it is");
+    }
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
 async fn a_stale_answer_is_validated_and_its_body_is_not_moved_again() {
     let upstream = Upstream::start(|received: &Received| {
         if received.headers.get("if-none-match").is_some_and(|tag| tag == "\"v1\"") {

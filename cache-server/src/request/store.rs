@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{AGE, AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES};
+use http::header::{ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 use keyspec::{Key, KeySpec};
 
@@ -140,10 +140,14 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         negative_for: policy.negative_for,
     };
     // What varies with anything at all is not stored, and shared with nobody.
-    let varies_with = match vary::parse(&head.all_fields) {
+    let mut varies_with = match vary::parse(&head.all_fields) {
         Vary::Names(names) => names,
         Vary::Any | Vary::TooMany => Vec::new(),
     };
+    // Upstreams forget to say so, and who cannot read it would be given it.
+    if !head.is_identity_encoded() && !varies_with.contains(&ACCEPT_ENCODING) {
+        varies_with.push(ACCEPT_ENCODING);
+    }
     let selecting = vary::selecting(&varies_with, &order.fields, &policy.vary_normalize);
     // The way to have nothing of it stored.
     let is_off = !policy.obey_upstream && policy.lifetime.is_none();
