@@ -1,7 +1,8 @@
 //! The fields of an answer that tell a time: `Date`, `Expires`, `Last-Modified` and `Age`.
 //!
-//! All three forms of an HTTP-date are read (RFC 9110 section 5.6.7), and to the letter: what is
-//! in no form is no date. Times before 1970 are none either.
+//! All three forms of an HTTP-date are read (RFC 9110 section 5.6.7), and to the letter, though in
+//! any case (RFC 9111 section 4.2): what is in no form is no date. Times before 1970 are none
+//! either.
 
 use http::header::{AGE, DATE, EXPIRES, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED};
 
@@ -66,17 +67,17 @@ pub fn parse(text: &[u8], now: Timestamp) -> Option<Timestamp> {
 /// `Sun, 06 Nov 1994 08:49:37 GMT`
 fn fixdate(text: &[u8]) -> Option<Timestamp> {
     let (weekday, rest) = text.split_at_checked(3)?;
-    let rest = rest.strip_prefix(b", ")?.strip_suffix(b" GMT")?;
+    let rest = in_gmt(rest.strip_prefix(b", ")?)?;
     let [day, month, year, time] = parts(rest, [2, 3, 4, 8], b"   ")?;
     let date = Date { year: whole_number(year)?, month: month_of(month)?, day: whole_number(day)? };
-    date.at(time).filter(|_| date.is_on(|name| &name[..3] == weekday))
+    date.at(time).filter(|_| date.is_on(|name| name[..3].eq_ignore_ascii_case(weekday)))
 }
 
 /// `Sunday, 06-Nov-94 08:49:37 GMT`
 fn rfc850(text: &[u8], now: Timestamp) -> Option<Timestamp> {
     let comma = text.iter().position(|byte| *byte == b',')?;
     let (weekday, rest) = text.split_at(comma);
-    let rest = rest.strip_prefix(b", ")?.strip_suffix(b" GMT")?;
+    let rest = in_gmt(rest.strip_prefix(b", ")?)?;
     let [day, month, year, time] = parts(rest, [2, 3, 2, 8], b"-- ")?;
     let (day, month, year) = (whole_number(day)?, month_of(month)?, whole_number(year)?);
     let limit = now.0.min(YEAR_10000_MS).saturating_add(50 * YEAR_MS);
@@ -85,7 +86,7 @@ fn rfc850(text: &[u8], now: Timestamp) -> Option<Timestamp> {
     let dates = [latest, latest - 100].map(|year| Date { year, month, day });
     let mut near = dates.iter().filter_map(|date| Some((date, date.at(time)?)));
     let (date, at) = near.find(|(_, at)| at.0 <= limit)?;
-    date.is_on(|name| name == weekday).then_some(at)
+    date.is_on(|name| name.eq_ignore_ascii_case(weekday)).then_some(at)
 }
 
 /// `Sun Nov  6 08:49:37 1994`
@@ -93,7 +94,13 @@ fn asctime(text: &[u8]) -> Option<Timestamp> {
     let [weekday, month, day, time, year] = parts(text, [3, 3, 2, 8, 4], b"    ")?;
     let day = whole_number(day.strip_prefix(b" ").unwrap_or(day))?;
     let date = Date { year: whole_number(year)?, month: month_of(month)?, day };
-    date.at(time).filter(|_| date.is_on(|name| &name[..3] == weekday))
+    date.at(time).filter(|_| date.is_on(|name| name[..3].eq_ignore_ascii_case(weekday)))
+}
+
+/// What stands before ` GMT`. No other zone is one (RFC 9111 section 4.2).
+fn in_gmt(text: &[u8]) -> Option<&[u8]> {
+    let (rest, zone) = text.split_last_chunk::<4>()?;
+    zone.eq_ignore_ascii_case(b" GMT").then_some(rest)
 }
 
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -147,7 +154,7 @@ fn days_in(year: u64, month: usize) -> u64 {
 }
 
 fn month_of(name: &[u8]) -> Option<usize> {
-    MONTHS.iter().position(|month| *month == name)
+    MONTHS.iter().position(|month| month.eq_ignore_ascii_case(name))
 }
 
 /// The parts of a text that have these lengths and stand between these separators.
@@ -206,9 +213,8 @@ mod tests {
             "-1",
             "Sun, 06 Nov 1994 08:49:37",
             "Sun, 06 Nov 1994 08:49:37 UTC",
-            "Sun, 06 Nov 1994 08:49:37 gmt",
-            "Sun, 06 nov 1994 08:49:37 GMT",
-            "sun, 06 Nov 1994 08:49:37 GMT",
+            "Sun, 06 Nov 1994 08:49:37 EST",
+            "Sun, 06 Nov 1994 08:49:37GMT",
             "Mon, 06 Nov 1994 08:49:37 GMT",
             "Sun, 6 Nov 1994 08:49:37 GMT",
             "Sun, 06 Nov 94 08:49:37 GMT",
@@ -227,6 +233,18 @@ mod tests {
             "1994-11-06T08:49:37Z",
         ] {
             assert_eq!(read(text), None, "{text}");
+        }
+    }
+
+    // RFC 9111 section 4.2.
+    #[test]
+    fn a_date_is_read_in_any_case() {
+        for text in [
+            "sun, 06 nov 1994 08:49:37 gmt",
+            "SUNDAY, 06-NOV-94 08:49:37 Gmt",
+            "sUN nOV  6 08:49:37 1994",
+        ] {
+            assert_eq!(read(text), Some(NOV_1994), "{text}");
         }
     }
 
