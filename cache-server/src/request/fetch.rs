@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
 use http_body_util::BodyExt;
 
 use super::body::PassingBody;
@@ -134,22 +135,8 @@ async fn run(
     writer: &mut AnswerWriter,
     span: &mut Step,
 ) -> Result<Option<HeaderMap>, Stopped> {
-    let (parts, body) = request.into_parts();
-    let answer = order
-        .upstream
-        .send(parts.method, &order.target, parts.headers, body)
-        .await
-        .map_err(Stopped::Failed)?;
+    let (answer, confirmed) = ask(app, order, request, span).await?;
     let (parts, body) = answer.into_parts();
-    suspend::note(app, order.credential.as_ref(), parts.status);
-    span.note_status(parts.status);
-    let is_not_modified = order.spec.is_generic() && parts.status == StatusCode::NOT_MODIFIED;
-    let confirms = |entry: &&Arc<Entry>| not_modified_confirms(&entry.headers, &parts.headers);
-    let confirmed = order.validates.as_ref().filter(|_| is_not_modified).filter(confirms);
-    if is_not_modified && confirmed.is_none() {
-        let (upstream, why) = (order.upstream.name().into(), NOT_MODIFIED_OF_WHAT.into());
-        return Err(Stopped::Failed(UpstreamError::Broken { upstream, why }));
-    }
     let mut head = match confirmed {
         Some(entry) => AnswerHead::confirmed(entry, parts),
         None => AnswerHead::of(parts),
@@ -168,6 +155,53 @@ async fn run(
         app.telemetry.saved(usage.times(followers), Duration::ZERO);
     }
     Ok(trailers)
+}
+
+/// Asks the upstream. Gives its answer, and the stored one if that is confirmed. What says 304 of
+/// something else than what is stored is no answer (RFC 9111 section 4.3.4): a question without a
+/// body is put once more, without conditions, or the entry would be in its own way for as long as
+/// it is kept.
+async fn ask<'o>(
+    app: &App,
+    order: &'o Order,
+    request: http::Request<reqwest::Body>,
+    span: &mut Step,
+) -> Result<(http::Response<reqwest::Body>, Option<&'o Arc<Entry>>), Stopped> {
+    let is_again = order.validates.is_some() && request.body().size_hint().exact() == Some(0);
+    let again = is_again.then(|| (request.method().clone(), request.headers().clone()));
+    let answer = send(app, order, request, span).await?;
+    if !order.spec.is_generic() || answer.status() != StatusCode::NOT_MODIFIED {
+        return Ok((answer, None));
+    }
+    let confirms = |entry: &&Arc<Entry>| not_modified_confirms(&entry.headers, answer.headers());
+    if let Some(entry) = order.validates.as_ref().filter(confirms) {
+        return Ok((answer, Some(entry)));
+    }
+    if let Some((method, mut headers)) = again {
+        fields::replace_conditions(&mut headers, None);
+        let mut request = http::Request::new(reqwest::Body::default());
+        (*request.method_mut(), *request.headers_mut()) = (method, headers);
+        let answer = send(app, order, request, span).await?;
+        if answer.status() != StatusCode::NOT_MODIFIED {
+            return Ok((answer, None));
+        }
+    }
+    let (upstream, why) = (order.upstream.name().into(), NOT_MODIFIED_OF_WHAT.into());
+    Err(Stopped::Failed(UpstreamError::Broken { upstream, why }))
+}
+
+async fn send(
+    app: &App,
+    order: &Order,
+    request: http::Request<reqwest::Body>,
+    span: &mut Step,
+) -> Result<http::Response<reqwest::Body>, Stopped> {
+    let (parts, body) = request.into_parts();
+    let answer = order.upstream.send(parts.method, &order.target, parts.headers, body).await;
+    let answer = answer.map_err(Stopped::Failed)?;
+    suspend::note(app, order.credential.as_ref(), answer.status());
+    span.note_status(answer.status());
+    Ok(answer)
 }
 
 /// Takes an answer in and passes it on. Two things wait for the verdict on storing, so that

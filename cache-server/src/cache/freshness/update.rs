@@ -52,11 +52,15 @@ pub fn freshened(stored: &HeaderMap, confirming: &HeaderMap) -> HeaderMap {
     fields
 }
 
-/// Whether a 304 is about this entry: none of its validators speaks against it (RFC 9111 section
-/// 4.3.4).
+/// Whether a 304 is about this entry (RFC 9111 section 4.3.4): a strong tag that it has decides
+/// alone, and is the entry's own, which a weak one is not; of weak validators none may speak
+/// against it. One that has none is about what was asked about.
 #[must_use]
 pub fn not_modified_confirms(stored: &HeaderMap, not_modified: &HeaderMap) -> bool {
-    agreement(stored, not_modified) != Some(false)
+    match entity_tag(not_modified) {
+        Some(strong) if !strong.is_weak => entity_tag(stored) == Some(strong),
+        _ => agreement(stored, not_modified) != Some(false),
+    }
 }
 
 /// Whether the answer to HEAD, with status 200, says that the entry of GET is what there still is:
@@ -197,8 +201,19 @@ mod tests {
         assert!(confirms(&[("etag", "W/\"a\"")]));
         assert!(confirms(&[("last-modified", "then")]));
         assert!(!confirms(&[("etag", "\"b\"")]));
-        assert!(!confirms(&[("etag", "\"a\""), ("last-modified", "later")]));
+        assert!(!confirms(&[("last-modified", "later")]));
+        assert!(!confirms(&[("etag", "W/\"a\""), ("last-modified", "later")]));
         assert!(!not_modified_confirms(&HeaderMap::new(), &held));
+    }
+
+    // RFC 9111 section 4.3.4.
+    #[test]
+    fn a_strong_tag_of_a_304_decides_alone_and_is_not_that_of_a_weak_entry() {
+        let strong = fields(&[("etag", "\"a\""), ("last-modified", "later")]);
+        let held = |tag| fields(&[("etag", tag), ("last-modified", "then")]);
+        assert!(not_modified_confirms(&held("\"a\""), &strong), "touched, and the same");
+        assert!(!not_modified_confirms(&held("W/\"a\""), &strong));
+        assert!(!not_modified_confirms(&held("\"b\""), &strong));
     }
 
     // RFC 9111 section 4.3.5.
