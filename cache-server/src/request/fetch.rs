@@ -16,6 +16,7 @@ use super::suspend;
 use crate::app::App;
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
+use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::cache::freshness::vary;
 use crate::telemetry::trace::Step;
@@ -136,7 +137,10 @@ async fn run(
     span: &mut Step,
 ) -> Result<Option<HeaderMap>, Stopped> {
     let (answer, confirmed) = ask(app, order, request, span).await?;
-    let (parts, body) = answer.into_parts();
+    let (mut parts, body) = answer.into_parts();
+    if order.spec.is_generic() {
+        date_if_none(&mut parts.headers, app.clock.now());
+    }
     let mut head = match confirmed {
         Some(entry) => AnswerHead::confirmed(entry, parts),
         None => AnswerHead::of(parts),

@@ -23,6 +23,14 @@ pub fn date(fields: &HeaderMap, received: Timestamp) -> Timestamp {
     dates.filter_map(|value| parse(value.as_bytes(), received)).min().unwrap_or(received)
 }
 
+/// Says when the answer came, if it does not say when it was made (RFC 9110 section 6.6.1).
+pub fn date_if_none(fields: &mut HeaderMap, received: Timestamp) {
+    let written = || HeaderValue::from_str(&httpdate::fmt_http_date(received.as_system_time()));
+    if !fields.contains_key(DATE) {
+        fields.extend(written().ok().map(|date| (DATE, date)));
+    }
+}
+
 /// When the answer expires, if it says so. A date that is none, and several dates, mean that it
 /// has expired already (RFC 9111 section 5.3): the epoch.
 #[must_use]
@@ -284,6 +292,17 @@ mod tests {
         assert_eq!(date(&fields(&[(DATE, "today")]), NOW), NOW);
         assert_eq!(date(&fields(&[(DATE, early)]), NOW), NOV_1994);
         assert_eq!(date(&fields(&[(DATE, late), (DATE, early)]), NOW), NOV_1994);
+    }
+
+    // RFC 9110 section 6.6.1.
+    #[test]
+    fn an_answer_without_a_date_gets_the_time_that_it_came_and_no_other_is_touched() {
+        let mut none = fields(&[]);
+        date_if_none(&mut none, NOV_1994.plus(Duration::from_millis(999)));
+        assert_eq!(none, fields(&[(DATE, "Sun, 06 Nov 1994 08:49:37 GMT")]));
+        let mut some = fields(&[(DATE, "today")]);
+        date_if_none(&mut some, NOV_1994);
+        assert_eq!(some, fields(&[(DATE, "today")]));
     }
 
     // RFC 9111 section 5.1.
