@@ -231,7 +231,7 @@ impl<'w> Landing<'w> {
             head,
             writer,
         };
-        if landing.head.is_event_stream() || !landing.head.is_shareable() {
+        if landing.head.is_event_stream() || !landing.head.may_be_stored() {
             landing.let_head_out();
         }
         landing

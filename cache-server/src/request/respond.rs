@@ -121,7 +121,7 @@ pub async fn lead(
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.stored(&head);
     cache_status.key(&key);
-    if head.is_shareable() && conditions.are_met_by(head.status, &head.all_fields, app.clock.now())
+    if head.may_be_stored() && conditions.are_met_by(head.status, &head.all_fields, app.clock.now())
     {
         let response = not_modified(line, &head.all_fields, &cache_status);
         return told(is_traced, response, Outcome::Miss, reason, None);
@@ -162,12 +162,14 @@ pub async fn follow(
     cache_status.stored(&head);
     cache_status.key(&key);
     let is_traced = line.is_traced();
-    if conditions.are_met_by(head.status, &head.shared_fields, app.clock.now()) {
-        let response = not_modified(line, &head.shared_fields, &cache_status);
+    let (length, age) = (head.content_length(), head.stored_age_s(app.clock.now()));
+    let mut headers = head.shared_fields;
+    // It was not asked for this request (RFC 9111 section 4).
+    headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
+    if conditions.are_met_by(head.status, &headers, app.clock.now()) {
+        let response = not_modified(line, &headers, &cache_status);
         return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
     }
-    let length = head.content_length();
-    let mut headers = head.shared_fields;
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);

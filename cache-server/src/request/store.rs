@@ -123,6 +123,7 @@ pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
 
 fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
     let policy = &order.policy;
+    let answered = app.clock.now();
     let exchange = rules::Exchange {
         // A QUERY is keyed by its content, and as good as a GET (RFC 10008).
         method: &Method::GET,
@@ -131,7 +132,7 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         status: head.status,
         fields: &head.all_fields,
         asked: order.began,
-        answered: app.clock.now(),
+        answered,
     };
     let rules = HttpPolicy {
         obey_upstream: policy.obey_upstream,
@@ -153,7 +154,8 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
     let is_off = !policy.obey_upstream && policy.lifetime.is_none();
     let storing =
         if is_off { Err(NotStored::NoLifetime) } else { rules::storing(&exchange, &rules) };
-    ByHttp { storing, varies_with, selecting }
+    let answers_others = storing.is_ok_and(|storing| storing.answers_others(answered));
+    ByHttp { storing, answers_others, varies_with, selecting }
 }
 
 /// The tags of an answer: what the upstream says, what the route says, what the request says.

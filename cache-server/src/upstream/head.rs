@@ -8,9 +8,11 @@ use opentelemetry::trace::SpanContext;
 
 use super::fields;
 use crate::cache::entry::{Entry, Selector, Usage};
+use crate::cache::freshness::serve::age_s;
 use crate::cache::freshness::store::{NotStored, Storing};
 use crate::cache::freshness::update::freshened;
 use crate::cache::variants::Selecting;
+use crate::clock::Timestamp;
 
 /// The head of an upstream's answer, as a flight carries it.
 #[derive(Clone, Debug)]
@@ -44,6 +46,8 @@ pub struct AnswerHead {
 pub struct ByHttp {
     /// Whether it is stored, and for how long.
     pub storing: Result<Storing, NotStored>,
+    /// Whether it may answer others without being validated first.
+    pub answers_others: bool,
     /// The request fields that it varies with.
     pub varies_with: Vec<HeaderName>,
     /// Those of the request that it answers.
@@ -97,13 +101,27 @@ impl AnswerHead {
 
     /// Whether others than the leader may have it. A refusal of the leader's credential says
     /// nothing about theirs, and a redirect or a challenge is not an answer to the question.
-    /// By the rules of HTTP, only what is stored is shared (RFC 9111 section 4).
+    /// By the rules of HTTP, only what is stored is shared, and not what has to be validated before
+    /// each use (RFC 9111 sections 4 and 5.2.2.4).
     #[must_use]
     pub fn is_shareable(&self) -> bool {
         if let Some(by_http) = &self.by_http {
-            return by_http.storing.is_ok();
+            return by_http.storing.is_ok() && by_http.answers_others;
         }
         !matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
+    }
+
+    /// Whether its head leaves it open that it is stored.
+    #[must_use]
+    pub fn may_be_stored(&self) -> bool {
+        self.by_http.as_ref().map_or_else(|| self.is_shareable(), |by_http| by_http.storing.is_ok())
+    }
+
+    /// How old it is at `now`, in seconds, where the rules of HTTP decide and it is stored.
+    #[must_use]
+    pub fn stored_age_s(&self, now: Timestamp) -> Option<u64> {
+        let storing = self.by_http.as_ref()?.storing.ok()?;
+        Some(age_s(&storing.facts(), now))
     }
 
     /// Whether it is an event stream.

@@ -14,6 +14,7 @@ use http::header::{HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
 
 use super::cache_control::{Reach, RequestDirectives, ResponseDirectives};
+use super::serve::{Decision, Stored, decide};
 use super::{Ends, Lifetime, date, validate, vary};
 use crate::clock::Timestamp;
 
@@ -76,6 +77,23 @@ pub struct Storing {
     pub must_revalidate: bool,
     /// It says that there is nothing; kept in memory only.
     pub negative: bool,
+}
+
+impl Storing {
+    /// What decides on the use of the entry that is made of it.
+    #[must_use]
+    pub fn facts(&self) -> Stored {
+        let Storing { ends, generated, initial_age_s, must_revalidate, negative: _ } = *self;
+        Stored { ends, generated, initial_age_s, must_revalidate }
+    }
+
+    /// Whether it may answer others at `now`, who ask for nothing in particular, without being
+    /// validated first (RFC 9111 section 4).
+    #[must_use]
+    pub fn answers_others(&self, now: Timestamp) -> bool {
+        let decision = decide(&self.facts(), &RequestDirectives::default(), now);
+        matches!(decision, Decision::Fresh { .. } | Decision::WhileRevalidate { .. })
+    }
 }
 
 /// Why an answer is not stored.

@@ -2,7 +2,7 @@
 //! 4.3)? Of the upstream it is asked for entries, of us for what callers hold.
 
 use http::header::{
-    CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
+    AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
     IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
     RANGE, VARY,
 };
@@ -155,11 +155,12 @@ fn is_not_modified_since(request: &HeaderMap, entry_headers: &HeaderMap, now: Ti
     changed.zip(since).is_some_and(|(changed, since)| changed <= since)
 }
 
-/// What a 304 carries of the entry's fields (RFC 9110 section 15.4.5). `Last-Modified` is only for
-/// those that have no tag.
+/// What a 304 carries of an answer's fields (RFC 9110 section 15.4.5), and its age, without which
+/// it would look newer than it is. `Last-Modified` is only for those that have no tag.
 #[must_use]
 pub fn not_modified_fields(entry_headers: &HeaderMap) -> HeaderMap {
-    const CARRIED: [HeaderName; 6] = [CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
+    const CARRIED: [HeaderName; 7] =
+        [AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
     let has_tag = entry_headers.contains_key(ETAG);
     let is_carried =
         |name: &HeaderName| CARRIED.contains(name) || (*name == LAST_MODIFIED && !has_tag);
@@ -313,6 +314,7 @@ mod tests {
     #[test]
     fn a_304_carries_what_guides_caches_and_nothing_else() {
         let mut entry = vec![
+            (AGE, "3"),
             (CACHE_CONTROL, "max-age=5"),
             (CONTENT_LOCATION, "/x"),
             (DATE, EARLY),

@@ -191,6 +191,19 @@ fn what_allows_is_passed_over_where_it_is_malformed() {
     assert!(response("x y, public").public, "the next directive is well again");
 }
 
+// RFC 9111 section 5.2.3.
+#[test]
+fn directives_that_nobody_knows_are_ignored_and_hide_none_that_are_known() {
+    for line in
+        ["x-new, max-age=5", "max-age=5, x-new=\"a, b\"", "x=1, y=\"\", max-age=5, no-stores"]
+    {
+        let expected = ResponseDirectives { max_age: seconds(5), ..ResponseDirectives::default() };
+        assert_eq!(response(line), expected, "{line}");
+        let expected = RequestDirectives { max_age: seconds(5), ..RequestDirectives::default() };
+        assert_eq!(request(line), expected, "{line}");
+    }
+}
+
 #[test]
 fn a_string_in_quotes_hides_what_is_in_it() {
     for hidden in ["x=\"no-store\"", "x=\"a, no-store\"", "x=\"\\\", no-store, \\\\\""] {

@@ -198,6 +198,21 @@ fn no_cache_is_stored_only_to_be_validated() {
     assert!(!qualified.must_revalidate && qualified.ends.fresh == ANSWERED.plus(5 * SECOND));
 }
 
+// RFC 9111 sections 4 and 5.2.2.4.
+#[test]
+fn what_is_to_be_validated_before_each_use_answers_nobody_else() {
+    let answers_others = |line: &str, age: &'static str| {
+        let storing = says(line).with(TAG).with(("age", age)).obeyed().unwrap();
+        storing.answers_others(ANSWERED)
+    };
+    assert!(answers_others("max-age=5", "4"));
+    assert!(answers_others("max-age=0, stale-while-revalidate=5", "0"));
+    assert!(!answers_others("no-cache, max-age=5, stale-while-revalidate=5", "0"));
+    assert!(!answers_others("max-age=0", "0"));
+    assert!(!answers_others("max-age=5", "5"), "it was stale when it came");
+    assert!(!answers_others("max-age=0, must-revalidate, stale-while-revalidate=5", "0"));
+}
+
 // RFC 5861, RFC 9111 sections 5.2.2.2, 5.2.2.8 and 5.2.2.10.
 #[test]
 fn stale_windows_are_the_upstreams_and_never_against_revalidation() {
