@@ -10,6 +10,7 @@ mod flights;
 mod hits;
 mod hostile;
 mod http_cache;
+mod http_rfc9111;
 mod key_specs;
 mod keys;
 mod lifecycle;

@@ -95,6 +95,34 @@ fn dependencies_keep_off_the_features_that_would_change_bytes() {
     }
 }
 
+/// Rows in the table of docs/http.md, one a rule of RFC 9111. One that is taken out needs a reason.
+const RULES_MIN: usize = 87;
+
+#[test]
+fn every_rule_of_rfc_9111_in_the_guide_is_proved_by_a_test_that_exists() {
+    let root = workspace();
+    let guide = fs::read_to_string(root.join("docs/http.md")).expect("the guide");
+    let table = guide.split("## RFC 9111 line by line\n").nth(1).expect("the table");
+    let all: String = sources(&root)
+        .iter()
+        .map(|path| fs::read_to_string(path).expect("a source"))
+        .filter(|source| source.contains("#[test]") || source.contains("#[tokio::test]"))
+        .collect();
+    let mut rows = 0;
+    for row in table.lines().filter(|line| line.starts_with("| ")).skip(1) {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let [section, rule, choice, proofs] = &cells[..] else { panic!("not four cells: {row}") };
+        assert!([section, rule, choice].iter().all(|cell| !cell.is_empty()), "{row}");
+        let named: Vec<_> = proofs.split('`').skip(1).step_by(2).collect();
+        assert!(!named.is_empty(), "no test proves this: {row}");
+        for name in named {
+            assert!(all.contains(&format!("fn {name}(")), "{section}: there is no test {name}");
+        }
+        rows += 1;
+    }
+    assert!(rows >= RULES_MIN, "only {rows} rules are left in the table");
+}
+
 /// The quoted words behind `mark` in a source.
 fn words_behind<'s>(source: &'s str, mark: &str) -> Vec<&'s str> {
     let quoted = |rest: &'s str| rest.split('"').next().unwrap_or("");
