@@ -386,19 +386,27 @@ async fn a_head_that_differs_makes_stale_what_a_get_has_stored_and_one_that_agre
 // Section 4.4.
 #[tokio::test]
 async fn an_unsafe_method_invalidates_nothing_of_another_origin_and_nothing_if_it_fails() {
-    let (_upstream, server) = answering(|_, received| match received.method.as_str() {
-        "GET" => Reply::bytes("stored").with("cache-control", "max-age=60"),
+    let stored = || Reply::bytes("stored").with("cache-control", "max-age=60");
+    let other = Upstream::start(move |_| stored()).await;
+    let named = format!("{}/named", other.url());
+    let one = Upstream::start(move |received| match received.method.as_str() {
+        "GET" => stored(),
         "DELETE" => Reply::bytes("no").status(404).with("location", "/named"),
-        _ => Reply::bytes("")
-            .status(201)
-            .with("location", "http://elsewhere.example/named")
-            .with("content-location", "//127.0.0.1:1/named"),
+        _ => Reply::bytes("").status(201).with("location", &named).with("content-location", &named),
     })
     .await;
-    ask(&server, "GET", "/named", &[]).await;
+    let mounts = [("one", &one), ("other", &other)].map(|(name, upstream)| {
+        format!("[[upstream]]\nname = \"{name}\"\nurl = \"{}\"\n", upstream.url())
+    });
+    let server = Server::start(Setup::default().config(&mounts.concat())).await;
+    for path in ["/one/named", "/other/named"] {
+        ask(&server, "GET", path, &[]).await;
+    }
     for method in ["POST", "DELETE"] {
-        ask(&server, method, "/page", &[]).await;
-        assert!(ask(&server, "GET", "/named", &[]).await.is_hit(), "{method}");
+        ask(&server, method, "/one/page", &[]).await;
+        for path in ["/one/named", "/other/named"] {
+            assert!(ask(&server, "GET", path, &[]).await.is_hit(), "{method}: {path}");
+        }
     }
 }
 
