@@ -9,6 +9,7 @@ mod failures;
 mod flights;
 mod hits;
 mod hostile;
+mod http_attacks;
 mod http_cache;
 mod http_rfc9111;
 mod key_specs;

@@ -83,7 +83,7 @@ impl Order {
     }
 }
 
-/// The URL as entries know it: of the upstream. A path is one of ours, and goes where a request
+/// The name of the URL as entries know it: of the upstream. A path is one of ours, and goes where a request
 /// to it would.
 fn forwarded(settings: &Settings, url: &str) -> Option<String> {
     if url.starts_with('/') {
@@ -92,7 +92,7 @@ fn forwarded(settings: &Settings, url: &str) -> Option<String> {
             None => (url, None),
         };
         let (upstream, rest) = settings.upstream_for(None, path)?;
-        return Some(mount::target(upstream.base(), rest, query).ok()?.masked());
+        return Some(mount::target(upstream.base(), rest, query).ok()?.name());
     }
-    Some(mount::Target::of(&url::Url::parse(url).ok()?)?.masked())
+    Some(mount::Target::of(&url::Url::parse(url).ok()?)?.name())
 }

@@ -122,7 +122,7 @@ impl Selector {
         Selector::of(b"tag", &[tag.as_bytes()])
     }
 
-    /// The selector of the forwarded URL.
+    /// The selector of the forwarded URL, by its name.
     #[must_use]
     pub fn url(url: &str) -> Selector {
         Selector::of(b"url", &[url.as_bytes()])

@@ -76,11 +76,11 @@ fn is_unsafe(method: &Method) -> bool {
 }
 
 fn invalidated(target: &Target, fields: &HeaderMap) -> impl Iterator<Item = Purged> {
-    let named = [LOCATION, CONTENT_LOCATION].into_iter().filter_map(|name| {
-        let named = target.on_same_origin(text(fields, &name)?)?;
-        Some(named.masked())
-    });
-    std::iter::once(target.masked()).chain(named).map(|url| Purged::Selector(Selector::url(&url)))
+    let named = [LOCATION, CONTENT_LOCATION]
+        .into_iter()
+        .filter_map(|name| target.on_same_origin(text(fields, &name)?));
+    let targets = std::iter::once(target.clone()).chain(named);
+    targets.map(|target| Purged::Selector(Selector::url(&target.name())))
 }
 
 fn text<'h>(fields: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

@@ -95,7 +95,7 @@ pub fn selectors_of_request(keyed: &Keyed) -> Vec<Selector> {
     let Keyed { asked, spec, key, place, is_shared, .. } = keyed;
     let mut selectors = vec![
         Selector::key(key),
-        Selector::url(&asked.target.masked()),
+        Selector::url(&asked.target.name()),
         Selector::route(spec.name()),
         Selector::tenant(&tenant_label(asked, *is_shared)),
     ];

@@ -4,7 +4,7 @@
 //! thing to the key and another to the upstream (CVE-2026-34475). A path whose dot segments
 //! lead out of the mount is refused.
 
-use url::Url;
+use url::{Url, form_urlencoded};
 
 /// Where a request goes: under which upstream, and the path and query there. The URL is put
 /// together only when it is needed: a hit needs none.
@@ -56,7 +56,23 @@ impl Target {
         if url.origin() == self.origin.origin() { Target::of(&url) } else { None }
     }
 
-    /// The URL with the value of a `key` parameter masked, for logs and selectors.
+    /// The URL as purge orders name it. Whatever has one key has one name, or an order would not
+    /// reach what a request for its very URL is answered with: keys count neither the order of a
+    /// query's pairs nor how they are escaped. Names that are alike purge too much at worst.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let query = self.query().unwrap_or_default();
+        let mut pairs: Vec<_> = form_urlencoded::parse(query.as_bytes()).collect();
+        // A credential is no part of the name: nobody who orders a purge has all of them.
+        pairs.iter_mut().filter(|(name, _)| name == "key").for_each(|(_, value)| {
+            *value = "".into();
+        });
+        pairs.sort_unstable();
+        let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        format!("{}{}?{query}", self.origin.origin().ascii_serialization(), self.path)
+    }
+
+    /// The URL with the value of a `key` parameter masked, for logs and people.
     #[must_use]
     pub fn masked(&self) -> String {
         let mut text = format!("{}{}", self.origin.origin().ascii_serialization(), self.path);
@@ -73,7 +89,7 @@ impl Target {
 
 /// Whether a query pair carries a credential: its name, percent-decoded, is `key`.
 fn is_key_parameter(pair: &str) -> bool {
-    url::form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "key")
+    form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "key")
 }
 
 /// The path cannot be forwarded.
@@ -202,6 +218,27 @@ mod tests {
         let base = Url::parse("http://u").unwrap();
         let target = target(&base, "/x", Some("a=1&key=secret&k%65y=secret&b=2")).unwrap();
         assert_eq!(target.masked(), "http://u/x?a=1&key=…&key=…&b=2");
+    }
+
+    #[test]
+    fn a_url_has_one_name_however_its_query_is_written() {
+        let base = Url::parse("http://u").unwrap();
+        let name = |query| target(&base, "/x", Some(query)).unwrap().name();
+        for (one, other) in [
+            ("a=1&b=2", "b=2&a=1"),
+            ("a=%41%2f", "%61=A/"),
+            ("&a=1&&", "a=1"),
+            ("a=1&key=one", "k%65y=other&a=1"),
+            ("", "&"),
+        ] {
+            assert_eq!(name(one), name(other), "{one} {other}");
+        }
+        for (one, other) in [("a=1", "a=2"), ("a=1&b", "a=1%26b"), ("a=b=c", "a=b=d")] {
+            assert_ne!(name(one), name(other), "{one} {other}");
+        }
+        let without = target(&base, "/x", None).unwrap();
+        assert_eq!(without.name(), name(""));
+        assert_ne!(target(&base, "/x&a=1", None).unwrap().name(), name("&a=1"));
     }
 
     proptest! {

@@ -1,0 +1,346 @@
+//! Attacks on the cache of HTTP at large: answers of others, of the past, and of what was purged.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use black_box_tests::raw::Raw;
+use black_box_tests::upstream::{Gate, Received};
+use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream, eventually};
+use http::Method;
+use serde_json::{Value, json};
+
+const SHARED: &str =
+    "[[route]]\nendpoint = \"http\"\nscope = \"shared\"\nallow_unverified_callers = true";
+
+/// An upstream that counts its answers in their bodies, each with these fields.
+async fn counting(fields: &'static [(&'static str, &'static str)]) -> Upstream {
+    let calls = AtomicUsize::new(0);
+    Upstream::start(move |_| {
+        let reply = Reply::bytes(format!("answer {}", calls.fetch_add(1, Ordering::Relaxed)));
+        with(reply, fields)
+    })
+    .await
+}
+
+fn with(reply: Reply, fields: &[(&str, &str)]) -> Reply {
+    fields.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+}
+
+fn field<'r>(received: &'r Received, name: &str) -> &'r str {
+    received.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+}
+
+async fn get(server: &Server, path: &str, fields: &[(&str, &str)]) -> Answer {
+    ask(&server.client(), Method::GET, path, fields).await
+}
+
+async fn ask(client: &Client, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
+    let request = client.request(method, path);
+    let request =
+        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+    Answer::of(request).await
+}
+
+fn text(answer: &Answer) -> &str {
+    std::str::from_utf8(&answer.body).expect("text")
+}
+
+async fn purge(server: &Server, targets: Value) {
+    let answer = Answer::of(server.admin_client().post("/purge", &targets)).await;
+    assert_eq!(answer.status.as_u16(), 200, "{}", String::from_utf8_lossy(&answer.body));
+}
+
+// --- one caller's answer is not another's
+
+#[tokio::test]
+async fn a_get_with_a_body_is_keyed_by_it() {
+    let upstream = Upstream::start(|received: &Received| {
+        Reply::bytes(received.body.clone()).with("cache-control", "max-age=60")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let query = Method::from_bytes(b"QUERY").unwrap();
+    for method in [Method::GET, query] {
+        for body in ["a", "b", ""] {
+            for content_type in ["text/plain", "application/sql"] {
+                let request = server.client().request(method.clone(), "/search");
+                let request = request.header("content-type", content_type).body(body);
+                let answer = Answer::of(request).await;
+                assert_eq!(text(&answer), body, "{method} {content_type}");
+            }
+        }
+    }
+    assert_eq!(upstream.calls(), 2 * 5, "an empty body has no type");
+}
+
+#[tokio::test]
+async fn an_answer_that_begins_to_vary_is_no_answer_for_others() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |received: &Received| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        let reply = Reply::bytes(format!("{call} in {}", field(received, "accept-language")))
+            .with("cache-control", "max-age=60");
+        match call {
+            0 => reply,
+            1..=3 => reply.with("vary", "accept-language"),
+            _ => reply.with("vary", "accept, accept-language"),
+        }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let en = [("accept-language", "en")];
+    let de = [("accept-language", "de")];
+    let again = [("accept-language", "en"), ("cache-control", "no-cache")];
+    assert_eq!(text(&get(&server, "/page", &de).await), "0 in de");
+    assert_eq!(text(&get(&server, "/page", &again).await), "1 in en");
+    assert_eq!(text(&get(&server, "/page", &de).await), "2 in de");
+    assert_eq!(text(&get(&server, "/page", &en).await), "1 in en");
+    assert_eq!(text(&get(&server, "/page", &[]).await), "3 in ");
+    assert_eq!(text(&get(&server, "/page", &again).await), "4 in en");
+    let json = [("accept-language", "en"), ("accept", "application/json")];
+    assert_eq!(text(&get(&server, "/page", &json).await), "5 in en");
+    assert_eq!(text(&get(&server, "/page", &en).await), "4 in en");
+}
+
+#[tokio::test]
+async fn more_variants_than_are_kept_are_still_told_apart() {
+    let upstream = Upstream::start(|received: &Received| {
+        Reply::bytes(field(received, "x-id").to_owned())
+            .with("cache-control", "max-age=60")
+            .with("vary", "x-id")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for _ in 0..2 {
+        for id in 0..70 {
+            let id = id.to_string();
+            assert_eq!(text(&get(&server, "/page", &[("x-id", &id)]).await), id);
+        }
+    }
+}
+
+// --- what was purged stays away
+
+#[tokio::test]
+async fn a_url_is_purged_however_its_query_is_written() {
+    let upstream = counting(&[("cache-control", "max-age=60")]).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for (stored, purged) in [
+        ("/page?b=2&a=1", "/page?a=1&b=2"),
+        ("/page?c=%41", "/page?c=A"),
+        ("/page?&d=1&", "/page?d=1"),
+    ] {
+        get(&server, stored, &[]).await;
+        if !get(&server, purged, &[]).await.is_hit() {
+            continue;
+        }
+        purge(&server, json!({ "urls": [purged] })).await;
+        assert!(!get(&server, purged, &[]).await.is_hit(), "{purged} was stored as {stored}");
+        get(&server, stored, &[]).await;
+        ask(&server.client(), Method::POST, purged, &[]).await;
+        assert!(!get(&server, purged, &[]).await.is_hit(), "POST {purged}, stored as {stored}");
+    }
+}
+
+#[tokio::test]
+async fn a_purge_at_any_moment_of_a_fill_brings_nothing_back() {
+    let sender = Arc::new(Mutex::new(None));
+    let kept = Arc::clone(&sender);
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let count = calls.fetch_add(1, Ordering::Relaxed);
+        if count > 0 {
+            return Reply::bytes(format!("answer {count}")).with("cache-control", "max-age=600");
+        }
+        let (pieces, reply) = Reply::live("text/plain");
+        *kept.lock().unwrap() = Some(pieces);
+        reply.with("cache-control", "max-age=600").with("surrogate-key", "shop")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let mut caller = Raw::open(&server.address).await;
+    caller.send("GET /page HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let pieces = eventually("the call", || async { sender.lock().unwrap().take() }).await;
+    pieces.send(Ok("first".into())).unwrap();
+    caller.head().await;
+    assert_eq!(caller.chunk().await, b"first");
+    purge(&server, json!({ "tags": ["shop"] })).await;
+    let after = get(&server, "/page", &[]).await;
+    assert_eq!(text(&after), "answer 1", "{}", after.cache_status());
+    drop(pieces);
+    assert!(caller.chunk().await.is_empty());
+    let later = get(&server, "/page", &[]).await;
+    assert_ne!(text(&later), "first");
+}
+
+#[tokio::test]
+async fn a_purge_while_an_entry_is_validated_leaves_nothing_stored() {
+    let gate = Arc::new(Gate::closed());
+    let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_| {
+        let fields = [("cache-control", "max-age=600"), ("etag", "\"a\"")];
+        match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => with(Reply::bytes("old"), &fields),
+            1 => with(Reply::bytes("").status(304), &fields).held_by(&holds),
+            _ => with(Reply::bytes("new"), &[("cache-control", "max-age=600"), ("etag", "\"b\"")]),
+        }
+    })
+    .await;
+    let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+    get(&server, "/page", &[]).await;
+    let asking = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { get(&server, "/page", &[("cache-control", "no-cache")]).await })
+    };
+    eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
+    purge(&server, json!({ "urls": ["/page"] })).await;
+    gate.open();
+    assert_eq!(asking.await.unwrap().status.as_u16(), 200);
+    assert_eq!(text(&get(&server, "/page", &[]).await), "new");
+    assert!(upstream.received()[2].headers.get("if-none-match").is_none());
+}
+
+// --- nothing of the past
+
+#[tokio::test]
+async fn a_larger_answer_takes_the_place_of_a_smaller_one() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let bytes = if calls.fetch_add(1, Ordering::Relaxed) == 0 { 10 } else { 1 << 20 };
+        Reply::bytes(vec![b'x'; bytes]).with("cache-control", "max-age=600")
+    })
+    .await;
+    let cache = "[cache]\ndisk_bytes_max = \"64MiB\"\nmemory_bytes_max = \"16MiB\"";
+    let server = Server::start(Setup::in_front_of(&upstream).config(cache)).await;
+    assert_eq!(get(&server, "/page", &[]).await.body.len(), 10);
+    let larger = get(&server, "/page", &[("cache-control", "no-cache")]).await;
+    assert!(larger.cache_status().contains("stored"), "{}", larger.cache_status());
+    for _ in 0..3 {
+        assert_eq!(get(&server, "/page", &[]).await.body.len(), 1 << 20);
+    }
+}
+
+#[tokio::test]
+async fn a_caller_who_may_not_see_a_page_takes_it_from_nobody() {
+    let upstream = Upstream::start(|received: &Received| match field(received, "x-odd") {
+        "" => Reply::bytes("page").with("cache-control", "max-age=600"),
+        status => Reply::bytes("no").status(status.parse().unwrap()),
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    for status in ["400", "401", "403", "405", "406", "412", "413", "416", "429", "431", "500"] {
+        get(&server, "/page", &[("x-odd", status), ("cache-control", "no-cache")]).await;
+        assert!(get(&server, "/page", &[]).await.is_hit(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_304_that_nobody_asked_for_is_no_answer() {
+    let upstream = Upstream::start(|_| {
+        Reply::bytes("").status(304).with("cache-control", "max-age=60").with("etag", "\"a\"")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for _ in 0..2 {
+        let answer = get(&server, "/page", &[]).await;
+        assert_eq!(answer.status.as_u16(), 502, "{}", answer.cache_status());
+    }
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn parts_and_failures_are_never_stored_whatever_they_say() {
+    for status in [206, 400, 401, 405, 416, 429, 500, 502, 503, 504] {
+        let upstream = Upstream::start(move |_| {
+            let reply =
+                Reply::bytes("x").status(status).with("cache-control", "public, max-age=60");
+            if status == 206 { reply.with("content-range", "bytes 0-0/9") } else { reply }
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        for _ in 0..2 {
+            let answer = get(&server, "/page", &[]).await;
+            assert!(!answer.is_hit(), "{status}: {}", answer.cache_status());
+        }
+    }
+}
+
+// --- bounds
+
+/// An upstream whose answers the test writes piece by piece.
+type Live =
+    Arc<Mutex<Vec<tokio::sync::mpsc::UnboundedSender<Result<bytes::Bytes, std::io::Error>>>>>;
+
+async fn live(fields: &'static [(&'static str, &'static str)]) -> (Upstream, Live) {
+    let senders: Live = Arc::default();
+    let kept = Arc::clone(&senders);
+    let upstream = Upstream::start(move |_| {
+        let (sender, reply) = Reply::live("text/plain");
+        kept.lock().unwrap().push(sender);
+        with(reply, fields)
+    })
+    .await;
+    (upstream, senders)
+}
+
+// --- on the wire
+
+#[tokio::test]
+async fn a_304_declares_no_length_of_its_own() {
+    let upstream = counting(&[("cache-control", "max-age=60"), ("etag", "\"a\"")]).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    let mut caller = Raw::open(&server.address).await;
+    caller.send("GET /page HTTP/1.1\r\nhost: a\r\nif-none-match: \"a\"\r\n\r\n").await;
+    let head = caller.head().await.to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 304"), "{head}");
+    assert!(!head.contains("content-length: 0"), "{head}");
+    caller.send("GET /page HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert_eq!(caller.answer().await.text(), "answer 0");
+}
+
+#[tokio::test]
+async fn a_key_in_a_url_is_shown_nowhere() {
+    let upstream = counting(&[("cache-control", "max-age=60")]).await;
+    let setup = Setup::in_front_of(&upstream).config("[server]\npurge_from = [\"127.0.0.0/8\"]");
+    let server = Server::start(setup).await;
+    server.admin_client().request(Method::PUT, "/log").body("trace").send().await.unwrap();
+    let path = "/page?key=hunter2";
+    get(&server, path, &[]).await;
+    let hit = get(&server, path, &[]).await;
+    assert!(hit.is_hit());
+    let key = hit.cache_status().split("key=\"").nth(1).unwrap().split('"').next().unwrap();
+    let inspected = server.admin_client().get(&format!("/inspect/{key}")).await;
+    purge(&server, json!({ "urls": [path] })).await;
+    ask(&server.client(), Method::from_bytes(b"PURGE").unwrap(), path, &[]).await;
+    ask(&server.client(), Method::POST, path, &[]).await;
+    let metrics = server.admin_client().get("/metrics").await;
+    for shown in [text(&inspected), text(&metrics), &server.log()] {
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn what_reads_or_purges_entries_wants_an_authorization() {
+    let upstream = counting(&[("cache-control", "max-age=60")]).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let key = format!("/inspect/ks1_{}", "0".repeat(64));
+    for (method, path) in [(Method::POST, "/purge"), (Method::GET, &key)] {
+        let request = server.admin_client().request(method.clone(), path);
+        let answer = Answer::of(request.header("origin", "http://evil.example").body("{}")).await;
+        assert_eq!(answer.status.as_u16(), 403, "{method} {path}");
+    }
+    let setup = Setup::in_front_of(&upstream).admin_listening_on("0.0.0.0:0");
+    let open = Server::start(setup).await;
+    for (method, path) in [(Method::POST, "/purge"), (Method::GET, &key)] {
+        let request = open.admin_client().request(method.clone(), path).body("{}");
+        let status = Answer::of(request).await.status.as_u16();
+        assert!(status == 401 || status == 403, "{method} {path}: {status}");
+    }
+    let large = vec![b' '; (4 << 20) + 1];
+    let answer =
+        Answer::of(server.admin_client().request(Method::POST, "/purge").body(large)).await;
+    assert_eq!(answer.status.as_u16(), 413);
+}
