@@ -54,6 +54,34 @@ async fn purge(server: &Server, targets: Value) {
 // --- one caller's answer is not another's
 
 #[tokio::test]
+async fn where_answers_are_shared_a_key_in_the_query_still_tells_urls_apart() {
+    let upstream = Upstream::start(|received: &Received| {
+        Reply::bytes(received.uri.to_string()).with("cache-control", "max-age=60")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream).config(SHARED)).await;
+    for path in ["/item?key=5", "/item?key=6", "/item"] {
+        assert_eq!(text(&get(&server, path, &[]).await), path);
+    }
+}
+
+#[tokio::test]
+async fn where_answers_are_shared_those_to_credentials_need_a_permission() {
+    for name in ["cookie", "x-api-key", "api-key", "x-goog-api-key", "authorization"] {
+        let upstream = Upstream::start(move |received: &Received| {
+            Reply::bytes(format!("for {}", field(received, name)))
+                .with("cache-control", "max-age=60")
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream).config(SHARED)).await;
+        for caller in ["id=a", "id=b"] {
+            let answer = get(&server, "/page", &[(name, caller)]).await;
+            assert_eq!(text(&answer), format!("for {caller}"), "{name}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_get_with_a_body_is_keyed_by_it() {
     let upstream = Upstream::start(|received: &Received| {
         Reply::bytes(received.body.clone()).with("cache-control", "max-age=60")

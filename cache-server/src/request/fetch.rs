@@ -116,6 +116,7 @@ fn prepare(
         asked_model,
         asked_selectors,
         directives: asked.directives,
+        has_authorization: store::has_authorization(&fields, is_shared),
         fields,
         validates,
         replaces,

@@ -415,6 +415,8 @@ fn interpret(
     }
     let is_shared = match policy.scope {
         Scope::Tenant => false,
+        // A key leaves out what may be a credential; of any other URL it is a part like all others.
+        _ if spec.is_generic() && asked.target.has_key_parameter() => false,
         Scope::NamedCallers => asked.tenant.name.is_some(),
         Scope::AllCallers => true,
     };

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
-use keyspec::{Key, KeySpec};
+use keyspec::{Credentials, Key, KeySpec};
 
 use super::identify::Asked;
 use super::key::Keyed;
@@ -65,6 +65,8 @@ pub struct Order {
     pub directives: RequestDirectives,
     /// Its fields as they came.
     pub fields: HeaderMap,
+    /// Whether it shows who asks, so that its answer may be for them alone.
+    pub has_authorization: bool,
     /// A stale entry that the upstream may confirm.
     pub validates: Option<Arc<Entry>>,
     /// Whether there is, or may be, an entry that the answer takes the place of.
@@ -87,6 +89,15 @@ pub struct Order {
 #[must_use]
 pub fn tenant_label(asked: &Asked, is_shared: bool) -> Box<str> {
     if is_shared { "(shared)" } else { asked.tenant.label() }.into()
+}
+
+/// Whether the answer to a request needs the upstream's permission to be given to others: it has
+/// `Authorization` (RFC 9111 section 3.5), or any other credential that its key does not tell.
+#[must_use]
+pub fn has_authorization(fields: &HeaderMap, is_shared: bool) -> bool {
+    let credentials = Credentials::from_request(fields, None).with_cookies();
+    let has_any = || !credentials.is_empty() || credentials.has_cookies();
+    fields.contains_key(AUTHORIZATION) || (is_shared && has_any())
 }
 
 /// What a purge order may name of a request, whatever it is answered.
@@ -128,7 +139,7 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         // A QUERY is keyed by its content, and as good as a GET (RFC 10008).
         method: &Method::GET,
         request: &order.directives,
-        has_authorization: order.fields.contains_key(AUTHORIZATION),
+        has_authorization: order.has_authorization,
         status: head.status,
         fields: &head.all_fields,
         asked: order.began,

@@ -40,6 +40,12 @@ impl Target {
         self.query.as_deref()
     }
 
+    /// Whether the query has a `key` parameter, in any spelling.
+    #[must_use]
+    pub fn has_key_parameter(&self) -> bool {
+        self.query().unwrap_or_default().split('&').any(is_key_parameter)
+    }
+
     /// The whole URL.
     #[must_use]
     pub fn url(&self) -> Url {
