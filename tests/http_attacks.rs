@@ -203,6 +203,28 @@ async fn a_purge_at_any_moment_of_a_fill_brings_nothing_back() {
 }
 
 #[tokio::test]
+async fn a_purge_while_the_upstream_is_asked_leaves_nothing_to_answer_with_if_it_fails() {
+    let gate = Arc::new(Gate::closed());
+    let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+        0 => Reply::bytes("old").with("cache-control", "max-age=600, stale-if-error=600"),
+        _ => Reply::bytes("down").status(503).held_by(&holds),
+    })
+    .await;
+    let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+    get(&server, "/page", &[]).await;
+    let asking = {
+        let server = Arc::clone(&server);
+        tokio::spawn(async move { get(&server, "/page", &[("cache-control", "max-age=0")]).await })
+    };
+    eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
+    purge(&server, json!({ "urls": ["/page"] })).await;
+    gate.open();
+    let answer = asking.await.unwrap();
+    assert_eq!((answer.status.as_u16(), text(&answer)), (503, "down"));
+}
+
+#[tokio::test]
 async fn a_purge_while_an_entry_is_validated_leaves_nothing_stored() {
     let gate = Arc::new(Gate::closed());
     let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));

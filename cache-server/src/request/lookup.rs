@@ -61,6 +61,12 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
     judge(app, keyed, tier, entry)
 }
 
+/// Whether an entry that was found has been purged since, while the upstream was asked.
+#[must_use]
+pub fn is_dead(app: &App, entry: &Entry) -> bool {
+    app.purges.verdict(&entry.selectors, entry.purge_sequence) == Verdict::Dead
+}
+
 /// A fresh entry in memory: the look of one who is about to fetch.
 #[must_use]
 pub fn recheck(app: &App, keyed: &Keyed) -> Option<Hit> {
@@ -92,7 +98,7 @@ async fn find(app: &App, keyed: &mut Keyed) -> Option<(TierName, Arc<Entry>)> {
 
 /// The key of the variant that the request selects, and whether there is one.
 fn variant(app: &App, keyed: &Keyed, record: &Entry) -> Option<(Key, bool)> {
-    if app.purges.verdict(&record.selectors, record.purge_sequence) == Verdict::Dead {
+    if is_dead(app, record) {
         return None;
     }
     let variants = Variants::decode(&record.body)?;

@@ -17,7 +17,7 @@ use super::coalesce::{AnswerReader, OnBoard};
 use super::conditions::Conditions;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Line, tell_hit};
-use super::lookup::Hit;
+use super::lookup::{self, Hit};
 use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
 use crate::app::App;
@@ -211,6 +211,7 @@ fn or_stale(
     conditions: Conditions<'_>,
     stale: Option<&Hit>,
 ) -> Result<(AnswerHead, Line), Box<Response<AnswerBody>>> {
+    let stale = stale.filter(|hit| !lookup::is_dead(app, &hit.entry));
     match (landed, stale) {
         (Ok(head), Some(hit)) if is_failure(head.status) => {
             Err(Box::new(stale_on_error(app, line, conditions, hit, Some(head.status))))
