@@ -272,6 +272,29 @@ async fn a_larger_answer_takes_the_place_of_a_smaller_one() {
 }
 
 #[tokio::test]
+async fn what_the_upstream_says_is_gone_answers_nobody_any_more() {
+    for (status, cache_control) in
+        [(404, "no-store"), (410, "private"), (200, "no-store"), (301, "private")]
+    {
+        let calls = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("old").with(
+                "cache-control",
+                "max-age=600, stale-while-revalidate=600, stale-if-error=600",
+            ),
+            1 => Reply::bytes("new").status(status).with("cache-control", cache_control),
+            _ => Reply::bytes("down").status(503),
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        get(&server, "/page", &[]).await;
+        assert_eq!(text(&get(&server, "/page", &[("cache-control", "no-cache")]).await), "new");
+        let answer = get(&server, "/page", &[]).await;
+        assert_eq!(text(&answer), "down", "{status}: {}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_may_not_see_a_page_takes_it_from_nobody() {
     let upstream = Upstream::start(|received: &Received| match field(received, "x-odd") {
         "" => Reply::bytes("page").with("cache-control", "max-age=600"),

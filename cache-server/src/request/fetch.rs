@@ -147,6 +147,7 @@ async fn run(
         None => AnswerHead::of(parts),
     };
     store::weigh(app, order, &mut head);
+    store::drop_refuted(app, order, &head);
     head.fetch_span = span.context();
     let mut landing = Landing::new(head, writer);
     let trailers = match confirmed {

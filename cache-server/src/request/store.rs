@@ -132,6 +132,18 @@ pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
     head.selectors = order.asked_selectors.iter().copied().chain(of_answer).collect();
 }
 
+/// Purges the entry that was asked about, where the upstream has another answer by now and that is
+/// not to be stored: the older one would go on answering, as fresh, stale, or if the upstream fails.
+pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
+    let Some(refuted) = &order.validates else { return };
+    let is_stored = head.by_http.as_ref().is_none_or(|by_http| by_http.storing.is_ok());
+    if !is_stored && rules::says_what_there_is(head.status) {
+        let key = Purged::Selector(Selector::key(&refuted.key));
+        app.purges.order_soon(&[key], Manner::Hard);
+        app.telemetry.purge_ordered(PurgedBy::Invalidation);
+    }
+}
+
 fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
     let policy = &order.policy;
     let answered = app.clock.now();

@@ -146,6 +146,14 @@ impl NotStored {
     }
 }
 
+/// Whether an answer of this status says what there is now, so that an older one is of the past
+/// even where this one is not stored. What is about one request or a failure says nothing of that.
+#[must_use]
+pub fn says_what_there_is(status: StatusCode) -> bool {
+    let is_whole = !matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
+    is_whole && (status.is_success() || status.is_redirection() || is_negative(status))
+}
+
 /// Decides whether the answer of this exchange is stored, and how.
 ///
 /// # Errors
