@@ -54,6 +54,16 @@ async fn purge(server: &Server, targets: Value) {
 // --- one caller's answer is not another's
 
 #[tokio::test]
+async fn a_head_is_answered_without_a_body_over_http_2_too() {
+    let upstream = counting(&[("cache-control", "max-age=60")]).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    let head = ask(&Client::h2c(&server.address), Method::HEAD, "/page", &[]).await;
+    assert!(head.is_hit(), "{}", head.cache_status());
+    assert!(head.body.is_empty());
+}
+
+#[tokio::test]
 async fn where_answers_are_shared_a_key_in_the_query_still_tells_urls_apart() {
     let upstream = Upstream::start(|received: &Received| {
         Reply::bytes(received.uri.to_string()).with("cache-control", "max-age=60")

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use http_body::{Body as _, Frame};
+use http_body::{Body, Frame};
+use http_body_util::{Either, Empty};
 use keyspec::Key;
 
 use super::body::{AnswerBody, BoxError, PassingAnswer};
@@ -571,6 +572,18 @@ fn told_problem(mut line: Line, problem: Problem, outcome: Outcome) -> Response<
     line.answered(outcome, code, problem.status);
     line.whole();
     told(line.is_traced(), problem.into_response(), outcome, code, None)
+}
+
+/// What of an answer is told to a HEAD: its length and no body. Of HTTP/1.1 the server would see to
+/// that, but in HTTP/2 a body breaks the stream (RFC 9113 section 8.1.1).
+pub fn without_body<B: Body>(mut response: Response<B>) -> Response<Either<B, Empty<Bytes>>> {
+    if response.body().is_end_stream() {
+        return response.map(Either::Left);
+    }
+    if let Some(bytes) = response.body().size_hint().exact() {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(bytes));
+    }
+    response.map(|_| Either::Right(Empty::new()))
 }
 
 fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {

@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use http::Request;
+use http::{Method, Request};
+use http_body_util::Either as EitherBody;
 use hyper::body::Incoming;
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -91,7 +92,11 @@ async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, o
         if may_purge && request.method() == purge::METHOD {
             request.extensions_mut().insert(purge::Allowed);
         }
-        async move { deadline::serve(&app, request).await }
+        async move {
+            let is_head = request.method() == Method::HEAD;
+            let response = deadline::serve(&app, request).await;
+            if is_head { respond::without_body(response) } else { response.map(EitherBody::Left) }
+        }
     };
     let guards = Guards::new(&activity, settings, &app.draining);
     let ended = converse(settings, wire, activity, protocol, guards, serve).await;
