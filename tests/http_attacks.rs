@@ -113,6 +113,38 @@ async fn a_get_with_a_body_is_keyed_by_it() {
 }
 
 #[tokio::test]
+async fn variants_are_told_apart_after_a_restart_a_kill_and_a_purge_of_one() {
+    let upstream = Upstream::start(|received: &Received| {
+        let language = field(received, "accept-language");
+        Reply::bytes(format!("in {language}"))
+            .with("cache-control", "max-age=600")
+            .with("vary", "accept-language")
+            .with("surrogate-key", language)
+    })
+    .await;
+    let mut server = Server::start(Setup::in_front_of(&upstream)).await;
+    let all = ["en", "de", "fr"];
+    for language in all {
+        get(&server, "/page", &[("accept-language", language)]).await;
+    }
+    server.stop().await;
+    let mut server = server.start_again().await;
+    for language in all {
+        let answer = get(&server, "/page", &[("accept-language", language)]).await;
+        assert_eq!(text(&answer), format!("in {language}"));
+        assert!(answer.is_hit(), "{language}: {}", answer.cache_status());
+    }
+    purge(&server, json!({ "tags": ["fr"] })).await;
+    server.kill().await;
+    let server = server.start_again().await;
+    for language in all {
+        let answer = get(&server, "/page", &[("accept-language", language)]).await;
+        assert_eq!(text(&answer), format!("in {language}"));
+        assert_eq!(answer.is_hit(), language != "fr", "{language}: {}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
 async fn an_answer_that_begins_to_vary_is_no_answer_for_others() {
     let calls = AtomicUsize::new(0);
     let upstream = Upstream::start(move |received: &Received| {
@@ -279,6 +311,31 @@ async fn a_larger_answer_takes_the_place_of_a_smaller_one() {
     for _ in 0..3 {
         assert_eq!(get(&server, "/page", &[]).await.body.len(), 1 << 20);
     }
+}
+
+#[tokio::test]
+async fn a_missing_variant_is_remembered_and_leaves_the_others_alone() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let reply = match calls.fetch_add(1, Ordering::Relaxed) {
+            0 | 1 => Reply::bytes("there").with("cache-control", "max-age=600"),
+            _ => Reply::bytes("gone").status(404),
+        };
+        reply.with("vary", "accept-language")
+    })
+    .await;
+    let route = "[[route]]\nendpoint = \"http\"\nnegative_for = \"10m\"";
+    let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
+    let en = [("accept-language", "en")];
+    let de = [("accept-language", "de")];
+    get(&server, "/page", &en).await;
+    get(&server, "/page", &de).await;
+    let again = [("accept-language", "en"), ("cache-control", "no-cache")];
+    assert_eq!(text(&get(&server, "/page", &again).await), "gone");
+    let gone = get(&server, "/page", &en).await;
+    assert_eq!((text(&gone), gone.is_hit()), ("gone", true), "{}", gone.cache_status());
+    let there = get(&server, "/page", &de).await;
+    assert_eq!((text(&there), there.is_hit()), ("there", true), "{}", there.cache_status());
 }
 
 #[tokio::test]

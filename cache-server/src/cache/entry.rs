@@ -198,9 +198,16 @@ impl Entry {
     }
 
     /// The record of variants that stands under `key` beside this variant, in the place of the one
-    /// `before`: of use for as long as the longest of them.
+    /// `before`: of use for as long as the longest of them. Its selectors are those that all variants
+    /// have: an order that names one of them leaves the others where they are found.
     #[must_use]
-    pub fn record_of_variants(&self, key: Key, body: Bytes, before: Option<&Entry>) -> Entry {
+    pub fn record_of_variants(
+        &self,
+        key: Key,
+        selectors: Box<[Selector]>,
+        body: Bytes,
+        before: Option<&Entry>,
+    ) -> Entry {
         let last = self.ends.last().max(before.map_or(Timestamp(0), |record| record.ends.last()));
         let ends = Ends {
             fresh: last,
@@ -215,6 +222,7 @@ impl Entry {
             negative: false,
             headers: HeaderMap::new(),
             tags: Box::default(),
+            selectors,
             body,
             ends,
             purge_sequence: self.purge_sequence.max(sequence),

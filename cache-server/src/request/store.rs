@@ -416,6 +416,11 @@ fn place_among_variants(
             entry.selectors = more.collect();
         }
         let before = before.map(|record| &**record);
-        Some(Arc::new(entry.record_of_variants(order.key, variants.encode(), before)))
+        let of_one = [order.place, entry.key].map(|place| Selector::key(&place));
+        let of_all = Selector::key(&order.key);
+        let is_of_all = |one: &Selector| *one == of_all || !of_one.contains(one);
+        let of_all = order.asked_selectors.iter().copied().filter(is_of_all).collect();
+        let record = entry.record_of_variants(order.key, of_all, variants.encode(), before);
+        Some(Arc::new(record))
     })
 }
