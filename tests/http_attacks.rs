@@ -377,6 +377,45 @@ async fn a_caller_who_may_not_see_a_page_takes_it_from_nobody() {
 }
 
 #[tokio::test]
+async fn a_304_by_the_same_strong_tag_confirms_whatever_its_date() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let reply = match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("page").with("last-modified", "Tue, 24 Nov 2026 00:00:00 GMT"),
+            _ => {
+                Reply::bytes("").status(304).with("last-modified", "Tue, 24 Nov 2026 00:00:09 GMT")
+            }
+        };
+        reply.with("cache-control", "no-cache").with("etag", "\"a\"")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for _ in 0..3 {
+        let answer = get(&server, "/page", &[]).await;
+        assert_eq!((answer.status.as_u16(), text(&answer)), (200, "page"));
+    }
+}
+
+#[tokio::test]
+async fn a_304_of_another_answer_makes_us_ask_for_the_whole() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |received: &Received| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        if received.headers.contains_key("if-none-match") {
+            return Reply::bytes("").status(304).with("etag", "\"b\"");
+        }
+        Reply::bytes(format!("answer {call}"))
+            .with("cache-control", "no-cache")
+            .with("etag", "\"a\"")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    assert_eq!(text(&get(&server, "/page", &[]).await), "answer 0");
+    let answer = get(&server, "/page", &[]).await;
+    assert_eq!((answer.status.as_u16(), text(&answer)), (200, "answer 2"));
+}
+
+#[tokio::test]
 async fn a_304_that_nobody_asked_for_is_no_answer() {
     let upstream = Upstream::start(|_| {
         Reply::bytes("").status(304).with("cache-control", "max-age=60").with("etag", "\"a\"")
