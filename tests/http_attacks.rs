@@ -464,6 +464,61 @@ async fn live(fields: &'static [(&'static str, &'static str)]) -> (Upstream, Liv
     (upstream, senders)
 }
 
+#[tokio::test]
+async fn an_answer_that_is_not_stored_ends_with_its_caller() {
+    let (_upstream, senders) = live(&[("cache-control", "no-store")]).await;
+    let server = Server::start(Setup::in_front_of(&_upstream)).await;
+    let mut caller = Raw::open(&server.address).await;
+    caller.send("GET /events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let sender = eventually("the call", || async { senders.lock().unwrap().pop() }).await;
+    sender.send(Ok("first".into())).unwrap();
+    caller.head().await;
+    assert_eq!(caller.chunk().await, b"first");
+    drop(caller);
+    tokio::time::timeout(Duration::from_secs(10), sender.closed())
+        .await
+        .expect("the upstream is told that nobody listens");
+}
+
+#[tokio::test]
+async fn an_answer_that_is_not_stored_may_last_longer_than_a_fill() {
+    let (_upstream, senders) = live(&[("cache-control", "no-store")]).await;
+    let cache = "[cache]\ndisk_bytes_max = \"64MiB\"\nfill_timeout = \"300ms\"";
+    let server = Server::start(Setup::in_front_of(&_upstream).config(cache)).await;
+    let mut caller = Raw::open(&server.address).await;
+    caller.send("GET /events HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let sender = eventually("the call", || async { senders.lock().unwrap().pop() }).await;
+    sender.send(Ok("first".into())).unwrap();
+    caller.head().await;
+    assert_eq!(caller.chunk().await, b"first");
+    let ended = tokio::time::timeout(Duration::from_millis(900), sender.closed()).await;
+    assert!(ended.is_err(), "it was cut");
+    sender.send(Ok("second".into())).unwrap();
+    assert_eq!(caller.chunk().await, b"second");
+}
+
+#[tokio::test]
+async fn a_large_answer_that_is_not_stored_is_not_held() {
+    const PIECES: usize = 100;
+    let (_upstream, senders) = live(&[("cache-control", "no-store")]).await;
+    let server = Server::start(Setup::in_front_of(&_upstream)).await;
+    let mut caller = Raw::open(&server.address).await;
+    caller.send("GET /download HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let sender = eventually("the call", || async { senders.lock().unwrap().pop() }).await;
+    let mut held = 0.0_f64;
+    let mut received = 0;
+    sender.send(Ok(vec![0; 1 << 20].into())).unwrap();
+    caller.head().await;
+    for piece in 0..PIECES {
+        while received < (piece + 1) << 20 {
+            received += caller.chunk().await.len();
+        }
+        held = held.max(server.metric("cache_server_buffered_bytes").await);
+        sender.send(Ok(vec![0; 1 << 20].into())).unwrap();
+    }
+    assert!(held < f64::from(4 << 20), "{held} bytes were held");
+}
+
 // --- on the wire
 
 #[tokio::test]

@@ -280,12 +280,34 @@ impl<H, E> Writer<H, E> {
             return true;
         }
         drop(state);
+        self.stop_recording();
+        false
+    }
+
+    /// Keeps no record from now on: nobody joins any more, and nothing is stored.
+    pub fn stop_recording(&mut self) {
         // First out of the table, then trimmed: nobody joins a flight whose beginning is gone.
         self.flights.close(&self.flight);
         let mut state = lock(&self.flight.state);
         state.recording = false;
         state.trim();
-        false
+    }
+
+    /// Whether all of the answer so far is recorded.
+    #[must_use]
+    pub fn is_recording(&self) -> bool {
+        self.state().recording
+    }
+
+    /// Waits until every reader has left.
+    pub async fn nobody_listens(&self) {
+        loop {
+            let moved = self.flight.reader_moved.notified();
+            if self.state().readers.is_empty() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Passes a chunk of an answer that is not recorded on to its readers, at the pace of the

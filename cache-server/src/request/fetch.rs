@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::header::ACCEPT_ENCODING;
 use http::{HeaderMap, HeaderValue, StatusCode};
-use http_body::Body as _;
+use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 
 use super::body::PassingBody;
@@ -30,6 +30,9 @@ const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
 /// What is wrong with a 304 that nobody asked for, or that is about another answer.
 const NOT_MODIFIED_OF_WHAT: &str = "it said 304 of what is not stored";
 
+/// A piece of an upstream's answer.
+type Received = Result<Frame<Bytes>, reqwest::Error>;
+
 /// The writing end of this server's flights.
 type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 
@@ -37,23 +40,23 @@ type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
     let fill_timeout = keyed.asked.settings.fill_timeout;
     let (order, request, mut span) = prepare(&app, keyed, writer.sequence());
-    let filling = run(&app, &order, request, &mut writer, &mut span);
-    match tokio::time::timeout(fill_timeout, filling).await {
-        Ok(Ok(trailers)) => {
+    let due = tokio::time::Instant::now() + fill_timeout;
+    match run(&app, &order, request, &mut writer, &mut span, due).await {
+        Ok(trailers) => {
             order.upstream.record_end(order.asked.elapsed());
             writer.finish(trailers);
         }
-        Ok(Err(Stopped::Failed(error))) => {
+        Err(Stopped::Failed(error)) => {
             tracing::warn!(route = order.spec.name(), %error, "a fill failed");
             span.fail(error.kind());
             writer.fail(error);
         }
         // Nobody is left to be told.
-        Ok(Err(Stopped::NobodyListens)) => {
+        Err(Stopped::NobodyListens) => {
             span.fail("nobody-listens");
             drop(writer);
         }
-        Err(_elapsed) => {
+        Err(Stopped::Overdue) => {
             span.fail("fill-timeout");
             let within = humantime::format_duration(fill_timeout);
             let why = format!("no end within cache.fill_timeout = {within}");
@@ -66,6 +69,8 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
 enum Stopped {
     Failed(UpstreamError),
     NobodyListens,
+    /// What others may have must end in time. What is for one caller lasts as long as it is read.
+    Overdue,
 }
 
 fn prepare(
@@ -136,8 +141,10 @@ async fn run(
     request: http::Request<reqwest::Body>,
     writer: &mut AnswerWriter,
     span: &mut Step,
+    due: tokio::time::Instant,
 ) -> Result<Option<HeaderMap>, Stopped> {
-    let (answer, confirmed) = ask(app, order, request, span).await?;
+    let asked = tokio::time::timeout_at(due, ask(app, order, request, span)).await;
+    let (answer, confirmed) = asked.map_err(|_elapsed| Stopped::Overdue)??;
     let (mut parts, body) = answer.into_parts();
     if order.spec.is_generic() {
         date_if_none(&mut parts.headers, app.clock.now());
@@ -149,13 +156,23 @@ async fn run(
     store::weigh(app, order, &mut head);
     store::drop_refuted(app, order, &head);
     head.fetch_span = span.context();
+    let is_for_all = head.may_be_stored();
     let mut landing = Landing::new(head, writer);
-    let trailers = match confirmed {
-        Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
-        None => landing.take_in(order, body).await?,
+    let landed = async {
+        let trailers = match confirmed {
+            Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
+            None => landing.take_in(order, body).await?,
+        };
+        span.end();
+        let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
+        Ok((trailers, stored))
     };
-    span.end();
-    let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
+    let (trailers, stored) = if is_for_all {
+        let landed = tokio::time::timeout_at(due, landed).await;
+        landed.map_err(|_elapsed| Stopped::Overdue)??
+    } else {
+        landed.await?
+    };
     if let Ok(usage) = stored {
         let followers = writer.joined().saturating_sub(1);
         app.telemetry.saved(usage.times(followers), Duration::ZERO);
@@ -233,6 +250,10 @@ impl<'w> Landing<'w> {
             head,
             writer,
         };
+        // Nobody will read it again.
+        if !landing.head.may_be_stored() {
+            landing.writer.stop_recording();
+        }
         if landing.head.is_event_stream() || !landing.head.may_be_stored() {
             landing.let_head_out();
         }
@@ -254,18 +275,7 @@ impl<'w> Landing<'w> {
     ) -> Result<Option<HeaderMap>, Stopped> {
         let mut trailers = None;
         loop {
-            let frame = if self.head_is_out {
-                body.frame().await
-            } else {
-                match tokio::time::timeout_at(self.head_due, body.frame()).await {
-                    Ok(frame) => frame,
-                    Err(_elapsed) => {
-                        self.let_head_out();
-                        continue;
-                    }
-                }
-            };
-            let Some(frame) = frame else { return Ok(trailers) };
+            let Some(frame) = self.frame(&mut body).await? else { return Ok(trailers) };
             let frame = frame.map_err(|error| Stopped::Failed(order.upstream.error(&error)))?;
             match frame.into_data() {
                 Ok(chunk) => self.pass_on(chunk).await?,
@@ -273,6 +283,25 @@ impl<'w> Landing<'w> {
                     trailers = frame.into_trailers().ok();
                     trailers.iter_mut().for_each(fields::strip_hop_by_hop);
                 }
+            }
+        }
+    }
+
+    /// What comes next of the body, if it has not ended.
+    async fn frame(&mut self, body: &mut reqwest::Body) -> Result<Option<Received>, Stopped> {
+        loop {
+            if !self.writer.is_recording() {
+                return tokio::select! {
+                    frame = body.frame() => Ok(frame),
+                    () = self.writer.nobody_listens() => Err(Stopped::NobodyListens),
+                };
+            }
+            if self.head_is_out {
+                return Ok(body.frame().await);
+            }
+            match tokio::time::timeout_at(self.head_due, body.frame()).await {
+                Ok(frame) => return Ok(frame),
+                Err(_elapsed) => self.let_head_out(),
             }
         }
     }
