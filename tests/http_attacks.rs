@@ -377,6 +377,16 @@ async fn a_caller_who_may_not_see_a_page_takes_it_from_nobody() {
 }
 
 #[tokio::test]
+async fn a_request_for_a_new_answer_gets_one() {
+    let upstream = counting(&[("cache-control", "max-age=600")]).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    let new = get(&server, "/page", &[("cache-server-reuse", "new")]).await;
+    assert_eq!(text(&new), "answer 1", "{}", new.cache_status());
+    assert_eq!(text(&get(&server, "/page", &[]).await), "answer 1");
+}
+
+#[tokio::test]
 async fn a_304_by_the_same_strong_tag_confirms_whatever_its_date() {
     let calls = AtomicUsize::new(0);
     let upstream = Upstream::start(move |_| {

@@ -221,9 +221,13 @@ pub fn identify(
     let credentials = if is_generic { credentials.with_cookies() } else { credentials };
     let tenant = tenant(&settings, &credentials);
     let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
+    let reuse = Reuse::parse(&parts.headers)?;
+    let mut directives = RequestDirectives::parse(&parts.headers);
+    // In the words of HTTP: what is stored answers only once the upstream has confirmed it.
+    directives.no_cache |= reuse == Reuse::New;
     Ok(Asked {
-        directives: RequestDirectives::parse(&parts.headers),
-        reuse: Reuse::parse(&parts.headers)?,
+        directives,
+        reuse,
         upstream: Arc::clone(upstream),
         method: parts.method,
         headers: parts.headers,

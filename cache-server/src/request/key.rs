@@ -63,7 +63,7 @@ impl Keyed {
     /// Whether it wants to hear from the upstream even if there is a fresh entry.
     #[must_use]
     pub fn wants_afresh(&self) -> bool {
-        self.asked.reuse == Reuse::New || self.asked.directives.no_cache
+        self.asked.directives.no_cache
     }
 
     /// Whether there is an entry, and it is stale.
