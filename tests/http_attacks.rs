@@ -456,6 +456,29 @@ async fn parts_and_failures_are_never_stored_whatever_they_say() {
     }
 }
 
+#[tokio::test]
+async fn what_must_be_validated_answers_nobody_under_a_lever_either() {
+    for cache_control in ["max-age=600, must-revalidate", "s-maxage=600", "no-cache"] {
+        let calls = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |_| {
+            let call = calls.fetch_add(1, Ordering::Relaxed);
+            Reply::bytes(format!("answer {call}"))
+                .with("cache-control", cache_control)
+                .with("etag", &format!("\"{call}\""))
+                .with("surrogate-key", "all")
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        get(&server, "/page", &[]).await;
+        purge(&server, json!({ "tags": ["all"], "soft": true })).await;
+        let lever = json!({ "lever": "stale-only", "for": "1h", "who": "me", "why": "test" });
+        let pulled = Answer::of(server.admin_client().post("/overrides", &lever)).await;
+        assert!(pulled.status.is_success(), "{}", String::from_utf8_lossy(&pulled.body));
+        let answer = get(&server, "/page", &[("cache-control", "max-stale")]).await;
+        assert_eq!(text(&answer), "answer 1", "{cache_control}: {}", answer.cache_status());
+    }
+}
+
 // --- bounds
 
 /// An upstream whose answers the test writes piece by piece.

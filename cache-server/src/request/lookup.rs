@@ -147,7 +147,7 @@ fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
     let hit = |ttl_s| Hit { entry, tier, ttl_s };
     match decision {
         Decision::Fresh { ttl } => Found::Fresh(hit(seconds(ttl))),
-        _ if effects.stale_only && !keyed.wants_afresh() => {
+        _ if effects.stale_only && !facts.must_revalidate && !keyed.wants_afresh() => {
             Found::InsteadOfUpstream(hit(-overdue_s))
         }
         Decision::WhileRevalidate { .. } => Found::Usable(hit(-overdue_s)),
