@@ -479,6 +479,20 @@ async fn what_must_be_validated_answers_nobody_under_a_lever_either() {
     }
 }
 
+#[tokio::test]
+async fn who_names_an_age_gets_nothing_that_was_soft_purged() {
+    let fields =
+        &[("cache-control", "max-age=600, stale-while-revalidate=600"), ("surrogate-key", "all")];
+    for directive in ["max-age=300", "min-fresh=5"] {
+        let upstream = counting(fields).await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        get(&server, "/page", &[]).await;
+        purge(&server, json!({ "tags": ["all"], "soft": true })).await;
+        let answer = get(&server, "/page", &[("cache-control", directive)]).await;
+        assert_eq!(text(&answer), "answer 1", "{directive}: {}", answer.cache_status());
+    }
+}
+
 // --- bounds
 
 /// An upstream whose answers the test writes piece by piece.

@@ -9,7 +9,7 @@ use super::key::Keyed;
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::serve::{Decision, Stored, decide};
-use crate::cache::freshness::{Ends, vary};
+use crate::cache::freshness::{Ends, RequestDirectives, vary};
 use crate::cache::purge::Verdict;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
@@ -140,7 +140,7 @@ fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
     let decided = decide(&facts, &keyed.asked.directives, now);
     let decision = match app.purges.verdict(&entry.selectors, entry.purge_sequence) {
         Verdict::Alive => decided,
-        Verdict::Stale => if_soft_purged(&facts.ends, decided, now),
+        Verdict::Stale => if_soft_purged(&facts.ends, &keyed.asked.directives, decided, now),
         Verdict::Dead => return Found::Absent,
     };
     let overdue_s = overdue(now.since(facts.ends.fresh));
@@ -169,12 +169,19 @@ fn is_of_use(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
 }
 
 /// A soft purge makes stale what would be fresh: the entry's own windows decide what it may still
-/// be used for.
-fn if_soft_purged(ends: &Ends, decided: Decision, now: Timestamp) -> Decision {
+/// be used for. Whoever names an age, and does not say to take what is stale, does not take it.
+fn if_soft_purged(
+    ends: &Ends,
+    request: &RequestDirectives,
+    decided: Decision,
+    now: Timestamp,
+) -> Decision {
     let has_window = |end: Timestamp| end > ends.fresh && now < end;
+    let is_taken =
+        request.min_fresh.is_none() && (request.max_age.is_none() || request.max_stale.is_some());
     match decided {
         Decision::Fresh { .. } | Decision::StaleAccepted { .. }
-            if has_window(ends.stale_while_revalidate) =>
+            if is_taken && has_window(ends.stale_while_revalidate) =>
         {
             Decision::WhileRevalidate { by: Duration::ZERO }
         }
