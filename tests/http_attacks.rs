@@ -293,6 +293,21 @@ async fn a_purge_while_an_entry_is_validated_leaves_nothing_stored() {
     assert!(upstream.received()[2].headers.get("if-none-match").is_none());
 }
 
+#[tokio::test]
+async fn an_entry_with_more_tags_than_are_kept_is_purged_by_each_of_them() {
+    let upstream = Upstream::start(|_| {
+        let tags: Vec<_> = (0..200).map(|index| format!("t{index}")).collect();
+        Reply::bytes("page")
+            .with("cache-control", "max-age=600")
+            .with("surrogate-key", &tags.join(" "))
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    purge(&server, json!({ "tags": ["t199"] })).await;
+    assert!(!get(&server, "/page", &[]).await.is_hit());
+}
+
 // --- nothing of the past
 
 #[tokio::test]

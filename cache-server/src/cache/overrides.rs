@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`Lever::Bypass`] | requests go past the cache |
 //! | [`Lever::Lifetimes`] | an entry's fresh and stale ends are so many times as far from when it was generated; measured when it is read, so that it works on what is stored already and leaves nothing behind |
-//! | [`Lever::StaleOnly`] | what is stored answers however old it is, and the upstream is not asked; what is absent is still fetched |
+//! | [`Lever::StaleOnly`] | what is stored answers however old it is, and the upstream is not asked; what is absent, or must be validated before every use once it is stale, is still fetched |
 //! | [`Lever::NegativeOff`] | negative entries are neither used nor stored |
 //!
 //! Whether an override is over is judged by the time, and by no timer. At most [`COUNT_MAX`] are

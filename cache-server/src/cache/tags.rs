@@ -2,9 +2,8 @@
 //!
 //! They come from the upstream (`Surrogate-Key`, separated by spaces; `Cache-Tag`, by commas;
 //! `Cache-Groups`, RFC 9875), from the templates of a route, and from the request where a route
-//! lets it. An entry keeps the first [`TAGS_MAX`] of them, and none longer than
-//! [`TAG_BYTES_MAX`]: a purge by one that was left out does not reach the entry, so that it is
-//! counted.
+//! lets it. An entry has at most [`TAGS_MAX`] of them, and none longer than [`TAG_BYTES_MAX`]: a purge
+//! by one that was left out would not reach it, so that an answer with more is not stored.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 

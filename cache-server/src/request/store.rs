@@ -245,7 +245,12 @@ fn try_store(
     );
     let _ = head.settled.usage.set(report.usage);
     report.verdict.map_err(Unstorable::code)?;
-    let entry = entry(app, order, head, body, &report, storing);
+    let tags = tags(order, head, report.model.as_deref());
+    // It would outlive a purge by one of those.
+    if tags.left_out() > 0 {
+        return Err("too-many-tags");
+    }
+    let entry = entry(app, order, head, body, &report, tags.into_kept(), storing);
     if place(app, order, head, entry) { Ok(report.usage) } else { Err("too-large") }
 }
 
@@ -313,13 +318,9 @@ fn entry(
     head: &AnswerHead,
     body: Bytes,
     report: &Report,
+    tags: Box<[Box<str>]>,
     storing: Storing,
 ) -> Entry {
-    let tags = tags(order, head, report.model.as_deref());
-    if tags.left_out() > 0 {
-        tracing::warn!(route = order.spec.name(), left_out = tags.left_out(), "tags left out");
-    }
-    let tags = tags.into_kept();
     let mut selectors = order.asked_selectors.clone();
     selectors.extend(report.model.as_deref().map(Selector::model));
     selectors.extend(tags.iter().map(|tag| Selector::tag(tag)));
