@@ -581,6 +581,31 @@ async fn a_large_answer_that_is_not_stored_is_not_held() {
     assert!(held < f64::from(4 << 20), "{held} bytes were held");
 }
 
+#[tokio::test]
+async fn a_storm_on_what_is_not_stored_is_not_served_one_by_one() {
+    let gate = Arc::new(Gate::closed());
+    let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_| {
+        let reply = Reply::bytes("own").with("cache-control", "private");
+        if calls.fetch_add(1, Ordering::Relaxed) == 0 { reply } else { reply.held_by(&holds) }
+    })
+    .await;
+    let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+    get(&server, "/page", &[]).await;
+    let callers: Vec<_> = (0..10)
+        .map(|_| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move { get(&server, "/page", &[]).await })
+        })
+        .collect();
+    eventually("all are under way at once", || async { (upstream.calls() == 11).then_some(()) })
+        .await;
+    gate.open();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+}
+
 // --- on the wire
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use crate::cache::overrides::Overrides;
 use crate::cache::purge::Purges;
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
+use crate::cache::unshared::Unshared;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::config::certificate::Certificate;
@@ -59,6 +60,8 @@ pub struct App {
     pub purges: Purges,
     /// Which model answers for which name.
     pub aliases: Aliases,
+    /// Under which keys nobody waits for anybody.
+    pub unshared: Unshared,
     /// Credentials that an upstream refuses.
     pub suspensions: Suspensions,
     /// Levers that an operator pulls for a while.
@@ -134,6 +137,7 @@ impl App {
         Ok(Arc::new(App {
             purges,
             aliases: Aliases::default(),
+            unshared: Unshared::default(),
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
             admin_listen,

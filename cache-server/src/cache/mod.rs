@@ -12,4 +12,5 @@ pub mod purge;
 pub mod suspension;
 pub mod tags;
 pub mod tiers;
+pub mod unshared;
 pub mod variants;

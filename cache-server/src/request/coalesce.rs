@@ -60,7 +60,7 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     let by_request = afresh || (keyed.validates.is_some() && !was_stale);
     let sequence = app.purges.sequence();
     let mut span = keyed.asked.trace.coalesce();
-    let joined = if afresh {
+    let joined = if afresh || app.unshared.has(&keyed.place, app.clock.now()) {
         app.flights.lead_anew(keyed.place, sequence)
     } else {
         let is_current = |began| is_current(app, &keyed, began);

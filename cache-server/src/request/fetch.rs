@@ -17,6 +17,7 @@ use crate::app::App;
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
 use crate::cache::freshness::date::date_if_none;
+use crate::cache::freshness::store::says_what_there_is;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::cache::freshness::vary;
 use crate::telemetry::trace::Step;
@@ -155,6 +156,7 @@ async fn run(
     };
     store::weigh(app, order, &mut head);
     store::drop_refuted(app, order, &head);
+    note_unshared(app, order, &head);
     head.fetch_span = span.context();
     let is_for_all = head.may_be_stored();
     let mut landing = Landing::new(head, writer);
@@ -225,6 +227,15 @@ async fn send(
     suspend::note(app, order.credential.as_ref(), answer.status());
     span.note_status(answer.status());
     Ok(answer)
+}
+
+/// Remembers whether there is any use in waiting for such an answer. A failure says nothing of that.
+fn note_unshared(app: &App, order: &Order, head: &AnswerHead) {
+    if head.is_shareable() {
+        app.unshared.forget(&order.place);
+    } else if order.spec.is_generic() && says_what_there_is(head.status) {
+        app.unshared.note(order.place, app.clock.now());
+    }
 }
 
 /// Takes an answer in and passes it on. Two things wait for the verdict on storing, so that
