@@ -519,7 +519,7 @@ async fn live(fields: &'static [(&'static str, &'static str)]) -> (Upstream, Liv
     let kept = Arc::clone(&senders);
     let upstream = Upstream::start(move |_| {
         let (sender, reply) = Reply::live("text/plain");
-        kept.lock().unwrap().push(sender);
+        kept.lock().expect("the senders").push(sender);
         with(reply, fields)
     })
     .await;
@@ -664,4 +664,200 @@ async fn what_reads_or_purges_entries_wants_an_authorization() {
     let answer =
         Answer::of(server.admin_client().request(Method::POST, "/purge").body(large)).await;
     assert_eq!(answer.status.as_u16(), 413);
+}
+
+// --- over restarts, and in passing
+
+#[tokio::test]
+async fn an_age_goes_on_after_a_restart_and_begins_anew_with_a_validation() {
+    let upstream = Upstream::start(|received: &Received| {
+        let reply = if received.headers.contains_key("if-none-match") {
+            Reply::bytes("").status(304).with("age", "7")
+        } else {
+            Reply::bytes("page").with("age", "100")
+        };
+        reply.with("cache-control", "max-age=600").with("etag", "\"a\"")
+    })
+    .await;
+    let age = |answer: &Answer| answer.field("age").parse::<u64>().expect("an age");
+    let mut server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    assert!((100..200).contains(&age(&get(&server, "/page", &[]).await)));
+    server.stop().await;
+    let server = server.start_again().await;
+    let hit = get(&server, "/page", &[]).await;
+    assert!(hit.is_hit() && (100..200).contains(&age(&hit)), "{}", hit.field("age"));
+    get(&server, "/page", &[("cache-control", "no-cache")]).await;
+    let validated = get(&server, "/page", &[]).await;
+    assert!(
+        validated.is_hit() && (7..100).contains(&age(&validated)),
+        "{}",
+        validated.field("age")
+    );
+}
+
+#[tokio::test]
+async fn a_missing_page_stays_missing_over_a_restart_and_a_kill() {
+    for kills in [false, true] {
+        let calls = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("page").with("cache-control", "max-age=600"),
+            _ => Reply::bytes("gone").status(404),
+        })
+        .await;
+        let route = "[[route]]\nendpoint = \"http\"\nnegative_for = \"10m\"";
+        let mut server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
+        get(&server, "/page", &[]).await;
+        get(&server, "/page", &[("cache-control", "no-cache")]).await;
+        assert_eq!(text(&get(&server, "/page", &[]).await), "gone");
+        // The order that the missing page gave is durable no later than one that is waited for.
+        purge(&server, json!({ "tags": ["other"] })).await;
+        if kills {
+            server.kill().await
+        } else {
+            server.stop().await
+        }
+        let server = server.start_again().await;
+        assert_eq!(text(&get(&server, "/page", &[]).await), "gone", "killed: {kills}");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_invalidates_what_it_names_on_its_origin_however_that_is_written() {
+    let location = Arc::new(Mutex::new(String::new()));
+    let named = Arc::clone(&location);
+    let upstream = Upstream::start(move |received: &Received| match received.method.as_str() {
+        "GET" => Reply::bytes("stored").with("cache-control", "max-age=60"),
+        _ => Reply::bytes("").status(201).with("location", &named.lock().expect("a URL")),
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let origin = upstream.url();
+    let authority = origin.strip_prefix("http://").expect("http");
+    for (written, is_it) in [
+        ("page?a=1&b=2".to_owned(), true),
+        ("../dir/page?b=2&a=1#part".into(), true),
+        (format!("//{authority}/dir/page?a=1&b=2"), true),
+        (format!("HTTP://u:p@{authority}/dir/./page?a=%31&b=2"), true),
+        ("http://127.0.0.1:1/dir/page?a=1&b=2".into(), false),
+        (format!("http://evil.example:80@{authority}.evil.example/dir/page?a=1&b=2"), false),
+        (format!("https://{authority}/dir/page?a=1&b=2"), false),
+        ("/page?a=1&b=2".into(), false),
+    ] {
+        let path = "/dir/page?a=1&b=2";
+        get(&server, path, &[]).await;
+        assert!(get(&server, path, &[]).await.is_hit());
+        *location.lock().expect("a URL") = written.clone();
+        ask(&server.client(), Method::POST, "/dir/form", &[]).await;
+        assert_eq!(get(&server, path, &[]).await.is_hit(), !is_it, "{written}");
+    }
+}
+
+#[tokio::test]
+async fn calls_of_models_and_of_tools_invalidate_nothing() {
+    let upstream = Upstream::start(|_| {
+        Reply::json(&json!({})).with("cache-control", "max-age=60").with("location", "/page")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let posts = ["/v1/chat/completions", "/v1/embeddings", "/mcp"];
+    for path in posts.into_iter().chain(["/page"]) {
+        get(&server, path, &[]).await;
+    }
+    for path in posts {
+        server.client().ask(path, &json!({ "model": "m", "input": "x" })).await;
+        assert!(get(&server, path, &[]).await.is_hit(), "{path}");
+        assert!(get(&server, "/page", &[]).await.is_hit(), "{path}");
+    }
+}
+
+#[tokio::test]
+async fn conditional_callers_and_others_share_a_flight_and_get_what_each_asked_for() {
+    for leader_has_it in [true, false] {
+        let gate = Arc::new(Gate::closed());
+        let holds = Arc::clone(&gate);
+        let upstream = Upstream::start(move |_| {
+            Reply::bytes("page")
+                .with("cache-control", "max-age=60")
+                .with("etag", "\"a\"")
+                .held_by(&holds)
+        })
+        .await;
+        let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+        let asks = |has_it: bool| {
+            let server = Arc::clone(&server);
+            tokio::spawn(async move {
+                let tag = if has_it { "\"a\"" } else { "\"b\"" };
+                get(&server, "/page", &[("if-none-match", tag)]).await
+            })
+        };
+        let leader = asks(leader_has_it);
+        eventually("the call", || async { (upstream.calls() == 1).then_some(()) }).await;
+        let (has_it, has_not) = (asks(true), asks(false));
+        server.misses_looked_up(3).await;
+        gate.open();
+        assert_eq!(leader.await.unwrap().status.as_u16(), if leader_has_it { 304 } else { 200 });
+        let has_it = has_it.await.unwrap();
+        assert_eq!((has_it.status.as_u16(), text(&has_it)), (304, ""));
+        let has_not = has_not.await.unwrap();
+        assert_eq!((has_not.status.as_u16(), text(&has_not)), (200, "page"));
+        assert_eq!(upstream.calls(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_purge_by_method_works_over_http_2_and_reaches_all_variants() {
+    let upstream = counting(&[("cache-control", "max-age=60"), ("vary", "x-id")]).await;
+    let setup = Setup::in_front_of(&upstream).config("[server]\npurge_from = [\"127.0.0.0/8\"]");
+    let server = Server::start(setup).await;
+    for id in ["1", "2"] {
+        get(&server, "/page", &[("x-id", id)]).await;
+        assert!(get(&server, "/page", &[("x-id", id)]).await.is_hit());
+    }
+    let method = Method::from_bytes(b"PURGE").unwrap();
+    let done = ask(&Client::h2c(&server.address), method, "/page", &[]).await;
+    assert_eq!(done.status.as_u16(), 200);
+    for id in ["1", "2"] {
+        assert!(!get(&server, "/page", &[("x-id", id)]).await.is_hit());
+    }
+}
+
+#[tokio::test]
+async fn a_purge_of_everything_reaches_a_refresh_under_way() {
+    let gate = Arc::new(Gate::closed());
+    let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |_| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        let reply = Reply::bytes(format!("answer {call}"))
+            .with("cache-control", "max-age=600, stale-while-revalidate=600")
+            .with("surrogate-key", "all");
+        if call == 1 { reply.held_by(&holds) } else { reply }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    purge(&server, json!({ "tags": ["all"], "soft": true })).await;
+    assert_eq!(text(&get(&server, "/page", &[]).await), "answer 0");
+    eventually("the refresh", || async { (upstream.calls() == 2).then_some(()) }).await;
+    purge(&server, json!({ "everything": true })).await;
+    assert_eq!(text(&get(&server, "/page", &[]).await), "answer 2");
+    gate.open();
+    for _ in 0..3 {
+        assert_eq!(text(&get(&server, "/page", &[]).await), "answer 2");
+    }
+}
+
+#[tokio::test]
+async fn a_caller_cannot_have_everything_purged_by_asking_for_what_is_missing() {
+    let upstream = Upstream::start(|_| Reply::bytes("none").status(404)).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    for index in 0..20 {
+        let path = format!("/none/{index}");
+        get(&server, &path, &[("cache-control", "no-cache")]).await;
+    }
+    let stats = server.admin_client().get("/metrics").await;
+    let ordered: Vec<_> =
+        text(&stats).lines().filter(|line| line.contains("invalidation")).collect();
+    let none = ordered.iter().all(|line| line.ends_with(" 0"));
+    assert!(none, "{ordered:?}");
 }

@@ -89,7 +89,6 @@ fn prepare(
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
-    let replaces = keyed.validates.is_some() || keyed.wants_afresh();
     let asked_model = keyed.model().map(Into::into);
     let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);
     let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = keyed;
@@ -125,7 +124,6 @@ fn prepare(
         has_authorization: store::has_authorization(&fields, is_shared),
         fields,
         validates,
-        replaces,
         purge_sequence,
         began: app.clock.now(),
         upstream: asked.upstream,

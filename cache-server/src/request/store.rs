@@ -69,8 +69,6 @@ pub struct Order {
     pub has_authorization: bool,
     /// A stale entry that the upstream may confirm.
     pub validates: Option<Arc<Entry>>,
-    /// Whether there is, or may be, an entry that the answer takes the place of.
-    pub replaces: bool,
     /// The newest purge order when the fill began.
     pub purge_sequence: u64,
     /// When the fetch began, by the wall clock.
@@ -383,8 +381,9 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
     if order.effects.negative_off {
         return false;
     }
-    // It lives in memory alone: what it takes the place of must not come back from disk.
-    if order.replaces {
+    // It lives in memory alone: what it takes the place of must not come back from disk. Only what
+    // is there wants an order, or any caller could give so many that all is purged.
+    if order.validates.as_ref().is_some_and(|replaced| !replaced.negative) {
         let key = Purged::Selector(Selector::key(&entry.key));
         entry.purge_sequence = app.purges.order_soon(&[key], Manner::Hard);
         app.telemetry.purge_ordered(PurgedBy::Invalidation);
