@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
 use opentelemetry::trace::SpanContext;
 
@@ -92,6 +92,11 @@ impl AnswerHead {
         fields::strip_hop_by_hop(&mut parts.headers);
         let mut fields = freshened(&entry.headers, &parts.headers);
         fields.insert(CONTENT_LENGTH, HeaderValue::from(entry.body.len()));
+        // It is as of its own date, or as of now: never as of the date that is stored (RFC 9110
+        // section 6.6.1).
+        if !parts.headers.contains_key(DATE) {
+            fields.remove(DATE);
+        }
         // Not a field of what is stored, but of how old what confirms it is.
         fields.extend(parts.headers.remove(AGE).map(|age| (AGE, age)));
         let answered = parts.status;
@@ -202,6 +207,22 @@ mod tests {
     fn a_compressed_answer_is_not_identity() {
         assert!(!head(200, &[("content-encoding", "gzip")]).is_identity_encoded());
         assert!(head(200, &[("content-encoding", "identity")]).is_identity_encoded());
+    }
+
+    #[test]
+    fn a_confirmation_without_a_date_is_as_of_now() {
+        let mut entry = crate::cache::entry::tests::sample([1; 32], b"");
+        entry.headers.insert(DATE, HeaderValue::from_static("Tue, 24 Nov 2020 00:00:00 GMT"));
+        let confirming = |lines: &[(&'static str, &'static str)]| {
+            let mut response = http::Response::builder().status(304);
+            for (name, value) in lines {
+                response = response.header(*name, *value);
+            }
+            AnswerHead::confirmed(&entry, response.body(()).unwrap().into_parts().0).all_fields
+        };
+        assert_eq!(confirming(&[]).get(DATE), None);
+        let later = "Tue, 24 Nov 2026 00:00:00 GMT";
+        assert_eq!(confirming(&[("date", later)])[DATE], later);
     }
 
     #[test]
