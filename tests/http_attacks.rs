@@ -713,9 +713,9 @@ async fn a_missing_page_stays_missing_over_a_restart_and_a_kill() {
         // The order that the missing page gave is durable no later than one that is waited for.
         purge(&server, json!({ "tags": ["other"] })).await;
         if kills {
-            server.kill().await
+            server.kill().await;
         } else {
-            server.stop().await
+            server.stop().await;
         }
         let server = server.start_again().await;
         assert_eq!(text(&get(&server, "/page", &[]).await), "gone", "killed: {kills}");
