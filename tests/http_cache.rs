@@ -377,3 +377,46 @@ async fn a_route_without_lifetimes_turns_the_rules_of_http_off() {
     }
     assert_eq!(upstream.calls(), 4);
 }
+
+#[tokio::test]
+async fn the_cookie_of_a_public_answer_is_for_who_asked_alone() {
+    let fields = &[("cache-control", "public, max-age=60"), ("set-cookie", "id=1")];
+    let (_upstream, server) = counting(fields).await;
+    assert_eq!(get(&server, "/page", &[]).await.field("set-cookie"), "id=1");
+    let hit = get(&server, "/page", &[]).await;
+    assert!(hit.is_hit(), "{}", hit.cache_status());
+    assert_eq!(hit.field("set-cookie"), "");
+}
+
+#[tokio::test]
+async fn what_proxies_add_does_not_reach_the_upstream_where_all_callers_share_its_answer() {
+    let upstream = Upstream::start(|received: &Received| {
+        let host = received.headers.get("x-forwarded-host").map_or("ours", |v| v.to_str().unwrap());
+        Reply::bytes(format!("links to {host}")).with("cache-control", "public, max-age=60")
+    })
+    .await;
+    let shared = "[[route]]\nendpoint = \"http\"\nscope = \"shared\"\n\
+                  allow_unverified_callers = true";
+    let server = Server::start(Setup::in_front_of(&upstream).config(shared)).await;
+    let poisoned = get(&server, "/page", &[("x-forwarded-host", "evil.example")]).await;
+    assert_eq!(text(&poisoned), "links to ours");
+    assert_eq!(text(&get(&server, "/page", &[("accept", "text/html")]).await), "links to ours");
+    let accepted = upstream.received()[0].headers.get("accept").is_some();
+    assert!(accepted, "what negotiates goes on");
+}
+
+#[tokio::test]
+async fn an_invalidation_that_was_answered_survives_a_kill() {
+    let upstream = Upstream::start(|received: &Received| match received.method.as_str() {
+        "GET" => Reply::bytes("stored").with("cache-control", "max-age=600"),
+        _ => Reply::bytes("done"),
+    })
+    .await;
+    let mut server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    assert!(get(&server, "/page", &[]).await.is_hit());
+    ask(&server, Method::POST, "/page", &[]).await;
+    server.kill().await;
+    let server = server.start_again().await;
+    assert!(!get(&server, "/page", &[]).await.is_hit());
+}

@@ -83,9 +83,9 @@ fn prepare(
     let asked_selectors = store::selectors_of_request(&keyed);
     let mut headers = std::mem::take(&mut keyed.asked.headers);
     let fields = headers.clone();
-    // By the rules of HTTP, `Vary` says what tells callers' answers apart.
-    if keyed.is_shared && !keyed.spec.is_generic() {
-        fields::keep_what_all_callers_share(&mut headers, keyed.spec.keyed_headers());
+    if keyed.is_shared {
+        let (keyed_headers, by_http) = (keyed.spec.keyed_headers(), keyed.spec.is_generic());
+        fields::keep_what_all_callers_share(&mut headers, keyed_headers, by_http);
     }
     fields::prepare_request(&mut headers);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);

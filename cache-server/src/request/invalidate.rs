@@ -8,6 +8,7 @@
 //! A HEAD confirms what a GET has stored, or makes it stale (section 4.3.5).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
@@ -19,6 +20,9 @@ use crate::cache::freshness::update::head_confirms;
 use crate::cache::purge::{Manner, Target as Purged};
 use crate::telemetry::PurgedBy;
 use crate::upstream::mount::Target;
+
+/// How long an answer waits for the invalidation that it causes to be on disk.
+const DURABLE_WITHIN: Duration = Duration::from_millis(250);
 
 /// What is to be looked at once the answer's head is there.
 #[derive(Debug)]
@@ -44,15 +48,19 @@ impl Aftermath {
         }
     }
 
-    /// Does what the answer asks for.
-    pub fn settle(&self, app: &App, status: StatusCode, fields: &HeaderMap) {
+    /// Does what the answer asks for, and waits a moment for it to be on disk: whoever has seen the
+    /// answer should not find what was before it, also after a crash.
+    pub async fn settle(&self, app: &App, status: StatusCode, fields: &HeaderMap) {
         match self {
             Aftermath::None => {}
             Aftermath::Unsafe(target) => {
                 if status.is_success() || status.is_redirection() {
                     let urls: Vec<Purged> = invalidated(target, fields).collect();
-                    app.purges.order_soon(&urls, Manner::Hard);
                     app.telemetry.purge_ordered(PurgedBy::Invalidation);
+                    let ordered = app.purges.order(&urls, Manner::Hard);
+                    if !matches!(tokio::time::timeout(DURABLE_WITHIN, ordered).await, Ok(Ok(_))) {
+                        tracing::warn!("an invalidation is in force, and not yet on disk");
+                    }
                 }
             }
             Aftermath::Head(entry) => {

@@ -25,7 +25,7 @@ pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
     }
     match ask(app, &mut asked, body).await {
         Ok((answer, span)) => {
-            aftermath.settle(app, answer.status(), answer.headers());
+            aftermath.settle(app, answer.status(), answer.headers()).await;
             respond::passed(line, &cause, answer, span)
         }
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),

@@ -60,8 +60,18 @@ pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
 
 /// Leaves out whatever might change an answer without being in its key, where callers of several
 /// tenants share it: the leader's fields must not reach the followers' answer. What stays names
-/// the caller, the form of the body, or is in the key (`keyed`).
-pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName]) {
+/// the caller, the form of the body, or is in the key (`keyed`). By the rules of HTTP cookies stay
+/// too, whose answers need a permission to be stored, and what negotiates, which upstreams name in
+/// `Vary`. What proxies add, such as `X-Forwarded-Host`, does not: many reflect it, and few name it.
+pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName], by_http: bool) {
+    const BY_HTTP: [HeaderName; 6] = [
+        header::ACCEPT,
+        header::ACCEPT_CHARSET,
+        header::ACCEPT_ENCODING,
+        header::ACCEPT_LANGUAGE,
+        header::COOKIE,
+        header::ORIGIN,
+    ];
     const KEPT: [HeaderName; 11] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
@@ -77,7 +87,9 @@ pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName]
     ];
     let kept = headers
         .iter()
-        .filter(|(name, _)| KEPT.contains(name) || keyed.contains(name))
+        .filter(|(name, _)| {
+            KEPT.contains(name) || keyed.contains(name) || (by_http && BY_HTTP.contains(name))
+        })
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     *headers = kept;

@@ -11,20 +11,21 @@ use super::date::single;
 use super::validate::entity_tag;
 
 /// Never stored: what is between us and a neighbour (RFC 9111 section 3.1), what is reckoned anew
-/// for each answer, and the names of trailers, which are not stored either.
-const NEVER_STORED: [HeaderName; 6] = [
+/// for each answer, the names of trailers, which are not stored either, and cookies, which are for
+/// who asked even where the rest is for all (section 7.3).
+const NEVER_STORED: [HeaderName; 7] = [
     AGE,
     CONTENT_LENGTH,
     PROXY_AUTHENTICATE,
     HeaderName::from_static("proxy-authentication-info"),
     PROXY_AUTHORIZATION,
+    SET_COOKIE,
     TRAILER,
 ];
 
-/// Never changed by a confirmation: what tells how the stored bytes are to be read, `Vary`, under
-/// which the entry is filed, and cookies, which are for who asked.
-const NEVER_UPDATED: [HeaderName; 5] =
-    [CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, SET_COOKIE, VARY];
+/// Never changed by a confirmation: what tells how the stored bytes are to be read, and `Vary`, under
+/// which the entry is filed.
+const NEVER_UPDATED: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY];
 
 /// What is stored of an answer's fields on a generic route: all but those that are never stored,
 /// and those that it says not to store. Fields that concern one connection are gone already. The
