@@ -64,6 +64,31 @@ async fn a_head_is_answered_without_a_body_over_http_2_too() {
 }
 
 #[tokio::test]
+async fn urls_that_differ_in_the_spelling_of_their_query_are_two() {
+    let upstream = Upstream::start(|received: &Received| {
+        Reply::bytes(received.uri.to_string()).with("cache-control", "max-age=60")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let spellings = [
+        "/do?first&second",
+        "/do?second&first",
+        "/do?a=1&b=2",
+        "/do?b=2&a=1",
+        "/do?a=1&&b=2",
+        "/do?of=a,b",
+        "/do?of=a%2Cb",
+        "/do?of=a%2cb",
+    ];
+    for round in 0..2 {
+        for path in spellings {
+            let answer = get(&server, path, &[]).await;
+            assert_eq!((text(&answer), answer.is_hit()), (path, round == 1));
+        }
+    }
+}
+
+#[tokio::test]
 async fn where_answers_are_shared_a_key_in_the_query_still_tells_urls_apart() {
     let upstream = Upstream::start(|received: &Received| {
         Reply::bytes(received.uri.to_string()).with("cache-control", "max-age=60")

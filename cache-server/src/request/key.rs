@@ -25,6 +25,7 @@ use crate::clock::Timestamp;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
 use crate::upstream::fields;
+use crate::upstream::mount::Target;
 
 /// A request that has a key and may be answered from the cache.
 #[derive(Debug)]
@@ -429,6 +430,7 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
+    let key = if spec.is_generic() { key_of_uri(key, &asked.target) } else { key };
     Reading::Keyed(Box::new(Keyed {
         asked,
         spec,
@@ -442,6 +444,23 @@ fn interpret(
         body,
         reservation,
     }))
+}
+
+/// The key of a generic request. A spec's key tells what a query means, whatever its order and its
+/// escapes; to HTTP that is another URI, whose answer may be another (RFC 9111 section 4). So where
+/// the query is not in its plain form, sorted and without escapes, its spelling is a part of the key.
+fn key_of_uri(key: Key, target: &Target) -> Key {
+    let name = |piece: &str| piece.split('=').next().unwrap_or_default().to_owned();
+    let is_plain = |piece: &str| !piece.is_empty() && !piece.contains('%');
+    if target.query_pieces().all(is_plain) && target.query_pieces().map(name).is_sorted() {
+        return key;
+    }
+    let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 key of a URI v1");
+    hasher.update(key.as_bytes());
+    for piece in target.query_pieces() {
+        hasher.update(&(piece.len() as u64).to_le_bytes()).update(piece.as_bytes());
+    }
+    Key::from_bytes(*hasher.finalize().as_bytes())
 }
 
 /// What the levers that an operator has pulled do to a request.
