@@ -420,3 +420,23 @@ async fn an_invalidation_that_was_answered_survives_a_kill() {
     let server = server.start_again().await;
     assert!(!get(&server, "/page", &[]).await.is_hit());
 }
+
+#[tokio::test]
+async fn a_head_brings_up_to_date_what_a_get_has_stored() {
+    let upstream = Upstream::start(|received: &Received| {
+        let reply = Reply::bytes("the body").with("etag", "\"a\"");
+        match received.method.as_str() {
+            "HEAD" => reply.with("cache-control", "max-age=600").with("x-new", "yes"),
+            _ => reply.with("cache-control", "no-cache"),
+        }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    let head = ask(&server, Method::HEAD, "/page", &[]).await;
+    assert!(!head.is_hit(), "{}", head.cache_status());
+    let hit = get(&server, "/page", &[]).await;
+    assert!(hit.is_hit(), "the HEAD has made it fresh: {}", hit.cache_status());
+    assert_eq!((text(&hit), hit.field("x-new")), ("the body", "yes"));
+    assert_eq!(upstream.calls(), 2);
+}

@@ -18,7 +18,7 @@ use crate::upstream::{UpstreamError, fields};
 /// Passes a request through, past the cache; its end is the caller's end.
 pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
     let Unkeyed { mut asked, model, cause, body, stored } = unkeyed;
-    let aftermath = Aftermath::of(&asked, stored);
+    let aftermath = Aftermath::of(app, &asked, stored);
     let line = Line::past(app, Facts::of_unkeyed(&asked, model), &cause);
     if asked.directives.only_if_cached {
         return respond::reject(line, Rejection::OnlyIfCached);

@@ -142,6 +142,17 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     }
 }
 
+/// What a route says to the rules of HTTP.
+#[must_use]
+pub fn http_policy(policy: &Policy) -> HttpPolicy {
+    HttpPolicy {
+        obey_upstream: policy.obey_upstream,
+        lifetime: (!policy.obey_upstream).then_some(policy.lifetime),
+        heuristic: policy.heuristic_fresh_max.map(|cap| Heuristic { share_percent: 10, cap }),
+        negative_for: policy.negative_for,
+    }
+}
+
 fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
     let policy = &order.policy;
     let answered = app.clock.now();
@@ -155,12 +166,7 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         asked: order.began,
         answered,
     };
-    let rules = HttpPolicy {
-        obey_upstream: policy.obey_upstream,
-        lifetime: (!policy.obey_upstream).then_some(policy.lifetime),
-        heuristic: policy.heuristic_fresh_max.map(|cap| Heuristic { share_percent: 10, cap }),
-        negative_for: policy.negative_for,
-    };
+    let rules = http_policy(policy);
     // What varies with anything at all is not stored, and shared with nobody.
     let mut varies_with = match vary::parse(&head.all_fields) {
         Vary::Names(names) => names,
