@@ -4,6 +4,7 @@
 pub mod settings;
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -19,7 +20,7 @@ use crate::cache::budget::Budget;
 use crate::cache::flight::Flights;
 use crate::cache::memo::Memo;
 use crate::cache::overrides::Overrides;
-use crate::cache::purge::Purges;
+use crate::cache::purge::{Manner, Purges, Target};
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::local::LocalTier;
 use crate::cache::unshared::Unshared;
@@ -29,7 +30,7 @@ use crate::config::certificate::Certificate;
 use crate::telemetry::log::LogControl;
 use crate::telemetry::requests::RequestLines;
 use crate::telemetry::trace::Traces;
-use crate::telemetry::{Levels, Telemetry};
+use crate::telemetry::{Levels, PurgedBy, Telemetry};
 use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
@@ -107,11 +108,10 @@ impl App {
         let traces = Traces::new(config.trace.clone(), &telemetry)?;
         let (local, purge) = (config.local.clone(), config.purge);
         let has_entries = local.has_entries();
-        let purge_folder = (local.disk_bytes_max > 0).then(|| local.data_dir.clone());
+        // Without a disk nothing is written.
+        let folder = (local.disk_bytes_max > 0).then(|| local.data_dir.clone());
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
-        let with_disk = local.disk_bytes_max > 0;
-        let overrides_file = with_disk.then(|| local.data_dir.join(OVERRIDES_FILE));
         let budget = Budget::new(config.server.buffered_bytes_max);
         let admin_listen = config.server.admin_listen;
         let settings = Settings::of(config, &[], &telemetry, &clock)?;
@@ -125,8 +125,9 @@ impl App {
         )
         .await?;
         // The tier holds the lock on the data folder: nobody else writes there.
+        let overrides_file = folder.as_ref().map(|folder| folder.join(OVERRIDES_FILE));
         let overrides = Overrides::open(overrides_file, clock.clone());
-        let opened = Purges::open(purge_folder.as_deref(), purge, clock.clone(), has_entries);
+        let opened = Purges::open(folder.as_deref(), purge, clock.clone(), has_entries);
         let purges = match opened {
             Ok(purges) => purges,
             Err(error) => {
@@ -176,6 +177,21 @@ impl App {
         let settings = Settings::of(config, &before.upstreams, &self.telemetry, &self.clock)?;
         self.settings.store(Arc::new(settings));
         Ok(())
+    }
+
+    /// Gives a purge order, and counts it by who gives it. Acknowledged once it is durable.
+    ///
+    /// # Errors
+    /// When it is in force, and could not be written.
+    pub async fn purge(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> io::Result<u64> {
+        self.telemetry.purge_ordered(by);
+        self.purges.order(targets, manner).await
+    }
+
+    /// The same, durable with the next batch: nobody waits for it.
+    pub fn purge_soon(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> u64 {
+        self.telemetry.purge_ordered(by);
+        self.purges.order_soon(targets, manner)
     }
 
     /// How each upstream does, by name.

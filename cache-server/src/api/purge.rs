@@ -52,8 +52,7 @@ pub async fn purge(
     let order: Order = body::read_json(&app, body, ORDER_BYTES_MAX).await?;
     let targets = order.targets(&app.settings())?;
     let manner = if order.soft { Manner::Soft } else { Manner::Hard };
-    app.telemetry.purge_ordered(PurgedBy::Admin);
-    let ordered = app.purges.order(&targets, manner).await;
+    let ordered = app.purge(&targets, manner, PurgedBy::Admin).await;
     tracing::info!(targets = targets.len(), soft = order.soft, "entries were purged");
     let sequence = ordered.map_err(|error| Refused::NotDurable { why: error.to_string() })?;
     Ok(Json(Done { sequence }))

@@ -81,8 +81,7 @@ impl Aftermath {
             Aftermath::Unsafe(target) => {
                 if status.is_success() || status.is_redirection() {
                     let urls: Vec<Purged> = invalidated(target, fields).collect();
-                    app.telemetry.purge_ordered(PurgedBy::Invalidation);
-                    let ordered = app.purges.order(&urls, Manner::Hard);
+                    let ordered = app.purge(&urls, Manner::Hard, PurgedBy::Invalidation);
                     if !matches!(tokio::time::timeout(DURABLE_WITHIN, ordered).await, Ok(Ok(_))) {
                         tracing::warn!("an invalidation is in force, and not yet on disk");
                     }
@@ -101,8 +100,7 @@ impl Doubted {
             return;
         }
         let key = Purged::Selector(Selector::key(&self.entry.key));
-        app.purges.order_soon(&[key], Manner::Soft);
-        app.telemetry.purge_ordered(PurgedBy::Invalidation);
+        app.purge_soon(&[key], Manner::Soft, PurgedBy::Invalidation);
     }
 
     /// The entry with newer fields and the times that they tell; nothing if they are of something

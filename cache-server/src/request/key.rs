@@ -450,7 +450,9 @@ fn interpret(
 /// escapes; to HTTP that is another URI, whose answer may be another (RFC 9111 section 4). So where
 /// the query is not in its plain form, sorted and without escapes, its spelling is a part of the key.
 fn key_of_uri(key: Key, target: &Target) -> Key {
-    let name = |piece: &str| piece.split('=').next().unwrap_or_default().to_owned();
+    fn name(piece: &str) -> &str {
+        piece.split_once('=').map_or(piece, |(name, _)| name)
+    }
     let is_plain = |piece: &str| !piece.is_empty() && !piece.contains('%');
     if target.query_pieces().all(is_plain) && target.query_pieces().map(name).is_sorted() {
         return key;

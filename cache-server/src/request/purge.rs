@@ -28,10 +28,9 @@ pub struct Allowed;
 pub async fn serve(app: &App, asked: &Asked) -> Response<AnswerBody> {
     let is_soft = asked.headers.get(SOFT).is_some_and(|value| value == "1");
     let manner = if is_soft { Manner::Soft } else { Manner::Hard };
-    let (url, name) = (asked.target.masked(), asked.target.name());
-    app.telemetry.purge_ordered(PurgedBy::Method);
-    let ordered = app.purges.order(&[Target::Selector(Selector::url(&name))], manner).await;
-    tracing::info!(url, soft = is_soft, "a URL was purged");
+    let named = [Target::Selector(Selector::url(&asked.target.name()))];
+    let ordered = app.purge(&named, manner, PurgedBy::Method).await;
+    tracing::info!(url = asked.target.masked(), soft = is_soft, "a URL was purged");
     let line = Line::begin(app, Facts::of_unkeyed(asked, None), Outcome::Bypass);
     respond::purged(line, ordered)
 }

@@ -13,6 +13,7 @@ use keyspec::{Credentials, Key, KeySpec};
 
 use super::identify::Asked;
 use super::key::Keyed;
+use super::lookup;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::cache_control::ResponseDirectives;
@@ -137,8 +138,7 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     let is_stored = head.by_http.as_ref().is_none_or(|by_http| by_http.storing.is_ok());
     if !is_stored && rules::says_what_there_is(head.status) {
         let key = Purged::Selector(Selector::key(&refuted.key));
-        app.purges.order_soon(&[key], Manner::Hard);
-        app.telemetry.purge_ordered(PurgedBy::Invalidation);
+        app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
     }
 }
 
@@ -366,8 +366,8 @@ fn purge_sequence(app: &App, order: &Order, report: &Report) -> u64 {
         return order.purge_sequence;
     }
     let was_purged = app.purges.verdict(&order.asked_selectors, order.purge_sequence);
-    let sequence = app.purges.order_soon(&[Purged::Selector(asked)], Manner::Soft);
-    app.telemetry.purge_ordered(PurgedBy::ModelChange);
+    let older = [Purged::Selector(asked)];
+    let sequence = app.purge_soon(&older, Manner::Soft, PurgedBy::ModelChange);
     tracing::info!(route = order.spec.name(), "another model answers; older entries are stale");
     if was_purged == Verdict::Alive { sequence } else { order.purge_sequence }
 }
@@ -391,8 +391,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
     // is there wants an order, or any caller could give so many that all is purged.
     if order.validates.as_ref().is_some_and(|replaced| !replaced.negative) {
         let key = Purged::Selector(Selector::key(&entry.key));
-        entry.purge_sequence = app.purges.order_soon(&[key], Manner::Hard);
-        app.telemetry.purge_ordered(PurgedBy::Invalidation);
+        entry.purge_sequence = app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
     }
     app.tier.put_in_memory(Arc::new(entry))
 }
@@ -405,10 +404,7 @@ fn place_among_variants(
     entry: &mut Entry,
 ) -> bool {
     app.tier.replace(&order.key, |before| {
-        let is_alive = |record: &&Arc<Entry>| {
-            record.is_variants
-                && app.purges.verdict(&record.selectors, record.purge_sequence) != Verdict::Dead
-        };
+        let is_alive = |record: &&Arc<Entry>| record.is_variants && !lookup::is_dead(app, record);
         let before = before.filter(is_alive);
         let mut variants =
             before.and_then(|record| Variants::decode(&record.body)).unwrap_or_default();
