@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use black_box_tests::plain::{ask, field, text, with};
 use black_box_tests::raw::Raw;
 use black_box_tests::upstream::{Gate, Received};
 use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream, eventually};
@@ -23,27 +24,8 @@ async fn counting(fields: &'static [(&'static str, &'static str)]) -> Upstream {
     .await
 }
 
-fn with(reply: Reply, fields: &[(&str, &str)]) -> Reply {
-    fields.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
-}
-
-fn field<'r>(received: &'r Received, name: &str) -> &'r str {
-    received.headers.get(name).map_or("", |value| value.to_str().expect("text"))
-}
-
 async fn get(server: &Server, path: &str, fields: &[(&str, &str)]) -> Answer {
     ask(&server.client(), Method::GET, path, fields).await
-}
-
-async fn ask(client: &Client, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
-    let request = client.request(method, path);
-    let request =
-        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    Answer::of(request).await
-}
-
-fn text(answer: &Answer) -> &str {
-    std::str::from_utf8(&answer.body).expect("text")
 }
 
 async fn purge(server: &Server, targets: Value) {

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use black_box_tests::plain::{self, text, with};
 use black_box_tests::upstream::{Gate, Received};
 use black_box_tests::{Answer, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
@@ -14,7 +15,7 @@ async fn counting(fields: &'static [(&'static str, &'static str)]) -> (Upstream,
     let calls = AtomicUsize::new(0);
     let upstream = Upstream::start(move |_| {
         let reply = Reply::bytes(format!("answer {}", calls.fetch_add(1, Ordering::Relaxed)));
-        fields.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+        with(reply, fields)
     })
     .await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;
@@ -26,14 +27,7 @@ async fn get(server: &Server, path: &str, fields: &[(&str, &str)]) -> Answer {
 }
 
 async fn ask(server: &Server, method: Method, path: &str, fields: &[(&str, &str)]) -> Answer {
-    let request = server.client().request(method, path);
-    let request =
-        fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    Answer::of(request).await
-}
-
-fn text(answer: &Answer) -> &str {
-    std::str::from_utf8(&answer.body).expect("text")
+    plain::ask(&server.client(), method, path, fields).await
 }
 
 #[tokio::test]

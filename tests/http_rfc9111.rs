@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use black_box_tests::plain::{self, text, with};
 use black_box_tests::upstream::{Gate, Received, cut};
 use black_box_tests::{Answer, Raw, Reply, Server, Setup, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -28,23 +29,13 @@ async fn counting(fields: Fields) -> (Upstream, Server) {
     answering(move |count, _| with(Reply::bytes(format!("answer {count}")), fields)).await
 }
 
-fn with(reply: Reply, fields: &[(&str, &str)]) -> Reply {
-    fields.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
-}
-
 async fn ask(server: &Server, method: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
-    let request = server.client().request(method, path);
-    let asked = fields.iter().fold(request, |request, (name, value)| request.header(*name, *value));
-    Answer::of(asked).await
+    plain::ask(&server.client(), method, path, fields).await
 }
 
 async fn get(server: &Server, fields: &[(&str, &str)]) -> Answer {
     ask(server, "GET", "/page", fields).await
-}
-
-fn text(answer: &Answer) -> &str {
-    std::str::from_utf8(&answer.body).expect("text")
 }
 
 /// Stale when it comes, and kept to be validated.

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use black_box_tests::plain::field;
 use black_box_tests::sample::{CHAT, EMBEDDINGS, chat, embedding, events, question, recorded};
 use black_box_tests::upstream::{Gate, cut};
 use black_box_tests::{
-    Answer, Collector, Exported, Reading, Received, Reply, Server, Setup, Upstream, eventually,
+    Answer, Collector, Exported, Reading, Reply, Server, Setup, Upstream, eventually,
 };
 use http::Method;
 use reqwest::RequestBuilder;
@@ -27,10 +28,6 @@ fn part_of(number: u32, request: RequestBuilder) -> RequestBuilder {
         .header("traceparent", traceparent(number))
         .header("tracestate", "vendor=opaque,other=1")
         .header("baggage", "agent.id=a1;p=2,tool.id=t1")
-}
-
-fn field<'r>(received: &'r Received, name: &str) -> &'r str {
-    received.headers.get(name).map_or("", |value| value.to_str().expect("text"))
 }
 
 fn names(spans: &BTreeMap<String, Exported>) -> Vec<&str> {

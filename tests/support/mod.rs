@@ -6,6 +6,7 @@ pub mod calls;
 pub mod client;
 pub mod collector;
 pub mod frames;
+pub mod plain;
 pub mod raw;
 pub mod reading;
 pub mod sample;
