@@ -9,6 +9,7 @@ pub mod freshness;
 pub mod memo;
 pub mod overrides;
 pub mod purge;
+pub mod recent;
 pub mod suspension;
 pub mod tags;
 pub mod tiers;

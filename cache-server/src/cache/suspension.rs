@@ -1,15 +1,12 @@
 //! Suspension: a credential that an upstream refuses gets no stored answers until the upstream
 //! takes it again. Otherwise a revoked key would go on reading what it once paid for.
 //!
-//! The table is bounded; at the bound the oldest suspension is forgotten, so that its credential
-//! may hit again until its next refusal.
-
-use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+//! The table is bounded; at the bound the credential that was refused longest ago is forgotten, so
+//! that it may hit again until its next refusal.
 
 use keyspec::TenantScope;
 
+use super::recent::Recent;
 use crate::clock::Timestamp;
 
 /// A credential at one upstream.
@@ -21,78 +18,45 @@ pub struct Credential {
     pub scope: TenantScope,
 }
 
-/// The credentials that are suspended.
+/// The credentials that are suspended, and since when.
 #[derive(Debug)]
 pub struct Suspensions {
-    count_max: usize,
-    /// How many there are: a request looks no further while there are none.
-    count: AtomicUsize,
-    table: Mutex<Table>,
-}
-
-#[derive(Debug, Default)]
-struct Table {
-    since: HashMap<Credential, Timestamp>,
-    /// The same credentials, the oldest first.
-    order: VecDeque<Credential>,
+    since: Recent<Credential, Timestamp>,
 }
 
 impl Suspensions {
     /// None yet, and at most `count_max`.
     #[must_use]
     pub fn new(count_max: usize) -> Suspensions {
-        Suspensions { count_max, count: AtomicUsize::new(0), table: Mutex::default() }
+        Suspensions { since: Recent::new(count_max) }
     }
 
     /// Whether there are none at all, which is the rule and costs next to nothing to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.count.load(Ordering::Relaxed) == 0
+        self.since.is_empty()
     }
 
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.count.load(Ordering::Relaxed)
+        self.since.count()
     }
 
     /// Since when this credential is suspended.
     #[must_use]
     pub fn since(&self, credential: &Credential) -> Option<Timestamp> {
-        self.with_table(|table| table.since.get(credential).copied())
+        self.since.get(credential)
     }
 
     /// Suspends a credential; one that is suspended already stays so since then.
     pub fn suspend(&self, credential: Credential, now: Timestamp) {
-        self.with_table(|table| {
-            if table.since.contains_key(&credential) {
-                return;
-            }
-            table.since.insert(credential.clone(), now);
-            table.order.push_back(credential);
-            while table.since.len() > self.count_max {
-                let Some(oldest) = table.order.pop_front() else { return };
-                table.since.remove(&oldest);
-            }
-        });
+        self.since.note(credential, |since| since.unwrap_or(now));
     }
 
     /// Lifts a credential's suspension. Says whether there was one.
     pub fn lift(&self, credential: &Credential) -> bool {
-        self.with_table(|table| {
-            let was = table.since.remove(credential).is_some();
-            if was {
-                table.order.retain(|other| other != credential);
-            }
-            was
-        })
-    }
-
-    fn with_table<T>(&self, work: impl FnOnce(&mut Table) -> T) -> T {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let done = work(&mut table);
-        self.count.store(table.since.len(), Ordering::Relaxed);
-        done
+        self.since.forget(credential).is_some()
     }
 }
 
