@@ -16,9 +16,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::cache::aliases::Aliases;
+use crate::cache::back_off::BackOffs;
+use crate::cache::batches::Batches;
 use crate::cache::budget::Budget;
+use crate::cache::cool_down::CoolDowns;
 use crate::cache::flight::Flights;
 use crate::cache::memo::Memo;
+use crate::cache::negatives::Negatives;
 use crate::cache::overrides::Overrides;
 use crate::cache::purge::{Manner, Purges, Target};
 use crate::cache::suspension::Suspensions;
@@ -63,6 +67,14 @@ pub struct App {
     pub aliases: Aliases,
     /// Under which keys nobody waits for anybody.
     pub unshared: Unshared,
+    /// Upstreams that are not to be asked for a tenant now.
+    pub cool_downs: CoolDowns,
+    /// Keys that are not to be fetched now.
+    pub back_offs: BackOffs<UpstreamError>,
+    /// How much is being stored.
+    pub batches: Batches,
+    /// Under which keys there was nothing lately.
+    pub negatives: Negatives,
     /// Credentials that an upstream refuses.
     pub suspensions: Suspensions,
     /// Levers that an operator pulls for a while.
@@ -139,6 +151,10 @@ impl App {
             purges,
             aliases: Aliases::default(),
             unshared: Unshared::default(),
+            cool_downs: CoolDowns::default(),
+            back_offs: BackOffs::default(),
+            batches: Batches::default(),
+            negatives: Negatives::default(),
             flights: Flights::new(flights, Arc::clone(&budget)),
             settings: ArcSwap::from_pointee(settings),
             admin_listen,

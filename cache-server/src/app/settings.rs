@@ -10,7 +10,7 @@ use keyspec::CredentialDigest;
 
 use crate::clock::Clock;
 use crate::config::policy::Policies;
-use crate::config::{Config, ServerSettings};
+use crate::config::{Config, FillSettings, ServerSettings};
 use crate::telemetry::Telemetry;
 use crate::upstream::client::{Upstream, UpstreamSettings};
 use crate::upstream::mount;
@@ -26,8 +26,8 @@ pub struct Settings {
     pub tenants: HashMap<CredentialDigest, Arc<str>>,
     /// Those with hosts of their own first, then the longest prefix.
     pub upstreams: Vec<Arc<Upstream>>,
-    /// How long one fill may take altogether.
-    pub fill_timeout: Duration,
+    /// How long fills and waits for them may take.
+    pub fills: FillSettings,
     /// How long after its refusal a credential still gets stored answers while the upstream is
     /// down.
     pub suspension_grace: Duration,
@@ -60,7 +60,7 @@ impl Settings {
             policies: config.policies,
             tenants: config.tenants,
             upstreams: config.upstreams.into_iter().map(upstream).collect::<Result<_, _>>()?,
-            fill_timeout: config.fill_timeout,
+            fills: config.fills,
             suspension_grace: config.suspension_grace,
         })
     }

@@ -1,12 +1,17 @@
 //! What is kept and for how long: the entry's stored form, freshness, flights and tiers, which
-//! entries were purged and whose are withheld, and the levers that an operator pulls for a while.
+//! entries were purged and whose are withheld, what keeps a request from an upstream for now, and
+//! the levers that an operator pulls for a while.
 
 pub mod aliases;
+pub mod back_off;
+pub mod batches;
 pub mod budget;
+pub mod cool_down;
 pub mod entry;
 pub mod flight;
 pub mod freshness;
 pub mod memo;
+pub mod negatives;
 pub mod overrides;
 pub mod purge;
 pub mod recent;

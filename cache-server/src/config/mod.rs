@@ -71,8 +71,8 @@ pub struct Config {
     pub flights: flight::Limits,
     /// Bounds of the purge table.
     pub purge: PurgeSettings,
-    /// How long one fill may take altogether.
-    pub fill_timeout: Duration,
+    /// How long fills and waits for them may take.
+    pub fills: FillSettings,
     /// Credentials remembered as refused.
     pub suspensions_max: usize,
     /// How long after its refusal a credential still gets stored answers while the upstream is
@@ -88,6 +88,21 @@ pub struct Config {
     pub trace: Option<TraceSettings>,
     /// The log.
     pub log: LogSettings,
+}
+
+/// How long fills and waits for them may take, and what comes after a failed one.
+#[derive(Clone, Copy, Debug)]
+pub struct FillSettings {
+    /// How long one fill may take altogether.
+    pub fill_timeout: Duration,
+    /// How long a caller waits for a fill's headers.
+    pub flight_wait_max: Duration,
+    /// The longest that a key is not fetched after failures; zero for not at all.
+    pub failure_backoff_max: Duration,
+    /// The longest that an upstream is not asked which said when to come back; zero for not at all.
+    pub cool_down_max: Duration,
+    /// How long nobody waits under a key whose last answer was for one caller; zero for not at all.
+    pub hit_for_miss_for: Duration,
 }
 
 /// Listeners and their limits.
@@ -215,7 +230,7 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
             orders_max: at_least_one("cache.purge_orders_max", file.cache.purge_orders_max)?,
             entry_life_max: ENTRY_LIFE_MAX,
         },
-        fill_timeout: positive("cache.fill_timeout", file.cache.fill_timeout)?,
+        fills: check_fills(&file.cache)?,
         suspensions_max: at_least_one("cache.suspensions_max", file.cache.suspensions_max)?,
         suspension_grace: file.cache.suspension_grace.0,
         upstreams,
@@ -223,6 +238,16 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
         tenants,
         trace: trace::check(&file.trace)?,
         log: check_log(&file.log)?,
+    })
+}
+
+fn check_fills(cache: &written::Cache) -> Result<FillSettings, ConfigError> {
+    Ok(FillSettings {
+        fill_timeout: positive("cache.fill_timeout", cache.fill_timeout)?,
+        flight_wait_max: positive("cache.flight_wait_max", cache.flight_wait_max)?,
+        failure_backoff_max: cache.failure_backoff_max.0,
+        cool_down_max: cache.cool_down_max.0,
+        hit_for_miss_for: cache.hit_for_miss_for.0,
     })
 }
 

@@ -4,16 +4,22 @@
 //! most specific one that sets a field decides that field: a tenant before a model, a whole
 //! model name before a longer prefix before a shorter one, then the endpoint, then the upstream.
 
+mod check;
+mod words;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use keyspec::{DeclaredSpec, KeySpec, KeySpecs, Kind, ModelRoute, ReusePolicy, Route, SpecError};
+use keyspec::{KeySpec, KeySpecs, Kind, ReusePolicy, Route};
 
-use super::tagging::{TEMPLATES_MAX, TagTemplate};
+use check::{Known, check_route, check_specs};
+
+use super::tagging::TagTemplate;
 use super::{ConfigError, parse_reuse, written};
 use crate::cache::freshness::Lifetime;
+use crate::cache::freshness::negative::NegativeStatuses;
 
 /// All policies of a config.
 #[derive(Clone, Debug)]
@@ -41,7 +47,7 @@ pub struct Asked<'a> {
 }
 
 /// The policy for one request.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// Which answers are reused.
     pub reuse: ReusePolicy,
@@ -53,8 +59,16 @@ pub struct Policy {
     pub scope: Scope,
     /// How long at most an answer is fresh by its age alone; nothing for not at all.
     pub heuristic_fresh_max: Option<Duration>,
-    /// How long a 404 or 410 answers at most.
+    /// How long at most the answer that there is nothing answers others; zero for not at all.
     pub negative_for: Duration,
+    /// Which statuses are such answers.
+    pub negative_statuses: NegativeStatuses,
+    /// How much sooner a lifetime may end, in percent.
+    pub lifetime_jitter_percent: u8,
+    /// How early what is asked for often is refreshed before it ends; 0 for never.
+    pub refresh_ahead: f64,
+    /// What becomes of a fetch that all its callers have left.
+    pub when_nobody_reads: WhenNobodyReads,
     /// Request fields whose spelling does not count in `Vary`.
     pub vary_normalize: Arc<[HeaderName]>,
     /// What its entries are tagged with.
@@ -63,6 +77,16 @@ pub struct Policy {
     pub tags_from_request: bool,
     /// Whether older entries become stale when another model begins to answer.
     pub soft_purge_on_model_change: bool,
+}
+
+/// What becomes of a fetch that all its callers have left.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenNobodyReads {
+    /// It goes on, and is stored.
+    #[default]
+    Finish,
+    /// It is broken off, so that the upstream need not go on either.
+    Cancel,
 }
 
 /// Who shares the answers of a route.
@@ -89,6 +113,10 @@ struct Rule {
     allow_unverified_callers: Option<bool>,
     heuristic_fresh_max: Option<Duration>,
     negative_for: Option<Duration>,
+    negative_statuses: Option<NegativeStatuses>,
+    lifetime_jitter_percent: Option<u8>,
+    refresh_ahead: Option<f64>,
+    when_nobody_reads: Option<WhenNobodyReads>,
     vary_normalize: Option<Arc<[HeaderName]>>,
     tags: Option<Arc<[TagTemplate]>>,
     tags_from_request: Option<bool>,
@@ -152,63 +180,6 @@ impl Selects {
     fn specificity(&self) -> (bool, usize, bool, bool) {
         let model = self.model.as_ref().map_or(0, ModelPattern::specificity);
         (self.tenant.is_some(), model, self.endpoint.is_some(), self.upstream.is_some())
-    }
-}
-
-impl Rule {
-    /// What it selects and what it sets, for people.
-    fn in_words(&self) -> String {
-        let selects = &self.selects;
-        let selected = [
-            selects.tenant.as_ref().map(|name| format!("tenant {name}")),
-            selects.model.as_ref().map(|pattern| match pattern {
-                ModelPattern::Exactly(name) => format!("model {name}"),
-                ModelPattern::StartsWith(stem) => format!("models {stem}*"),
-            }),
-            selects.endpoint.clone(),
-            selects.upstream.as_ref().map(|name| format!("upstream {name}")),
-        ];
-        let span = |what: &str, span: Option<Duration>| {
-            span.map(|span| format!("{what} {}", humantime::format_duration(span)))
-        };
-        let set = [
-            self.reuse.map(|reuse| reuse_in_words(reuse).to_owned()),
-            span("fresh for", self.fresh_for),
-            span("stale while revalidating for", self.stale_while_revalidate),
-            span("stale if the upstream fails for", self.stale_if_error),
-            self.obey_upstream.map(|obeys| {
-                let verb = if obeys { "obeys" } else { "does not obey" };
-                format!("{verb} the upstream's Cache-Control")
-            }),
-            self.shared.map(|shared| {
-                if shared { "shared by the tenants" } else { "not shared" }.to_owned()
-            }),
-            self.allow_unverified_callers.map(|allowed| {
-                let whom = if allowed { "with" } else { "without" };
-                format!("if shared, {whom} callers of no tenant")
-            }),
-            span("fresh by its age for at most", self.heuristic_fresh_max),
-            span("a 404 or 410 answers for", self.negative_for),
-            self.vary_normalize.as_ref().map(|names| {
-                let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
-                format!("normalises {} for Vary", names.join(" and "))
-            }),
-            self.tags.as_ref().map(|tags| format!("tags its entries ({})", tags.len())),
-            self.tags_from_request.map(|allowed| {
-                let verb = if allowed { "takes" } else { "takes no" };
-                format!("{verb} tags from requests")
-            }),
-            self.soft_purge_on_model_change.map(|purges| {
-                let verb = if purges { "become" } else { "do not become" };
-                format!("entries {verb} stale when another model answers")
-            }),
-            self.specs.as_ref().map(|_| "has members of its own in the key".to_owned()),
-        ];
-        let joined = |parts: &[Option<String>], none: &str| {
-            let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
-            if parts.is_empty() { none.to_owned() } else { parts.join(", ") }
-        };
-        format!("{}: {}", joined(&selected, "every request"), joined(&set, "sets nothing"))
     }
 }
 
@@ -289,6 +260,22 @@ impl Policies {
             scope: self.scope(asked),
             heuristic_fresh_max: first(|rule| rule.heuristic_fresh_max),
             negative_for: first(|rule| rule.negative_for).unwrap_or(negative_for),
+            negative_statuses: self
+                .matching(asked)
+                .find_map(|rule| rule.negative_statuses)
+                .unwrap_or(NegativeStatuses::NOTHING_THERE),
+            lifetime_jitter_percent: self
+                .matching(asked)
+                .find_map(|rule| rule.lifetime_jitter_percent)
+                .unwrap_or(JITTER_PERCENT),
+            refresh_ahead: self
+                .matching(asked)
+                .find_map(|rule| rule.refresh_ahead)
+                .unwrap_or(if is_generic { 1.0 } else { 0.0 }),
+            when_nobody_reads: self
+                .matching(asked)
+                .find_map(|rule| rule.when_nobody_reads)
+                .unwrap_or_default(),
             vary_normalize: self
                 .matching(asked)
                 .find_map(|rule| rule.vary_normalize.clone())
@@ -316,8 +303,11 @@ impl Policies {
     }
 }
 
-/// How long a 404 or 410 of HTTP at large answers, where no route says.
+/// How long at most a 404 or 410 of HTTP at large answers, where no route says.
 const NEGATIVE_FOR: Duration = Duration::from_secs(60);
+
+/// How much sooner the lifetimes of a batch may end, where no route says.
+const JITTER_PERCENT: u8 = 5;
 
 /// What a reuse policy means, for people.
 #[must_use]
@@ -344,174 +334,11 @@ pub fn default_lifetime(kind: Kind, reuse: ReusePolicy) -> Lifetime {
     Lifetime { fresh, stale_while_revalidate: HOUR, stale_if_error: 7 * DAY }
 }
 
-/// The declared specs, less what a server cannot do with them.
-fn check_specs(written: &[DeclaredSpec]) -> Result<KeySpecs, ConfigError> {
-    for (index, spec) in written.iter().enumerate() {
-        let field = |name: &str| format!("key_spec[{index}].{name}");
-        if spec.preset.as_deref() == Some("mcp") {
-            let allowed = "no spec of MCP: its requests are passed through";
-            return Err(ConfigError::new(field("preset"), "mcp", allowed));
-        }
-        if spec.methods.iter().any(|method| method == "HEAD") {
-            let allowed = "methods whose answers have a body; a HEAD is passed through";
-            return Err(ConfigError::new(field("methods"), "HEAD", allowed));
-        }
-    }
-    KeySpecs::declare(written).map_err(|SpecError { field, value, allowed }| ConfigError {
-        field,
-        value,
-        allowed,
-    })
-}
-
-/// What a route may name.
-struct Known<'a> {
-    file: &'a written::File,
-    upstreams: &'a [&'a str],
-    specs: &'a KeySpecs,
-}
-
-fn check_route(
-    index: usize,
-    route: &written::Route,
-    known: &Known<'_>,
-) -> Result<Rule, ConfigError> {
-    let field = |name: &str| format!("route[{index}].{name}");
-    let selects = check_selects(route, known, &field)?;
-    let specs = check_members(route, &selects, &field)?;
-    Ok(Rule {
-        selects,
-        reuse: route.reuse.as_ref().map(|text| parse_reuse(field("reuse"), text)).transpose()?,
-        fresh_for: route.fresh_for.map(|span| span.0),
-        stale_while_revalidate: route.stale_while_revalidate.map(|span| span.0),
-        stale_if_error: route.stale_if_error.map(|span| span.0),
-        obey_upstream: route.obey_upstream,
-        shared: check_scope(route, &field)?,
-        allow_unverified_callers: route.allow_unverified_callers,
-        heuristic_fresh_max: route.heuristic_fresh_max.map(|span| span.0),
-        negative_for: route.negative_for.map(|span| span.0),
-        vary_normalize: check_names(route, &field)?,
-        tags: check_tags(route, &field)?,
-        tags_from_request: route.tags_from_request,
-        soft_purge_on_model_change: route.soft_purge_on_model_change,
-        specs,
-    })
-}
-
-fn check_names(
-    route: &written::Route,
-    field: &dyn Fn(&str) -> String,
-) -> Result<Option<Arc<[HeaderName]>>, ConfigError> {
-    let Some(names) = &route.vary_normalize else { return Ok(None) };
-    let name = |name: &String| {
-        let allowed = "the name of a request field";
-        name.parse().map_err(|_| ConfigError::new(field("vary_normalize"), name, allowed))
-    };
-    names.iter().map(name).collect::<Result<_, _>>().map(Some)
-}
-
-fn check_tags(
-    route: &written::Route,
-    field: &dyn Fn(&str) -> String,
-) -> Result<Option<Arc<[TagTemplate]>>, ConfigError> {
-    let Some(templates) = &route.tags else { return Ok(None) };
-    if templates.len() > TEMPLATES_MAX {
-        let allowed = format!("at most {TEMPLATES_MAX} templates");
-        return Err(ConfigError::new(field("tags"), templates.len(), &allowed));
-    }
-    let template = |text: &String| {
-        TagTemplate::parse(text)
-            .map_err(|allowed| ConfigError::new(field("tags"), text, &allowed.to_string()))
-    };
-    templates.iter().map(template).collect::<Result<_, _>>().map(Some)
-}
-
-fn check_scope(
-    route: &written::Route,
-    field: &dyn Fn(&str) -> String,
-) -> Result<Option<bool>, ConfigError> {
-    match route.scope.as_deref() {
-        None => Ok(None),
-        Some("shared") => Ok(Some(true)),
-        Some("tenant") => Ok(Some(false)),
-        Some(other) => Err(ConfigError::new(field("scope"), other, "tenant or shared")),
-    }
-}
-
-fn check_selects(
-    route: &written::Route,
-    Known { file, upstreams, specs }: &Known<'_>,
-    field: &dyn Fn(&str) -> String,
-) -> Result<Selects, ConfigError> {
-    if let Some(tenant) = &route.tenant
-        && !file.tenant.iter().any(|known| known.name == *tenant)
-    {
-        return Err(ConfigError::new(field("tenant"), tenant, "the name of a [[tenant]]"));
-    }
-    if let Some(upstream) = &route.upstream
-        && !upstreams.contains(&upstream.as_str())
-    {
-        let allowed = format!("the name of an upstream; there are: {}", upstreams.join(", "));
-        return Err(ConfigError::new(field("upstream"), upstream, &allowed));
-    }
-    if let Some(endpoint) = &route.endpoint {
-        let names: Vec<&str> = endpoints(specs).collect();
-        if !names.contains(&endpoint.as_str()) {
-            let allowed = format!("one of {}", names.join(", "));
-            return Err(ConfigError::new(field("endpoint"), endpoint, &allowed));
-        }
-    }
-    Ok(Selects {
-        tenant: route.tenant.clone(),
-        model: route
-            .model
-            .as_ref()
-            .map(|text| ModelPattern::parse(field("model"), text))
-            .transpose()?,
-        endpoint: route.endpoint.clone(),
-        upstream: route.upstream.clone(),
-    })
-}
-
-/// The names of all specs that a route may select.
-fn endpoints<'s>(specs: &'s KeySpecs) -> impl Iterator<Item = &'s str> {
-    let declared = specs.declared().map(|spec| spec.name());
-    let models = ModelRoute::ALL.into_iter().map(|route| -> &'s str { route.name() });
-    models.chain([Route::Generic.name()]).chain(declared)
-}
-
-fn check_members(
-    route: &written::Route,
-    selects: &Selects,
-    field: &dyn Fn(&str) -> String,
-) -> Result<Option<Vec<Arc<KeySpec>>>, ConfigError> {
-    let ignored = route.ignore_members.as_deref().unwrap_or_default();
-    let kept = route.keep_members.as_deref().unwrap_or_default();
-    if ignored.is_empty() && kept.is_empty() {
-        return Ok(None);
-    }
-    if let Some(endpoint) = selects.endpoint.as_deref()
-        && ModelRoute::from_name(endpoint).is_none()
-    {
-        let allowed = "a model route; a [[key_spec]] says itself what it ignores and keeps";
-        return Err(ConfigError::new(field("endpoint"), endpoint, allowed));
-    }
-    if selects.model.is_some() {
-        // The model is known only once the body has been read, by these very members.
-        let allowed = "not together with ignore_members or keep_members: select by endpoint";
-        return Err(ConfigError::new(field("model"), "set", allowed));
-    }
-    if let Some(both) = ignored.iter().find(|name| kept.contains(name)) {
-        return Err(ConfigError::new(field("keep_members"), both, "it is in ignore_members too"));
-    }
-    let spec = |route| Arc::new(KeySpec::preset(route).ignoring(ignored).keeping(kept));
-    Ok(Some(ModelRoute::ALL.map(spec).to_vec()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::config::{Config, validate, written};
+    use keyspec::ModelRoute;
 
     fn config(routes: &str) -> Result<Config, String> {
         let toml = format!(
@@ -601,6 +428,11 @@ mod tests {
             ),
             ("[[route]]\nmodel = 'a*b'", "route[0].model: a*b"),
             ("[[route]]\nreuse = 'x'", "route[0].reuse: x — deterministic"),
+            ("[[route]]\nnegative_statuses = [404, 403]", "negative_statuses: 403 — some of 404,"),
+            ("[[route]]\nlifetime_jitter_percent = 51", "lifetime_jitter_percent: 51 — 0 to 50"),
+            ("[[route]]\nrefresh_ahead = -0.5", "refresh_ahead: -0.5 — 0 to 10"),
+            ("[[route]]\nrefresh_ahead = nan", "refresh_ahead: NaN — 0 to 10"),
+            ("[[route]]\nwhen_nobody_reads = 'x'", "when_nobody_reads: x — finish or cancel"),
             ("[[route]]\nscope = 'world'", "route[0].scope: world — tenant or shared"),
             ("[[route]]\nmodel = 'a'\nignore_members = ['x']", "route[0].model: set"),
             ("[[route]]\nmodel = 'a'\n[[route]]\nmodel = 'a'", "route[1]: a twin — route[0]"),

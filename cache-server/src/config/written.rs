@@ -254,6 +254,17 @@ pub struct Cache {
     pub purge_orders_max: usize,
     /// How long one fill may take altogether.
     pub fill_timeout: Span,
+    /// How long at most a key is not fetched after its fetch failed: 100ms after a first failure,
+    /// twice as long after each further one in a row; 0s for not at all.
+    pub failure_backoff_max: Span,
+    /// How long at most an upstream is not asked for a tenant that it told when to come back (429
+    /// or 503 with Retry-After); 0s for not at all.
+    pub cool_down_max: Span,
+    /// How long nobody waits for anybody under a key whose last answer was for one caller alone;
+    /// 0s for not at all.
+    pub hit_for_miss_for: Span,
+    /// How long a caller who waits for another's fetch may wait for its headers.
+    pub flight_wait_max: Span,
     /// How long a caller may hold up an answer that is too large to be recorded.
     #[schemars(extend("x-needs-restart" = true))]
     pub slow_reader_timeout: Span,
@@ -278,6 +289,10 @@ impl Default for Cache {
             flights_max: 10_000,
             purge_orders_max: 100_000,
             fill_timeout: seconds(30 * 60),
+            failure_backoff_max: seconds(5),
+            cool_down_max: seconds(60),
+            hit_for_miss_for: seconds(10),
+            flight_wait_max: seconds(600),
             slow_reader_timeout: seconds(30),
             suspensions_max: 10_000,
             suspension_grace: seconds(300),
@@ -364,8 +379,20 @@ pub struct Route {
     /// Sets: how long at most an answer of HTTP at large is fresh by its age alone: a tenth of the
     /// time since it was last modified (RFC 9111 section 4.2.2). Off where no route says.
     pub heuristic_fresh_max: Option<Span>,
-    /// Sets: how long a 404 or 410 answers; 0s for never.
+    /// Sets: how long at most the answer that there is nothing answers others; 0s for never. A
+    /// first such answer holds for a quarter of it, and twice as long with each in a row.
     pub negative_for: Option<Span>,
+    /// Sets: which statuses are such answers; 404 and 410 by default, of 404, 410, 422, 451, 500,
+    /// 501, 502 and 504.
+    pub negative_statuses: Option<Vec<u16>>,
+    /// Sets: how much sooner a lifetime may end, in percent, where more than 100 answers are stored
+    /// within a second: what is fetched together should not end together; 0 to 50.
+    pub lifetime_jitter_percent: Option<u8>,
+    /// Sets: how early what is asked for often is refreshed before it ends; 0 for never, 1 for
+    /// about as long before as the fetch takes, at most 10.
+    pub refresh_ahead: Option<f64>,
+    /// Sets: what becomes of a fetch that all its callers have left: `finish` or `cancel`.
+    pub when_nobody_reads: Option<String>,
     /// Sets: request fields named by `Vary` whose spelling does not count: case, order, white space.
     pub vary_normalize: Option<Vec<String>>,
     /// Sets: tags of its entries, with `{route}`, `{model}`, `{answered_by}`, `{tool}`,

@@ -1,6 +1,7 @@
 //! Coalesce: one fetch for any number of callers who ask the same.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keyspec::{Key, Route};
 
@@ -9,10 +10,11 @@ use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::{self, Hit};
 use super::{fetch, store};
 use crate::app::App;
-use crate::cache::flight::{Joined, Reader};
+use crate::cache::flight::{Failure, Joined, Reader};
 use crate::cache::purge::Verdict;
 use crate::telemetry::trace::Step;
 use crate::upstream::UpstreamError;
+use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
 
 /// The reading end of this server's flights.
@@ -37,6 +39,26 @@ pub struct OnBoard {
     pub keyed: Option<Box<Keyed>>,
     /// The span of waiting for the head.
     pub span: Step,
+    /// Whom the fetch asks.
+    pub upstream: Arc<Upstream>,
+    /// How long the caller waits for the head.
+    pub wait_max: Duration,
+}
+
+impl OnBoard {
+    /// Waits for the head, but not for ever.
+    ///
+    /// # Errors
+    /// The fill's failure, or that its headers took too long.
+    pub async fn head(&mut self) -> Result<AnswerHead, Failure<UpstreamError>> {
+        let landed = tokio::time::timeout(self.wait_max, self.reader.head()).await;
+        landed.unwrap_or_else(|_elapsed| {
+            let within = humantime::format_duration(self.wait_max);
+            let why = format!("no headers within cache.flight_wait_max = {within}");
+            let upstream = self.upstream.name().into();
+            Err(Failure::Fill(UpstreamError::TimedOut { upstream, why }))
+        })
+    }
 }
 
 /// Where a request finds itself.
@@ -58,9 +80,15 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     let (was_stale, conditional) = (keyed.is_stale(app.clock.now()), Conditional::of(&keyed));
     // A fresh entry that is asked about is one that the request would not have as it is.
     let by_request = afresh || (keyed.validates.is_some() && !was_stale);
+    let upstream = Arc::clone(&keyed.asked.upstream);
+    let wait_max = keyed.asked.settings.fills.flight_wait_max;
     let sequence = app.purges.sequence();
     let mut span = keyed.asked.trace.coalesce();
-    let joined = if afresh || app.unshared.has(&keyed.place, app.clock.now()) {
+    let waits_for_nobody = app.unshared.has(&keyed.place, app.clock.now());
+    if waits_for_nobody {
+        app.telemetry.flights.hit_for_miss();
+    }
+    let joined = if afresh || waits_for_nobody {
         app.flights.lead_anew(keyed.place, sequence)
     } else {
         let is_current = |began| is_current(app, &keyed, began);
@@ -81,6 +109,8 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
         conditional,
         keyed,
         span,
+        upstream,
+        wait_max,
     };
     match joined {
         Joined::Leader(writer, reader) => {

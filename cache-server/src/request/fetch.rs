@@ -11,8 +11,9 @@ use http_body_util::BodyExt;
 
 use super::body::PassingBody;
 use super::key::Keyed;
+use super::respond::is_failure;
 use super::store::{self, Order};
-use super::suspend;
+use super::{hold, suspend};
 use crate::app::App;
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
@@ -37,20 +38,25 @@ type Received = Result<Frame<Bytes>, reqwest::Error>;
 /// The writing end of this server's flights.
 type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 
-/// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
-pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
-    let fill_timeout = keyed.asked.settings.fill_timeout;
+/// Fills a flight: the whole life of one fetch for the cache. Detached from every caller. Says
+/// whether it brought a whole answer that is no failure of the upstream.
+pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) -> bool {
+    hold::wait_out(&app, &keyed.place).await;
+    let fill_timeout = keyed.asked.settings.fills.fill_timeout;
     let (order, request, mut span) = prepare(&app, keyed, writer.sequence());
     let due = tokio::time::Instant::now() + fill_timeout;
-    match run(&app, &order, request, &mut writer, &mut span, due).await {
-        Ok(trailers) => {
+    let ended = run(&app, &order, request, &mut writer, &mut span, due).await;
+    app.telemetry.flights.ended(writer.joined().saturating_sub(1));
+    match ended {
+        Ok(Landed { trailers, is_failure }) => {
             order.upstream.record_end(order.asked.elapsed());
             writer.finish(trailers);
+            return !is_failure;
         }
         Err(Stopped::Failed(error)) => {
             tracing::warn!(route = order.spec.name(), %error, "a fill failed");
             span.fail(error.kind());
-            writer.fail(error);
+            give_up(&app, &order, writer, error);
         }
         // Nobody is left to be told.
         Err(Stopped::NobodyListens) => {
@@ -61,9 +67,24 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) {
             span.fail("fill-timeout");
             let within = humantime::format_duration(fill_timeout);
             let why = format!("no end within cache.fill_timeout = {within}");
-            writer.fail(UpstreamError::TimedOut { upstream: order.upstream.name().into(), why });
+            let upstream = order.upstream.name().into();
+            give_up(&app, &order, writer, UpstreamError::TimedOut { upstream, why });
         }
     }
+    false
+}
+
+/// Ends a flight as failed. The failure is noted first: who learns of it and asks again finds it.
+fn give_up(app: &App, order: &Order, writer: AnswerWriter, error: UpstreamError) {
+    hold::note_end(app, order.place, &order.fills, Err(&error));
+    writer.fail(error);
+}
+
+/// A fill that came to its end.
+struct Landed {
+    trailers: Option<HeaderMap>,
+    /// The upstream answered by an error.
+    is_failure: bool,
 }
 
 /// Why a fill ended early.
@@ -79,7 +100,7 @@ fn prepare(
     mut keyed: Keyed,
     purge_sequence: u64,
 ) -> (Order, http::Request<reqwest::Body>, Step) {
-    let credential = keyed.asked.credential();
+    let (credential, limited) = (keyed.asked.credential(), keyed.asked.limited());
     let asked_selectors = store::selectors_of_request(&keyed);
     let mut headers = std::mem::take(&mut keyed.asked.headers);
     let fields = headers.clone();
@@ -113,7 +134,10 @@ fn prepare(
         place,
         spec,
         tenant,
+        is_shared,
         credential,
+        limited,
+        fills: asked.settings.fills,
         policy,
         effects,
         names_token_limit: meaning.names_token_limit,
@@ -141,7 +165,7 @@ async fn run(
     writer: &mut AnswerWriter,
     span: &mut Step,
     due: tokio::time::Instant,
-) -> Result<Option<HeaderMap>, Stopped> {
+) -> Result<Landed, Stopped> {
     let asked = tokio::time::timeout_at(due, ask(app, order, request, span)).await;
     let (answer, confirmed) = asked.map_err(|_elapsed| Stopped::Overdue)??;
     let (mut parts, body) = answer.into_parts();
@@ -156,13 +180,14 @@ async fn run(
     store::drop_refuted(app, order, &head);
     note_unshared(app, order, &head);
     head.fetch_span = span.context();
-    let is_for_all = head.may_be_stored();
+    let (is_for_all, status) = (head.may_be_stored(), head.answered);
     let mut landing = Landing::new(head, writer);
     let landed = async {
         let trailers = match confirmed {
             Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
             None => landing.take_in(order, body).await?,
         };
+        hold::note_end(app, order.place, &order.fills, Ok(status));
         span.end();
         let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
         Ok((trailers, stored))
@@ -177,7 +202,7 @@ async fn run(
         let followers = writer.joined().saturating_sub(1);
         app.telemetry.saved(usage.times(followers), Duration::ZERO);
     }
-    Ok(trailers)
+    Ok(Landed { trailers, is_failure: is_failure(status) })
 }
 
 /// Asks the upstream. Gives its answer, and the stored one if that is confirmed. What says 304 of
@@ -223,16 +248,19 @@ async fn send(
     let answer = order.upstream.send(parts.method, &order.target, parts.headers, body).await;
     let answer = answer.map_err(Stopped::Failed)?;
     suspend::note(app, order.credential.as_ref(), answer.status());
+    let limited = || order.limited.clone();
+    hold::note_answer(app, limited, &order.fills, answer.status(), answer.headers());
     span.note_status(answer.status());
     Ok(answer)
 }
 
-/// Remembers whether there is any use in waiting for such an answer. A failure says nothing of that.
+/// Remembers whether there is any use in waiting for such an answer. A failure says nothing of that,
+/// nor does the refusal of one caller's credential.
 fn note_unshared(app: &App, order: &Order, head: &AnswerHead) {
     if head.is_shareable() {
         app.unshared.forget(&order.place);
-    } else if order.spec.is_generic() && says_what_there_is(head.status) {
-        app.unshared.note(order.place, app.clock.now());
+    } else if says_what_there_is(head.status) {
+        app.unshared.note(order.place, app.clock.now(), order.fills.hit_for_miss_for);
     }
 }
 

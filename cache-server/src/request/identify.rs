@@ -14,6 +14,7 @@ use super::rejection::{ListenerRejection, Rejection};
 use super::{purge, tunnel};
 use crate::app::App;
 use crate::app::settings::Settings;
+use crate::cache::cool_down::Limited;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::suspension::Credential;
 use crate::config::policy::Asked as PolicyQuestion;
@@ -78,6 +79,12 @@ impl Asked {
         let credentials = Credentials::from_request(&self.headers, self.target.query());
         let upstream = self.upstream.identity().to_owned();
         (!credentials.is_empty()).then(|| Credential { upstream, scope: credentials.own_scope() })
+    }
+
+    /// Whom an upstream that it asks may limit.
+    #[must_use]
+    pub fn limited(&self) -> Limited {
+        Limited { upstream: self.upstream.identity().into(), tenant: self.tenant.scope.clone() }
     }
 
     /// The model, if the path names it.

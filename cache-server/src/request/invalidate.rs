@@ -59,7 +59,7 @@ impl Aftermath {
             (Some(entry), Some((spec, _))) if asked.method == Method::HEAD => {
                 let policy = asked.settings.policies.policy(&asked.policy_question(spec, None));
                 Aftermath::Head(Box::new(Doubted {
-                    policy: store::http_policy(&policy),
+                    policy: store::http_policy(&policy, policy.negative_for),
                     has_authorization: store::has_authorization(&asked.headers, false),
                     began: app.clock.now(),
                     purge_sequence: app.purges.sequence(),

@@ -213,6 +213,10 @@ impl Drop for Line {
             self.cut_by = Some(CutBy::Timeout);
         }
         let at = self.clock.instant();
+        let is_of_flight = matches!(self.outcome, Outcome::Miss | Outcome::Collapsed);
+        if let Some(cut_by) = self.cut_by.filter(|_| is_of_flight) {
+            self.telemetry.flights.reader_aborted(cut_by);
+        }
         let settled = self.settled.as_deref();
         let stored = settled.and_then(|settled| settled.stored.get());
         let reason = match stored {

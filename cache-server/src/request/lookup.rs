@@ -9,7 +9,7 @@ use super::key::Keyed;
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::serve::{Decision, Stored, decide};
-use crate::cache::freshness::{Ends, RequestDirectives, vary};
+use crate::cache::freshness::{Ends, RequestDirectives, early, vary};
 use crate::cache::purge::Verdict;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
@@ -20,6 +20,8 @@ use crate::telemetry::TierName;
 pub enum Found {
     /// It answers.
     Fresh(Hit),
+    /// It answers, and is to be refreshed behind the answer, ahead of its end.
+    DueSoon(Hit),
     /// It answers, and is to be refreshed behind the answer.
     Usable(Hit),
     /// It answers, however stale: an operator will have no call upstream.
@@ -58,7 +60,22 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
     let mut span = keyed.asked.trace.lookup();
     let Some((tier, entry)) = find(app, keyed).await else { return Found::Absent };
     span.note_tier(tier);
-    judge(app, keyed, tier, entry)
+    match judge(app, keyed, tier, entry) {
+        Found::Fresh(hit) if is_due_soon(app, keyed, &hit) => Found::DueSoon(hit),
+        found => found,
+    }
+}
+
+/// Whether a fresh entry is refreshed now, while it still answers.
+fn is_due_soon(app: &App, keyed: &Keyed, hit: &Hit) -> bool {
+    let eagerness = keyed.policy.refresh_ahead;
+    if eagerness <= 0.0 || hit.entry.negative {
+        return false;
+    }
+    let ttl = facts(keyed, &hit.entry).ends.fresh.since(app.clock.now());
+    let fetch_took = Duration::from_millis(hit.entry.upstream_time_ms.into());
+    early::may_be_due(ttl, fetch_took, eagerness)
+        && early::is_due(ttl, fetch_took, eagerness, fastrand::f64())
 }
 
 /// Whether an entry that was found has been purged since, while the upstream was asked.

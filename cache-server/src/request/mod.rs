@@ -3,8 +3,8 @@
 //! ```text
 //! identify → key → lookup ─ fresh ─────────────────────────→ respond
 //!                    │─ stale, usable ─→ respond, refresh behind it
-//!                    └─ absent → coalesce ─ follower ─→ read along → respond
-//!                                  └ leader → fetch → store → (all readers) respond
+//!                    └─ absent → hold → coalesce ─ follower ─→ read along → respond
+//!                                         └ leader → fetch → store → (all readers) respond
 //! ```
 
 pub mod authority;
@@ -13,6 +13,7 @@ pub mod coalesce;
 pub mod conditions;
 pub mod deadline;
 pub mod fetch;
+pub mod hold;
 pub mod identify;
 pub mod invalidate;
 pub mod key;
@@ -34,8 +35,8 @@ use http::{Method, Request, Response};
 use hyper::body::Incoming;
 
 use crate::app::App;
-use crate::telemetry::Outcome;
 use crate::telemetry::trace::RequestTrace;
+use crate::telemetry::{Outcome, RefreshedAs};
 use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
@@ -93,13 +94,18 @@ async fn answer(
     let mut keyed = keyed;
     let stale = match lookup::lookup(app, &mut keyed).await {
         Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
+        Found::DueSoon(hit) => {
+            let response = respond::hit(app, &keyed, &hit);
+            refresh::behind(app, keyed.validating(&hit), RefreshedAs::Ahead);
+            return response;
+        }
         Found::InsteadOfUpstream(hit) => {
             return respond::stale(app, &keyed, &hit, "override-stale-only");
         }
         Found::Accepted(hit) => return respond::stale(app, &keyed, &hit, "max-stale"),
         Found::Usable(hit) => {
             let response = respond::stale(app, &keyed, &hit, "while-revalidate");
-            refresh::behind(app, keyed.validating(&hit));
+            refresh::behind(app, keyed.validating(&hit), RefreshedAs::Stale);
             return response;
         }
         Found::Validate { hit, if_error } => {
@@ -115,6 +121,15 @@ async fn answer(
     // What a HEAD is told says nothing of the body that a GET would be given.
     if keyed.asked.method == Method::HEAD {
         return Box::pin(pass::through(app, keyed.unkeyed(Cause::HEAD))).await;
+    }
+    if let Some(hold) = hold::of(app, &keyed) {
+        if let Some(hit) = stale {
+            return respond::stale_in_hold(app, &keyed, &hit, hold.reason);
+        }
+        if let Some(refusal) = hold.refusal {
+            let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
+            return respond::held(app, line, keyed.asked.upstream.name(), &refusal);
+        }
     }
     Box::pin(fetch_together(app, *keyed, stale)).await
 }

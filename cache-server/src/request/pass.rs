@@ -10,7 +10,7 @@ use super::invalidate::Aftermath;
 use super::key::Unkeyed;
 use super::line::{Facts, Line};
 use super::rejection::Rejection;
-use super::{respond, suspend};
+use super::{hold, respond, suspend};
 use crate::app::App;
 use crate::telemetry::trace::Step;
 use crate::upstream::{UpstreamError, fields};
@@ -70,5 +70,7 @@ pub async fn ask(
         Unanswered::Upstream(error)
     })?;
     suspend::note(app, credential.as_ref(), answer.status());
+    let fills = &asked.settings.fills;
+    hold::note_answer(app, || asked.limited(), fills, answer.status(), answer.headers());
     Ok((answer, span))
 }

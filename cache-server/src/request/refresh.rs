@@ -1,20 +1,40 @@
-//! Refresh: fetches a stale entry anew behind the answer that it gave (RFC 5861 section 3).
+//! Refresh: fetches anew behind an answer what gave it, because it is stale (RFC 5861 section 3) or
+//! soon will be.
 
 use std::sync::Arc;
 
 use super::key::Keyed;
-use super::{coalesce, fetch, lookup};
+use super::{coalesce, fetch, hold, lookup};
 use crate::app::App;
 use crate::cache::flight::Joined;
+use crate::telemetry::{Refresh, RefreshedAs};
 
-/// Begins a refresh, unless one is under way or has just landed. Nobody waits for it, and if it fails the entry
-/// stays as it is.
-pub fn behind(app: &Arc<App>, keyed: Keyed) {
-    let refreshed = || lookup::recheck(app, &keyed);
+/// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked
+/// now. Nobody waits for it, and if it fails the entry stays as it is.
+pub fn behind(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
+    if hold::keeps_from_refreshing(app, &keyed) {
+        app.telemetry.flights.refreshed(refreshed_as, Refresh::Held);
+        return;
+    }
+    let refreshed = || {
+        let of_now = |hit: &lookup::Hit| {
+            keyed.validates.as_ref().is_none_or(|before| hit.entry.stored > before.stored)
+        };
+        lookup::recheck(app, &keyed).filter(of_now)
+    };
     let is_current = |began| coalesce::is_current(app, &keyed, began);
     let sequence = app.purges.sequence();
-    let joined = app.flights.join(keyed.place, sequence, is_current, refreshed);
-    if let Joined::Leader(writer, _) = joined {
-        app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
+    match app.flights.join(keyed.place, sequence, is_current, refreshed) {
+        Joined::Leader(writer, _) => {
+            let app = Arc::clone(app);
+            app.clone().fills.spawn(async move {
+                let is_fetched = fetch::fill(Arc::clone(&app), keyed, writer).await;
+                let outcome = if is_fetched { Refresh::Fetched } else { Refresh::Failed };
+                app.telemetry.flights.refreshed(refreshed_as, outcome);
+            });
+        }
+        Joined::Full => app.telemetry.flights.refreshed(refreshed_as, Refresh::Held),
+        // Another one sees to it.
+        Joined::Follower(_) | Joined::Found(_) => {}
     }
 }

@@ -16,6 +16,7 @@ use keyspec::Key;
 use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
 use super::conditions::Conditions;
+use super::hold::{Refusal, Why};
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Line, tell_hit};
 use super::lookup::{self, Hit};
@@ -26,8 +27,8 @@ use crate::cache::flight::{Failure, Next};
 use crate::cache::freshness::validate::not_modified_fields;
 use crate::cache::freshness::vary;
 use crate::cache::purge::Verdict;
-use crate::telemetry::Outcome;
 use crate::telemetry::trace::Step;
+use crate::telemetry::{Outcome, STALE_IF_ERROR};
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
 
@@ -35,7 +36,8 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
-    app.telemetry.hit(keyed.spec.route(), hit.tier);
+    let age_s = hit.entry.age_s(app.clock.now());
+    app.telemetry.hit(keyed.spec.route(), hit.tier, age_s, hit.entry.negative);
     let response = from_entry(app, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
@@ -43,8 +45,28 @@ pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
 
 /// Answers with a stale entry; the reason says why it may be.
 pub fn stale(app: &App, keyed: &Keyed, hit: &Hit, reason: &'static str) -> Response<AnswerBody> {
+    told_stale(app, keyed, hit, reason, &CacheStatus::hit(hit))
+}
+
+/// Answers with a stale entry because the upstream is not to be asked now, and says so.
+pub fn stale_in_hold(
+    app: &App,
+    keyed: &Keyed,
+    hit: &Hit,
+    reason: &'static str,
+) -> Response<AnswerBody> {
+    told_stale(app, keyed, hit, reason, &CacheStatus::hit_because(hit, reason))
+}
+
+fn told_stale(
+    app: &App,
+    keyed: &Keyed,
+    hit: &Hit,
+    reason: &'static str,
+    cache_status: &CacheStatus,
+) -> Response<AnswerBody> {
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
-    let response = from_entry(app, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
+    let response = from_entry(app, Conditions::of(keyed), hit, cache_status);
     tell_hit(app, keyed, hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
@@ -57,7 +79,7 @@ pub fn stale_on_error(
     hit: &Hit,
     status: Option<StatusCode>,
 ) -> Response<AnswerBody> {
-    let reason = "if-error";
+    let reason = STALE_IF_ERROR;
     line.answered(Outcome::Stale, reason, hit.entry.status);
     line.answered_by(hit);
     let mut cache_status = CacheStatus::forwarded("stale", status);
@@ -101,12 +123,12 @@ fn from_entry(
 /// Answers the leader of a flight, who alone sees cookies, ids and rate limits.
 pub async fn lead(
     app: &App,
-    board: OnBoard,
+    mut board: OnBoard,
     stale: Option<Hit>,
     line: Line,
 ) -> Response<AnswerBody> {
-    let OnBoard { mut reader, key, by_request, was_stale, conditional, .. } = board;
-    let landed = reader.head().await;
+    let landed = board.head().await;
+    let OnBoard { reader, key, by_request, was_stale, conditional, .. } = board;
     let conditions = Conditions::kept(&conditional);
     let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
@@ -137,12 +159,14 @@ pub async fn lead(
 /// Answers a follower, who gets what anyone may see; or gives its request back, to go its own way.
 pub async fn follow(
     app: &App,
-    board: OnBoard,
+    mut board: OnBoard,
     stale: Option<Hit>,
     line: Line,
 ) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
-    let OnBoard { mut reader, key, keyed, was_stale, conditional, mut span, .. } = board;
-    let landed = reader.head().await;
+    let boarded = app.clock.instant();
+    let landed = board.head().await;
+    app.telemetry.flights.waited(boarded.elapsed());
+    let OnBoard { reader, key, keyed, was_stale, conditional, mut span, .. } = board;
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
     let conditions = Conditions::kept(&conditional);
     let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
@@ -167,6 +191,11 @@ pub async fn follow(
     let mut headers = head.shared_fields;
     // It was not asked for this request (RFC 9111 section 4).
     headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
+    if is_failure(head.status) {
+        // Whoever waited for it is to come back no earlier than its leader.
+        let wait = head.all_fields.get(RETRY_AFTER);
+        headers.extend(wait.map(|wait| (RETRY_AFTER, wait.clone())));
+    }
     if conditions.are_met_by(head.status, &headers, app.clock.now()) {
         let response = not_modified(line, &headers, &cache_status);
         return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
@@ -330,13 +359,35 @@ pub fn purged(line: Line, ordered: io::Result<u64>) -> Response<AnswerBody> {
 
 /// Answers that the upstream gave no answer.
 pub fn upstream_failed(line: Line, error: &UpstreamError) -> Response<AnswerBody> {
+    told_problem(line, upstream_problem(error), Outcome::Failed)
+}
+
+fn upstream_problem(error: &UpstreamError) -> Problem {
     let (status, code) = match error {
         UpstreamError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
         UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
         UpstreamError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream-broken"),
     };
-    let problem = Problem { status, code, detail: error.to_string(), retry_after_s: None };
-    told_problem(line, problem, Outcome::Failed)
+    Problem { status, code, detail: error.to_string(), retry_after_s: None }
+}
+
+/// Answers that the upstream is not asked now, and when it will be.
+pub fn held(app: &App, line: Line, upstream: &str, refusal: &Refusal) -> Response<AnswerBody> {
+    let wait_ms = refusal.until.since(app.clock.now()).as_millis();
+    // Never earlier than it helps to come back.
+    let wait_s = u64::try_from(wait_ms.div_ceil(1000)).unwrap_or(u64::MAX).max(1);
+    let (mut problem, outcome) = match &refusal.why {
+        Why::CoolDown(status) => {
+            let detail = format!("upstream {upstream} said {} a moment ago", status.as_u16());
+            let problem =
+                Problem { status: *status, code: "cool-down", detail, retry_after_s: None };
+            (problem, Outcome::Refused)
+        }
+        Why::BackOff(error) => (upstream_problem(error), Outcome::Failed),
+    };
+    let _ = write!(problem.detail, "; it is asked again in {wait_s} s");
+    problem.retry_after_s = Some(wait_s);
+    told_problem(line, problem, outcome)
 }
 
 impl Rejection {
@@ -525,10 +576,14 @@ impl CacheStatus {
     }
 
     fn hit(hit: &Hit) -> CacheStatus {
+        CacheStatus::hit_because(hit, hit.tier.name())
+    }
+
+    fn hit_because(hit: &Hit, detail: &'static str) -> CacheStatus {
         let mut status = CacheStatus::named();
         let _ = write!(status.0, "; hit; ttl={}", hit.ttl_s);
         status.key(&hit.entry.key);
-        status.detail(hit.tier.name());
+        status.detail(detail);
         status
     }
 

@@ -14,19 +14,23 @@ use keyspec::{Credentials, Key, KeySpec};
 use super::identify::Asked;
 use super::key::Keyed;
 use super::lookup;
+use super::respond::is_failure;
 use crate::app::App;
+use crate::cache::cool_down::Limited;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::cache_control::ResponseDirectives;
+use crate::cache::freshness::negative::Negative;
 use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotStored, Storing};
 use crate::cache::freshness::update::stored_fields;
 use crate::cache::freshness::vary::{self, Vary};
-use crate::cache::freshness::{Ends, RequestDirectives};
+use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early};
 use crate::cache::overrides::Effects;
 use crate::cache::purge::{Manner, Target as Purged, Verdict};
 use crate::cache::suspension::Credential;
 use crate::cache::tags::Tags;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
+use crate::config::FillSettings;
 use crate::config::policy::Policy;
 use crate::config::tagging::TagField;
 use crate::telemetry::PurgedBy;
@@ -48,8 +52,14 @@ pub struct Order {
     pub spec: Arc<KeySpec>,
     /// A label for the tenant that gives no credential away.
     pub tenant: Box<str>,
+    /// Whether callers of other tenants share its answer.
+    pub is_shared: bool,
     /// The credential that the upstream is asked with.
     pub credential: Option<Credential>,
+    /// Whom the upstream may limit.
+    pub limited: Limited,
+    /// How long it may take, and what comes after a failure.
+    pub fills: FillSettings,
     /// For how long to store.
     pub policy: Policy,
     /// What the levers that an operator has pulled do to it.
@@ -142,14 +152,19 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     }
 }
 
-/// What a route says to the rules of HTTP.
+/// What a route says to the rules of HTTP; `negative_for` is how long the answer that there is
+/// nothing holds this time.
 #[must_use]
-pub fn http_policy(policy: &Policy) -> HttpPolicy {
+pub fn http_policy(policy: &Policy, negative_for: Duration) -> HttpPolicy {
     HttpPolicy {
         obey_upstream: policy.obey_upstream,
         lifetime: (!policy.obey_upstream).then_some(policy.lifetime),
         heuristic: policy.heuristic_fresh_max.map(|cap| Heuristic { share_percent: 10, cap }),
-        negative_for: policy.negative_for,
+        negative: Negative {
+            statuses: policy.negative_statuses,
+            lifetime: negative_for,
+            longest: policy.negative_for,
+        },
     }
 }
 
@@ -166,7 +181,8 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
         asked: order.began,
         answered,
     };
-    let rules = http_policy(policy);
+    let negative_for = app.negatives.next(&order.place, answered, policy.negative_for);
+    let rules = http_policy(policy, negative_for);
     // What varies with anything at all is not stored, and shared with nobody.
     let mut varies_with = match vary::parse(&head.all_fields) {
         Vary::Names(names) => names,
@@ -179,10 +195,20 @@ fn by_http(app: &App, order: &Order, head: &AnswerHead) -> ByHttp {
     let selecting = vary::selecting(&varies_with, &order.fields, &policy.vary_normalize);
     // The way to have nothing of it stored.
     let is_off = !policy.obey_upstream && policy.lifetime.is_none();
-    let storing =
-        if is_off { Err(NotStored::NoLifetime) } else { rules::storing(&exchange, &rules) };
+    let storing = if is_off {
+        Err(NotStored::NoLifetime)
+    } else if is_failure(head.status) && has_something_to_lose(order) {
+        Err(NotStored::Status)
+    } else {
+        rules::storing(&exchange, &rules)
+    };
     let answers_others = storing.is_ok_and(|storing| storing.answers_others(answered));
     ByHttp { storing, answers_others, varies_with, selecting }
+}
+
+/// Whether a failure that were stored would take the place of an answer that may stand in for it.
+fn has_something_to_lose(order: &Order) -> bool {
+    order.validates.as_ref().is_some_and(|entry| !entry.negative)
 }
 
 /// The tags of an answer: what the upstream says, what the route says, what the request says.
@@ -218,6 +244,9 @@ pub fn store(
     body: Result<Bytes, &'static str>,
 ) -> Result<Usage, &'static str> {
     let mut span = order.trace.store();
+    if head.status.is_success() {
+        app.negatives.clear(&order.place);
+    }
     let stored = try_store(app, order, head, body);
     match stored {
         Ok(_) => app.telemetry.stored(),
@@ -238,15 +267,13 @@ fn try_store(
 ) -> Result<Usage, &'static str> {
     let storing = storing(app, order, head)?;
     let body = body?;
-    let report = examine(
-        &Exchange {
-            route: order.spec.route(),
-            event_stream: head.is_event_stream(),
-            json: head.is_json(),
-            names_token_limit: order.names_token_limit,
-        },
-        &body,
-    );
+    let exchange = Exchange {
+        route: order.spec.route(),
+        event_stream: head.is_event_stream(),
+        json: head.is_json(),
+        names_token_limit: order.names_token_limit,
+    };
+    let report = if storing.negative { Report::faultless() } else { examine(&exchange, &body) };
     let _ = head.settled.usage.set(report.usage);
     report.verdict.map_err(Unstorable::code)?;
     let tags = tags(order, head, report.model.as_deref());
@@ -264,9 +291,6 @@ fn storing(app: &App, order: &Order, head: &AnswerHead) -> Result<Storing, &'sta
         let storing = by_http.storing.map_err(NotStored::code)?;
         return if head.has_a_verifiable_end() { Ok(storing) } else { Err("no-verifiable-end") };
     }
-    if head.status != StatusCode::OK {
-        return Err("status");
-    }
     if !head.is_identity_encoded() {
         return Err("encoded-answer");
     }
@@ -274,6 +298,9 @@ fn storing(app: &App, order: &Order, head: &AnswerHead) -> Result<Storing, &'sta
         return Err("no-verifiable-end");
     }
     let now = app.clock.now();
+    if head.status != StatusCode::OK {
+        return negative(app, order, head, now).ok_or("status");
+    }
     if order.policy.obey_upstream {
         return obeying(order, head, now).ok_or("upstream-forbids");
     }
@@ -281,6 +308,19 @@ fn storing(app: &App, order: &Order, head: &AnswerHead) -> Result<Storing, &'sta
     let generated = now.minus(Duration::from_secs(u64::from(initial_age_s)));
     let ends = Ends::of(generated, order.policy.lifetime);
     Ok(Storing { ends, generated, initial_age_s, must_revalidate: false, negative: false })
+}
+
+/// How the answer of a model route is stored that says that there is nothing, where its route has
+/// that. It may be about who asks: what callers of several tenants share is never one.
+fn negative(app: &App, order: &Order, head: &AnswerHead, now: Timestamp) -> Option<Storing> {
+    let longest = order.policy.negative_for;
+    let may_be = order.policy.negative_statuses.has(head.status) && !order.is_shared;
+    if !may_be || longest.is_zero() || (is_failure(head.status) && has_something_to_lose(order)) {
+        return None;
+    }
+    let lifetime = Lifetime::fresh_for(app.negatives.next(&order.place, now, longest));
+    let ends = Ends::of(now, lifetime);
+    Some(Storing { ends, generated: now, initial_age_s: 0, must_revalidate: false, negative: true })
 }
 
 /// How an answer is stored that the upstream decides on; not at all if it may not, or is never
@@ -302,7 +342,7 @@ fn obeying(order: &Order, head: &AnswerHead, now: Timestamp) -> Option<Storing> 
         obey_upstream: true,
         lifetime: Some(order.policy.lifetime),
         heuristic: None,
-        negative_for: Duration::ZERO,
+        negative: Negative::AS_SAID,
     };
     let is_ever_fresh = |storing: &Storing| storing.ends.fresh > storing.generated;
     rules::storing(&exchange, &policy).ok().filter(is_ever_fresh)
@@ -339,7 +379,7 @@ fn entry(
         stored: app.clock.now(),
         generated: storing.generated,
         initial_age_s: storing.initial_age_s,
-        ends: storing.ends,
+        ends: spread(app, order, &storing),
         must_revalidate: storing.must_revalidate,
         negative: storing.negative,
         is_variants: false,
@@ -353,6 +393,16 @@ fn entry(
         encoding: 0,
         key_id: 0,
     }
+}
+
+/// The ends of an entry, of which the fresh one comes a little sooner if it is one of a batch: what
+/// is fetched together should not have to be fetched together again.
+fn spread(app: &App, order: &Order, storing: &Storing) -> Ends {
+    let percent = order.policy.lifetime_jitter_percent;
+    if storing.negative || percent == 0 || !app.batches.note(app.clock.now()) {
+        return storing.ends;
+    }
+    early::spread(storing.ends, storing.generated, &order.place, percent)
 }
 
 /// The purge order that the entry is behind. Where the model that answers is another one than
@@ -393,6 +443,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
         let key = Purged::Selector(Selector::key(&entry.key));
         entry.purge_sequence = app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
     }
+    app.negatives.note(order.place, app.clock.now(), order.policy.negative_for);
     app.tier.put_in_memory(Arc::new(entry))
 }
 

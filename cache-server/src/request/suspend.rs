@@ -72,6 +72,7 @@ pub async fn serve(app: &Arc<App>, mut keyed: Keyed, since: Timestamp) -> Respon
 async fn stored(app: &App, keyed: &mut Keyed) -> Option<Hit> {
     match lookup::lookup(app, keyed).await {
         Found::Fresh(hit)
+        | Found::DueSoon(hit)
         | Found::Usable(hit)
         | Found::Accepted(hit)
         | Found::InsteadOfUpstream(hit)

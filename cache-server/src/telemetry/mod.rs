@@ -4,6 +4,7 @@
 //! outcomes and reasons are words of this program; upstreams are named by the config), so the
 //! number of series is bounded by construction.
 
+pub mod flights;
 pub mod foyer;
 pub mod latency;
 pub mod log;
@@ -21,10 +22,12 @@ use std::time::Duration;
 use keyspec::{ModelRoute, Route};
 use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
-    BuildError, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
 
 use crate::cache::entry::Usage;
+use flights::FlightMetrics;
+pub use flights::{Refresh, RefreshedAs};
 use latency::Latency;
 use models::Models;
 use requests::{Ended, RequestLines};
@@ -155,6 +158,9 @@ pub fn route_label(route: Option<Route>) -> &'static str {
     route.map_or("other", Route::name)
 }
 
+/// The reason of a stale answer that stands in for a failed call: that call was made.
+pub const STALE_IF_ERROR: &str = "if-error";
+
 const CONFIG_RELOADS: &str = "cache_server_config_reloads_total";
 
 const METADATA: Metadata<'static> = Metadata::new("cache_server::telemetry", Level::INFO, None);
@@ -194,6 +200,8 @@ pub struct Telemetry {
     /// All other requests by route, outcome and reason: closed sets, so bounded.
     requests: Mutex<BTreeMap<RequestLabels, Tally>>,
     not_stored: Mutex<BTreeMap<RequestLabels, Tally>>,
+    /// What flights, refreshes and stale answers are counted by.
+    pub flights: FlightMetrics,
     latency: Latency,
     models: Models,
     lines: RequestLines,
@@ -204,6 +212,8 @@ pub struct Telemetry {
     input_tokens_saved: Tally,
     output_tokens_saved: Tally,
     milliseconds_saved: Tally,
+    /// Set when it is asked for: what it is made of is counted already.
+    upstream_calls_saved: Counter,
     evictions: Tally,
     memory_seconds: Histogram,
     disk_seconds: Histogram,
@@ -224,8 +234,9 @@ impl Telemetry {
     /// # Errors
     /// When the exporter refuses the buckets.
     pub fn new(lines: RequestLines) -> Result<Telemetry, BuildError> {
-        let recorder = Arc::new(PrometheusBuilder::new().set_buckets(&BUCKETS)?.build_recorder());
+        let recorder = Arc::new(build_recorder()?);
         describe(&recorder);
+        FlightMetrics::describe(&recorder);
         let counter = |name, labels| tally(&recorder, name, labels);
         let saved =
             |kind| counter("cache_server_tokens_saved_total", vec![Label::new("kind", kind)]);
@@ -243,6 +254,7 @@ impl Telemetry {
             hits: hit_tallies(&recorder),
             requests: Mutex::default(),
             not_stored: Mutex::default(),
+            flights: FlightMetrics::new(&recorder),
             latency: Latency::default(),
             models: Models::default(),
             lines,
@@ -253,6 +265,10 @@ impl Telemetry {
             input_tokens_saved: saved("input"),
             output_tokens_saved: saved("output"),
             milliseconds_saved: counter("cache_server_time_saved_milliseconds_total", vec![]),
+            upstream_calls_saved: recorder.register_counter(
+                &Key::from_name("cache_server_upstream_calls_saved_total"),
+                &METADATA,
+            ),
             evictions: counter(
                 "cache_server_evictions_total",
                 vec![Label::new("tier", TierName::Memory.name())],
@@ -297,8 +313,9 @@ impl Telemetry {
         self.recorder.register_counter(&key, &METADATA)
     }
 
-    /// Counts a hit.
-    pub fn hit(&self, route: Route, tier: TierName) {
+    /// Counts a hit of an entry that is so old.
+    pub fn hit(&self, route: Route, tier: TierName, age_s: u64, is_negative: bool) {
+        self.flights.hit(age_s, is_negative);
         let label = route.name();
         if let Some((_, tallies)) = self.hits.iter().find(|(name, _)| *name == label) {
             tallies[tier as usize].add(1);
@@ -427,10 +444,12 @@ impl Telemetry {
         self.tunnels_open.set(count_as_f64(levels.tunnels_open));
         self.suspensions.set(count_as_f64(levels.suspensions));
         self.purge_orders.set(count_as_f64(levels.purge_orders));
+        self.upstream_calls_saved.absolute(self.calls_saved());
         self.memory_bytes.set(count_as_f64(levels.memory_bytes));
         self.memory_entries.set(count_as_f64(levels.memory_entries));
         let mut text = self.handle.render();
         self.latency.render(&mut text);
+        self.flights.render(&mut text);
         text
     }
 
@@ -439,12 +458,25 @@ impl Telemetry {
         self.handle.run_upkeep();
     }
 
+    /// Calls to upstreams that were not made: answers from entries and from others' fetches.
+    fn calls_saved(&self) -> u64 {
+        let hits: u64 = self.hits.iter().flat_map(|(_, tallies)| tallies).map(Tally::get).sum();
+        let stale = |(_, outcome, reason): &RequestLabels| {
+            *outcome == Outcome::Stale.name() && *reason != STALE_IF_ERROR
+        };
+        let requests = lock(&self.requests);
+        let stale: u64 =
+            requests.iter().filter(|(labels, _)| stale(labels)).map(|(_, tally)| tally.get()).sum();
+        hits + stale + self.coalesced.get()
+    }
+
     /// The totals since start.
     #[must_use]
     pub fn totals(&self) -> Totals {
         let mut totals = Totals {
             stores: self.stores.get(),
             coalesced: self.coalesced.get(),
+            upstream_calls_saved: self.calls_saved(),
             evictions: self.evictions.get(),
             bytes_from_cache: self.bytes_from_cache.get(),
             bytes_from_upstream: self.bytes_from_upstream.get(),
@@ -499,6 +531,14 @@ fn tally(recorder: &PrometheusRecorder, name: &'static str, labels: Vec<Label>) 
     Tally { counter, count: AtomicU64::new(0) }
 }
 
+fn build_recorder() -> Result<PrometheusRecorder, BuildError> {
+    let followers = Matcher::Full(flights::FOLLOWERS.into());
+    let builder = PrometheusBuilder::new()
+        .set_buckets(&BUCKETS)?
+        .set_buckets_for_metric(followers, &flights::FOLLOWERS_BUCKETS)?;
+    Ok(builder.build_recorder())
+}
+
 fn describe(recorder: &PrometheusRecorder) {
     for (name, what) in [
         (
@@ -508,6 +548,10 @@ fn describe(recorder: &PrometheusRecorder) {
         ("cache_server_not_stored_total", "Answers fetched for the cache and not stored, and why"),
         ("cache_server_stores_total", "Answers stored"),
         ("cache_server_coalesced_total", "Requests that joined another's fetch"),
+        (
+            "cache_server_upstream_calls_saved_total",
+            "Requests that were answered without a call upstream of their own",
+        ),
         ("cache_server_served_bytes_total", "Body bytes sent to callers, by where they came from"),
         ("cache_server_tokens_saved_total", "Tokens not paid for again, from the answers' usage"),
         (
@@ -573,7 +617,7 @@ mod tests {
     #[test]
     fn what_is_counted_is_rendered_and_totalled() {
         let telemetry = Telemetry::silent();
-        telemetry.hit(Route::Model(ModelRoute::OpenAiEmbeddings), TierName::Disk);
+        telemetry.hit(Route::Model(ModelRoute::OpenAiEmbeddings), TierName::Disk, 5, false);
         telemetry.request(Some(Route::Model(ModelRoute::OpenAiEmbeddings)), Outcome::Miss, "");
         telemetry.request(None, Outcome::Bypass, "not-a-model-route");
         telemetry.request(None, Outcome::Bypass, "not-a-model-route");

@@ -41,7 +41,12 @@ pub enum CutBy {
 }
 
 impl CutBy {
-    fn name(self) -> &'static str {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [CutBy; 3] = [CutBy::Caller, CutBy::Upstream, CutBy::Timeout];
+
+    /// The word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
         match self {
             CutBy::Caller => "caller",
             CutBy::Upstream => "upstream",

@@ -48,6 +48,8 @@ pub struct Totals {
     pub stores: u64,
     /// Requests that joined another's fetch.
     pub coalesced: u64,
+    /// Requests that were answered without a call upstream of their own.
+    pub upstream_calls_saved: u64,
     /// Entries that left memory for want of space.
     pub evictions: u64,
     /// Body bytes sent from the cache.

@@ -13,6 +13,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 
 use super::cache_control::RequestDirectives;
+use super::negative::Negative;
 use super::serve::{Decision, Stored, decide};
 use super::store::{Exchange, Heuristic, HttpPolicy, Storing, storing};
 use crate::clock::Timestamp;
@@ -242,7 +243,7 @@ impl Case {
             obey_upstream: true,
             lifetime: None,
             heuristic: self.guesses.then_some(heuristic),
-            negative_for: Duration::ZERO,
+            negative: Negative::AS_SAID,
         };
         let stored = storing(&exchange, &policy).ok().map(stored);
         let decision =

@@ -12,6 +12,8 @@
 
 pub mod cache_control;
 pub mod date;
+pub mod early;
+pub mod negative;
 pub mod serve;
 pub mod store;
 pub mod update;

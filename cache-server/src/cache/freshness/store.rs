@@ -14,6 +14,7 @@ use http::header::{HeaderMap, SET_COOKIE};
 use http::{Method, StatusCode};
 
 use super::cache_control::{Reach, RequestDirectives, ResponseDirectives};
+use super::negative::{Negative, NegativeStatuses};
 use super::serve::{Decision, Stored, decide};
 use super::{Ends, Lifetime, date, validate, vary};
 use crate::clock::Timestamp;
@@ -50,9 +51,8 @@ pub struct HttpPolicy {
     pub lifetime: Option<Lifetime>,
     /// Whether a lifetime may be guessed, and how.
     pub heuristic: Option<Heuristic>,
-    /// How long at most 404 and 410 answer; without an explicit lifetime so long exactly, and not
-    /// at all if this is zero.
-    pub negative_for: Duration,
+    /// Which answers are negative, and how long they answer.
+    pub negative: Negative,
 }
 
 /// A lifetime guessed from how long ago the resource was changed (RFC 9111 section 4.2.2).
@@ -151,7 +151,7 @@ impl NotStored {
 #[must_use]
 pub fn says_what_there_is(status: StatusCode) -> bool {
     let is_whole = !matches!(status, StatusCode::PARTIAL_CONTENT | StatusCode::NOT_MODIFIED);
-    is_whole && (status.is_success() || status.is_redirection() || is_negative(status))
+    is_whole && (status.is_success() || status.is_redirection() || is_nothing_there(status))
 }
 
 /// Decides whether the answer of this exchange is stored, and how.
@@ -159,7 +159,7 @@ pub fn says_what_there_is(status: StatusCode) -> bool {
 /// # Errors
 /// Why it is not.
 pub fn storing(exchange: &Exchange<'_>, policy: &HttpPolicy) -> Result<Storing, NotStored> {
-    is_of_a_kind_that_is_stored(exchange)?;
+    is_of_a_kind_that_is_stored(exchange, policy)?;
     let says = ResponseDirectives::parse(exchange.fields);
     if policy.obey_upstream {
         is_allowed(exchange.status, &says)?;
@@ -176,13 +176,13 @@ pub fn storing(exchange: &Exchange<'_>, policy: &HttpPolicy) -> Result<Storing, 
         return Err(NotStored::Expired);
     }
     let generated = exchange.answered.minus(initial_age);
-    let negative = is_negative(exchange.status);
+    let negative = policy.negative.statuses.has(exchange.status);
     let mut ends = Ends::of(generated, lifetime);
     if validate::has_validator(exchange.fields) {
         ends = ends.kept_to_validate(KEPT_TO_VALIDATE);
     }
-    if negative && !policy.negative_for.is_zero() {
-        ends = ends.at_most(generated.plus(policy.negative_for));
+    if negative && !policy.negative.longest.is_zero() {
+        ends = ends.at_most(generated.plus(policy.negative.longest));
     }
     if ends.last() <= exchange.answered {
         return Err(NotStored::Expired);
@@ -192,11 +192,14 @@ pub fn storing(exchange: &Exchange<'_>, policy: &HttpPolicy) -> Result<Storing, 
 }
 
 /// Method, status, the request's own will, and `Vary`.
-fn is_of_a_kind_that_is_stored(exchange: &Exchange<'_>) -> Result<(), NotStored> {
+fn is_of_a_kind_that_is_stored(
+    exchange: &Exchange<'_>,
+    policy: &HttpPolicy,
+) -> Result<(), NotStored> {
     if !matches!(*exchange.method, Method::GET | Method::HEAD) {
         return Err(NotStored::Method);
     }
-    if is_never_stored(exchange.status) {
+    if is_never_stored(exchange.status) && !policy.negative.statuses.has(exchange.status) {
         return Err(NotStored::Status);
     }
     if exchange.request.no_store {
@@ -209,7 +212,7 @@ fn is_of_a_kind_that_is_stored(exchange: &Exchange<'_>) -> Result<(), NotStored>
     }
 }
 
-/// Whether answers of this status are never stored, whatever they say: those that are no final
+/// Whether answers of this status are not stored, whatever they say, unless as negative: those that are no final
 /// or no whole answer (RFC 9111 section 3), those about one request alone, and failures
 /// (RFC 5861 section 4).
 fn is_never_stored(status: StatusCode) -> bool {
@@ -254,9 +257,8 @@ fn is_for_all(exchange: &Exchange<'_>, says: &ResponseDirectives) -> Result<(), 
     Ok(())
 }
 
-/// 404 and 410: there is nothing.
-fn is_negative(status: StatusCode) -> bool {
-    matches!(status, StatusCode::NOT_FOUND | StatusCode::GONE)
+fn is_nothing_there(status: StatusCode) -> bool {
+    NegativeStatuses::NOTHING_THERE.has(status)
 }
 
 /// Statuses that are stored without a word of the upstream (RFC 9110 section 15.1), but for
@@ -267,7 +269,7 @@ fn is_stored_by_default(status: StatusCode) -> bool {
 
 /// The lifetime of an answer whose upstream is not asked about it.
 fn operators_lifetime(status: StatusCode, policy: &HttpPolicy) -> Result<Lifetime, NotStored> {
-    if is_negative(status) {
+    if policy.negative.statuses.has(status) {
         return negative_lifetime(policy);
     }
     if !is_stored_by_default(status) {
@@ -277,8 +279,8 @@ fn operators_lifetime(status: StatusCode, policy: &HttpPolicy) -> Result<Lifetim
 }
 
 fn negative_lifetime(policy: &HttpPolicy) -> Result<Lifetime, NotStored> {
-    let is_on = !policy.negative_for.is_zero();
-    is_on.then(|| Lifetime::fresh_for(policy.negative_for)).ok_or(NotStored::NoLifetime)
+    let lifetime = policy.negative.lifetime;
+    (!lifetime.is_zero()).then(|| Lifetime::fresh_for(lifetime)).ok_or(NotStored::NoLifetime)
 }
 
 /// The lifetime by what the upstream says, and whether it must be revalidated once stale.
@@ -291,7 +293,7 @@ fn obeyed_lifetime(
         let is_storable = explicit(exchange, says).is_some()
             || says.public
             || is_stored_by_default(exchange.status)
-            || is_negative(exchange.status);
+            || is_nothing_there(exchange.status);
         let never_fresh = Lifetime::fresh_for(Duration::ZERO);
         return match (is_storable, validate::has_validator(exchange.fields)) {
             (false, _) => Err(NotStored::NoLifetime),
@@ -322,7 +324,7 @@ fn said_lifetime(
     if let Some(fresh) = explicit(exchange, says) {
         return Ok(with_its_windows(fresh));
     }
-    if is_negative(exchange.status) {
+    if policy.negative.statuses.has(exchange.status) {
         return negative_lifetime(policy);
     }
     if !is_stored_by_default(exchange.status) && !says.public {

@@ -118,7 +118,7 @@ pub(super) fn examine_whole(exchange: &Exchange, text: &str) -> Report {
     let Some(message) = object::<Message>(text) else {
         return Report::unstorable(Unstorable::Malformed);
     };
-    let mut report = Report::new();
+    let mut report = Report::faultless();
     report.note(whole_verdict(exchange, &message));
     report.usage = message.usage.as_ref().map(TokenUsage::total).unwrap_or_default();
     report.note_model(message.model);
@@ -186,7 +186,7 @@ impl<'a> Stream<'a> {
     fn new(exchange: &'a Exchange) -> Self {
         Self {
             exchange,
-            report: Report::new(),
+            report: Report::faultless(),
             usage: TokenUsage::default(),
             started: false,
             stopped_for_a_reason: false,

@@ -14,5 +14,5 @@ pub(super) fn examine(exchange: &Exchange, body: &[u8]) -> Report {
     if exchange.json && serde_json::from_slice::<IgnoredAny>(body).is_err() {
         return Report::unstorable(Unstorable::Malformed);
     }
-    Report::new()
+    Report::faultless()
 }

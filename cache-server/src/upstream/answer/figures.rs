@@ -55,7 +55,7 @@ pub(super) fn examine(route: ModelRoute, text: &str) -> Report {
     let Some(answer) = object::<Answer>(text) else {
         return Report::unstorable(Unstorable::Malformed);
     };
-    let mut report = Report::new();
+    let mut report = Report::faultless();
     report.note(verdict(route, &answer));
     report.usage = answer.usage.as_ref().map(TokenUsage::total).unwrap_or_default();
     if let Some(usage) = &answer.usage_metadata {

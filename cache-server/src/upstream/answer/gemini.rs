@@ -149,7 +149,7 @@ struct Chunks<'a> {
 
 impl<'a> Chunks<'a> {
     fn new(exchange: &'a Exchange) -> Self {
-        Self { exchange, report: Report::new(), candidates: BTreeMap::new() }
+        Self { exchange, report: Report::faultless(), candidates: BTreeMap::new() }
     }
 
     fn read(&mut self, chunk: Chunk) {

@@ -161,7 +161,7 @@ pub fn examine(exchange: &Exchange, body: &[u8]) -> Report {
         Route::Model(route) => examine_model(route, exchange, body),
         Route::Declared => declared::examine(exchange, body),
         // Whole when its HTTP message is.
-        Route::Generic => Report::new(),
+        Route::Generic => Report::faultless(),
     }
 }
 
@@ -203,14 +203,15 @@ impl Exchange {
 }
 
 impl Report {
-    /// A report that has found no fault yet.
-    fn new() -> Self {
+    /// A report that has found no fault yet; also that on an answer of which nothing is examined.
+    #[must_use]
+    pub fn faultless() -> Self {
         Self { verdict: Ok(()), usage: Usage::default(), model: None }
     }
 
     /// The report on a body of which nothing could be read.
     fn unstorable(reason: Unstorable) -> Self {
-        Self { verdict: Err(reason), ..Self::new() }
+        Self { verdict: Err(reason), ..Self::faultless() }
     }
 
     /// Notes one more finding. The first fault stays: it is nearest to the cause.

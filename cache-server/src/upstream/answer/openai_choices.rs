@@ -81,7 +81,7 @@ pub(super) fn examine_whole(exchange: &Exchange, text: &str) -> Report {
     let Some(answer) = object::<Answer>(text) else {
         return Report::unstorable(Unstorable::Malformed);
     };
-    let mut report = Report::new();
+    let mut report = Report::faultless();
     report.note(whole_verdict(exchange, &answer));
     report.usage = answer.usage.map(|usage| usage.total()).unwrap_or_default();
     report.note_model(answer.model);
@@ -164,7 +164,7 @@ struct Stream<'a> {
 impl<'a> Stream<'a> {
     fn new(exchange: &'a Exchange) -> Self {
         let arguments = Gathered::default();
-        Self { exchange, report: Report::new(), choices: BTreeMap::new(), arguments }
+        Self { exchange, report: Report::faultless(), choices: BTreeMap::new(), arguments }
     }
 
     fn read(&mut self, event: &Event<'_>) -> Step {

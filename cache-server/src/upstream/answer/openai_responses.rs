@@ -76,14 +76,15 @@ pub(super) fn examine_whole(exchange: &Exchange, text: &str) -> Report {
     let Some(response) = object::<Response>(text) else {
         return Report::unstorable(Unstorable::Malformed);
     };
-    let mut report = Report::new();
+    let mut report = Report::faultless();
     read_response(&mut report, exchange, response);
     report
 }
 
 /// Examines an event stream.
 pub(super) fn examine_stream(exchange: &Exchange, text: &str) -> Report {
-    let mut stream = Stream { exchange, report: Report::new(), arguments: Gathered::default() };
+    let mut stream =
+        Stream { exchange, report: Report::faultless(), arguments: Gathered::default() };
     let ending = walk(text, |event| stream.read(event));
     stream.report.note(ending.verdict());
     stream.report.note(stream.arguments.verdict());

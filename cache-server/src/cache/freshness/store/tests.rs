@@ -14,10 +14,14 @@ const OBEYING: HttpPolicy = HttpPolicy {
     obey_upstream: true,
     lifetime: None,
     heuristic: None,
-    negative_for: Duration::ZERO,
+    negative: Negative::AS_SAID,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
+
+fn negative(longest: Duration) -> Negative {
+    Negative { lifetime: longest, longest, ..Negative::AS_SAID }
+}
 
 /// An exchange as the tests tell of it.
 struct Told {
@@ -271,7 +275,7 @@ fn a_lifetime_is_guessed_only_where_that_is_on_and_the_status_allows_it() {
 
 #[test]
 fn what_is_not_found_is_remembered_for_as_long_as_the_operator_says() {
-    let brief = HttpPolicy { negative_for: 3 * SECOND, ..OBEYING };
+    let brief = HttpPolicy { negative: negative(3 * SECOND), ..OBEYING };
     for status in [404, 410] {
         let last_s = |line: &str, policy: &HttpPolicy| {
             let storing = says(line).status(status).with(TAG).by(policy)?;
@@ -423,6 +427,6 @@ proptest! {
             answered: Timestamp(answered),
         };
         let heuristic = Some(Heuristic { share_percent: u32::MAX, cap: Duration::MAX });
-        let _ = storing(&exchange, &HttpPolicy { heuristic, negative_for: SECOND, ..OBEYING });
+        let _ = storing(&exchange, &HttpPolicy { heuristic, negative: negative(SECOND), ..OBEYING });
     }
 }

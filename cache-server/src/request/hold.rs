@@ -1,0 +1,116 @@
+//! Hold: what keeps a request from the upstream for now.
+//!
+//! An upstream that said when to come back is not asked before for the tenant that it said it to (a
+//! cool-down), and a key whose fill failed is not fetched again at once (a back-off). Whoever would
+//! fetch for the cache asks here first: a stale answer that may stand in for a failing upstream is
+//! given without asking it, and without one the caller is told when to come back. What passes
+//! through is not held back: only the upstream can answer it, and it may still be willing to.
+
+use std::time::Duration;
+
+use http::{HeaderMap, StatusCode};
+use keyspec::Key;
+
+use super::key::Keyed;
+use super::respond::is_failure;
+use crate::app::App;
+use crate::cache::back_off::BackOff;
+use crate::cache::cool_down::{self, CoolDown, Limited};
+use crate::clock::Timestamp;
+use crate::config::FillSettings;
+use crate::upstream::UpstreamError;
+
+/// How much of a back-off callers wait out, all of them for one fetch, rather than being told of a
+/// failure that may be over.
+const WAITED_OUT_MAX: Duration = Duration::from_millis(250);
+
+/// What keeps a request from the upstream.
+#[derive(Debug)]
+pub struct Hold {
+    /// A short word for it.
+    pub reason: &'static str,
+    /// What is said to a request that nothing stored can answer. Nothing where a short back-off is
+    /// waited out instead.
+    pub refusal: Option<Refusal>,
+}
+
+/// Why the upstream is not asked, and until when.
+#[derive(Debug)]
+pub struct Refusal {
+    /// Why.
+    pub why: Why,
+    /// When it is asked again.
+    pub until: Timestamp,
+}
+
+/// Why the upstream is not asked.
+#[derive(Debug)]
+pub enum Why {
+    /// It said when to come back, with this status.
+    CoolDown(StatusCode),
+    /// So the last fill failed.
+    BackOff(UpstreamError),
+}
+
+/// What keeps this request from the upstream, if anything does.
+#[must_use]
+pub fn of(app: &App, keyed: &Keyed) -> Option<Hold> {
+    if app.cool_downs.is_empty() && app.back_offs.is_empty() {
+        return None;
+    }
+    let now = app.clock.now();
+    if let Some(CoolDown { status, until }) = app.cool_downs.of(&keyed.asked.limited(), now) {
+        let refusal = Some(Refusal { why: Why::CoolDown(status), until });
+        return Some(Hold { reason: "cool-down", refusal });
+    }
+    let BackOff { until, error, .. } = app.back_offs.of(&keyed.place, now)?;
+    // An upstream that answers, if only by errors, gets to say so itself.
+    let why = Why::BackOff(error?);
+    let is_long = until.since(now) > WAITED_OUT_MAX;
+    Some(Hold { reason: "back-off", refusal: is_long.then_some(Refusal { why, until }) })
+}
+
+/// Whether a refresh, for which nobody waits, is kept from the upstream: also by errors that it
+/// answered with.
+#[must_use]
+pub fn keeps_from_refreshing(app: &App, keyed: &Keyed) -> bool {
+    of(app, keyed).is_some() || app.back_offs.of(&keyed.place, app.clock.now()).is_some()
+}
+
+/// Waits out a back-off; whoever may not wait was refused before.
+pub async fn wait_out(app: &App, place: &Key) {
+    let now = app.clock.now();
+    if let Some(BackOff { until, error: Some(_), .. }) = app.back_offs.of(place, now) {
+        tokio::time::sleep(until.since(now)).await;
+    }
+}
+
+/// Takes note of what an upstream's answer says about coming back.
+pub fn note_answer(
+    app: &App,
+    limited: impl FnOnce() -> Limited,
+    fills: &FillSettings,
+    status: StatusCode,
+    fields: &HeaderMap,
+) {
+    let begun = cool_down::begun_by(status, fields, app.clock.now(), fills.cool_down_max);
+    if let Some(cool_down) = begun {
+        app.cool_downs.note(limited(), cool_down);
+        app.telemetry.flights.cool_down_begun();
+    }
+}
+
+/// Takes note of how a fill ended: by an answer of this status, or a failure.
+pub fn note_end(
+    app: &App,
+    place: Key,
+    fills: &FillSettings,
+    end: Result<StatusCode, &UpstreamError>,
+) {
+    let (now, longest) = (app.clock.now(), fills.failure_backoff_max);
+    match end {
+        Ok(status) if is_failure(status) => app.back_offs.failed(place, None, now, longest),
+        Ok(_) => app.back_offs.succeeded(&place),
+        Err(error) => app.back_offs.failed(place, Some(error.clone()), now, longest),
+    }
+}
