@@ -1,0 +1,116 @@
+//! What is known of one flight: its head, its chunks, its end, and where each reader stands.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use keyspec::Key;
+use tokio::sync::{Notify, watch};
+
+use crate::cache::budget::Reservation;
+
+/// One fill under way.
+#[derive(Debug)]
+pub(super) struct Flight<H, E> {
+    pub(super) key: Key,
+    /// The newest purge order when it began.
+    pub(super) sequence: u64,
+    pub(super) state: Mutex<State<H, E>>,
+    /// Wakes readers: the head, a chunk or the end came.
+    pub(super) changed: watch::Sender<()>,
+    /// Wakes the writer: a reader took a chunk or left.
+    pub(super) reader_moved: Notify,
+}
+
+/// What of it changes.
+#[derive(Debug)]
+pub(super) struct State<H, E> {
+    pub(super) head: Option<H>,
+    pub(super) chunks: VecDeque<Bytes>,
+    /// How many chunks have left the window before the first one in `chunks`.
+    pub(super) dropped: usize,
+    pub(super) bytes: usize,
+    pub(super) recording: bool,
+    pub(super) reservation: Reservation,
+    /// Bytes of the first chunk, if it passes over the budget.
+    pub(super) unreserved: usize,
+    pub(super) end: Option<End<E>>,
+    /// Position of each reader: the number of the chunk that it takes next.
+    pub(super) readers: HashMap<u64, usize>,
+    pub(super) next_reader: u64,
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub(super) enum End<E> {
+    Done(Option<HeaderMap>),
+    Failed(Failure<E>),
+}
+
+/// Why a reader gets no more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure<E> {
+    /// The fill failed.
+    Fill(E),
+    /// The fill's task is gone without a word: it panicked or was dropped.
+    Abandoned,
+    /// This reader was too slow for the window.
+    TooSlow,
+}
+
+impl<H, E> Flight<H, E> {
+    /// One that has just begun.
+    pub(super) fn new(key: Key, sequence: u64, reservation: Reservation) -> Arc<Flight<H, E>> {
+        Arc::new(Flight {
+            key,
+            sequence,
+            state: Mutex::new(State::new(reservation)),
+            changed: watch::Sender::new(()),
+            reader_moved: Notify::new(),
+        })
+    }
+}
+
+impl<H, E> State<H, E> {
+    fn new(reservation: Reservation) -> State<H, E> {
+        State {
+            head: None,
+            chunks: VecDeque::new(),
+            dropped: 0,
+            bytes: 0,
+            recording: true,
+            reservation,
+            unreserved: 0,
+            end: None,
+            readers: HashMap::new(),
+            next_reader: 0,
+        }
+    }
+
+    pub(super) fn append(&mut self, chunk: Bytes) {
+        self.bytes += chunk.len();
+        self.chunks.push_back(chunk);
+    }
+
+    pub(super) fn drop_first(&mut self) {
+        if let Some(chunk) = self.chunks.pop_front() {
+            self.dropped += 1;
+            self.bytes -= chunk.len();
+            self.reservation.shrink(chunk.len() - std::mem::take(&mut self.unreserved));
+        }
+    }
+
+    /// Drops what every reader has taken.
+    pub(super) fn trim(&mut self) {
+        let slowest = self.readers.values().min().copied().unwrap_or(usize::MAX);
+        while self.dropped < slowest && !self.chunks.is_empty() {
+            self.drop_first();
+        }
+    }
+}
+
+/// Locks, also after a panic elsewhere: every change under these locks leaves a valid state.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}

@@ -1,0 +1,285 @@
+//! What a flight promises, by paused time and without a network.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use keyspec::Key;
+
+use super::{Failure, Flights, Joined, Limits, Next, NobodyListens, Reader, Writer};
+use crate::cache::budget::Budget;
+
+fn always(_: u64) -> bool {
+    true
+}
+
+type TestFlights = Flights<&'static str, &'static str>;
+type TestJoined = Joined<&'static str, &'static str, ()>;
+
+const KEY: Key = Key::from_bytes([1; 32]);
+
+fn flights(recorded_bytes_max: usize, budget: usize) -> Arc<TestFlights> {
+    flights_on(&Budget::new(budget), recorded_bytes_max)
+}
+
+fn flights_on(budget: &Arc<Budget>, recorded_bytes_max: usize) -> Arc<TestFlights> {
+    let limits = Limits {
+        flights_max: 2,
+        recorded_bytes_max,
+        window_bytes: 4,
+        slow_reader_timeout: Duration::from_secs(30),
+    };
+    Flights::new(limits, Arc::clone(budget))
+}
+
+fn lead(
+    flights: &Arc<TestFlights>,
+) -> (Writer<&'static str, &'static str>, Reader<&'static str, &'static str>) {
+    match flights.join(KEY, 0, always, || None::<()>) {
+        Joined::Leader(writer, reader) => (writer, reader),
+        other => panic!("expected to lead, got {other:?}"),
+    }
+}
+
+fn follow(flights: &Arc<TestFlights>) -> Reader<&'static str, &'static str> {
+    match flights.join(KEY, 0, always, || None::<()>) {
+        Joined::Follower(reader) => reader,
+        other => panic!("expected to follow, got {other:?}"),
+    }
+}
+
+async fn push(
+    writer: &mut Writer<&'static str, &'static str>,
+    chunk: &'static [u8],
+) -> Result<(), NobodyListens> {
+    let chunk = Bytes::from_static(chunk);
+    if writer.record(&chunk) { Ok(()) } else { writer.pass(chunk).await }
+}
+
+async fn rest(reader: &mut Reader<&'static str, &'static str>) -> (Vec<u8>, Next<&'static str>) {
+    let mut bytes = Vec::new();
+    loop {
+        match reader.next().await {
+            Next::Chunk(chunk) => bytes.extend_from_slice(&chunk),
+            end => return (bytes, end),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_late_follower_gets_the_beginning_and_then_runs_live() {
+    let flights = flights(100, 100);
+    let (mut writer, mut leader) = lead(&flights);
+    writer.set_head("200", true);
+    push(&mut writer, b"one ").await.unwrap();
+    let mut late = follow(&flights);
+    assert_eq!(late.head().await, Ok("200"));
+    push(&mut writer, b"two").await.unwrap();
+    writer.finish(None);
+    assert_eq!(rest(&mut leader).await, (b"one two".to_vec(), Next::Done(None)));
+    assert_eq!(rest(&mut late).await, (b"one two".to_vec(), Next::Done(None)));
+    assert_eq!(flights.open_count(), 0);
+}
+
+#[tokio::test]
+async fn a_writer_that_vanishes_never_looks_complete() {
+    let flights = flights(100, 100);
+    let (mut writer, mut reader) = lead(&flights);
+    writer.set_head("200", true);
+    push(&mut writer, b"half").await.unwrap();
+    drop(writer);
+    let (bytes, end) = rest(&mut reader).await;
+    assert_eq!((bytes.as_slice(), end), (&b"half"[..], Next::Failed(Failure::Abandoned)));
+    assert_eq!(flights.open_count(), 0);
+}
+
+#[tokio::test]
+async fn a_failure_before_the_headers_reaches_every_waiter() {
+    let flights = flights(100, 100);
+    let (writer, mut leader) = lead(&flights);
+    let mut follower = follow(&flights);
+    writer.fail("refused");
+    assert_eq!(leader.head().await, Err(Failure::Fill("refused")));
+    assert_eq!(follower.head().await, Err(Failure::Fill("refused")));
+}
+
+#[tokio::test]
+async fn readers_that_leave_change_nothing_for_a_recorded_flight() {
+    let flights = flights(100, 100);
+    let (mut writer, leader) = lead(&flights);
+    drop(leader);
+    push(&mut writer, b"all of it").await.unwrap();
+    assert_eq!(writer.recorded(), Some(vec![Bytes::from_static(b"all of it")]));
+    let mut late = follow(&flights);
+    writer.finish(None);
+    assert_eq!(rest(&mut late).await.0, b"all of it");
+}
+
+#[tokio::test]
+async fn over_the_record_a_flight_takes_no_joiners_and_is_paced_by_its_reader() {
+    let flights = flights(4, 100);
+    let (mut writer, mut reader) = lead(&flights);
+    push(&mut writer, b"abcd").await.unwrap();
+    let pushing = tokio::spawn(async move {
+        push(&mut writer, b"efgh").await.unwrap();
+        assert_eq!(writer.recorded(), None);
+        writer.finish(None);
+    });
+    assert_eq!(rest(&mut reader).await, (b"abcdefgh".to_vec(), Next::Done(None)));
+    pushing.await.unwrap();
+    assert_eq!(flights.open_count(), 0);
+}
+
+#[tokio::test]
+async fn an_unrecorded_flight_that_nobody_reads_is_given_up() {
+    let flights = flights(4, 100);
+    let (mut writer, reader) = lead(&flights);
+    drop(reader);
+    let pushed = push(&mut writer, b"too long").await;
+    assert_eq!(pushed, Err(NobodyListens));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stands_still_is_left_behind_and_told_so() {
+    let flights = flights(4, 100);
+    let (mut writer, mut slow) = lead(&flights);
+    let mut quick = follow(&flights);
+    let fast = tokio::spawn(async move { rest(&mut quick).await });
+    for _ in 0..4 {
+        push(&mut writer, b"abcd").await.unwrap();
+    }
+    writer.finish(None);
+    assert_eq!(fast.await.unwrap(), (b"abcdabcdabcdabcd".to_vec(), Next::Done(None)));
+    assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_moves_slowly_is_waited_for() {
+    let flights = flights(40, 100);
+    let (mut writer, mut slow) = lead(&flights);
+    for _ in 0..10 {
+        push(&mut writer, b"abcd").await.unwrap();
+    }
+    let reading = tokio::spawn(async move {
+        let mut chunks = 0;
+        while let Next::Chunk(_) = slow.next().await {
+            chunks += 1;
+            // Ten chunks at this pace take longer than a reader may stand still.
+            tokio::time::sleep(Duration::from_secs(20)).await;
+        }
+        chunks
+    });
+    push(&mut writer, b"efgh").await.unwrap();
+    writer.finish(None);
+    assert_eq!(reading.await.unwrap(), 11);
+}
+
+#[tokio::test]
+async fn the_window_too_draws_on_the_budget() {
+    let budget = Budget::new(6);
+    let flights = flights_on(&budget, 4);
+    let (mut writer, mut reader) = lead(&flights);
+    push(&mut writer, b"abcd").await.unwrap();
+    assert_eq!(budget.held(), 4);
+    let pushing = tokio::spawn(async move {
+        push(&mut writer, b"efg").await.unwrap();
+        writer
+    });
+    assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"abcd")));
+    let writer = pushing.await.unwrap();
+    assert_eq!(budget.held(), 3, "what was taken is given back, the rest is held");
+    writer.finish(None);
+    assert_eq!(rest(&mut reader).await.0, b"efg");
+    drop(reader);
+    assert_eq!(budget.held(), 0);
+}
+
+#[tokio::test]
+async fn a_full_budget_ends_recording_and_is_given_back() {
+    let budget = Budget::new(6);
+    let flights = flights_on(&budget, 100);
+    let (mut writer, mut reader) = lead(&flights);
+    push(&mut writer, b"abcd").await.unwrap();
+    assert!(writer.recorded().is_some());
+    let pushing = tokio::spawn(async move {
+        push(&mut writer, b"efgh").await.unwrap();
+        assert!(writer.recorded().is_none());
+        writer.finish(None);
+    });
+    assert_eq!(rest(&mut reader).await.0, b"abcdefgh");
+    pushing.await.unwrap();
+    drop(reader);
+    assert_eq!(budget.held(), 0);
+}
+
+#[tokio::test]
+async fn the_table_is_bounded() {
+    let flights = flights(100, 100);
+    let _first = lead(&flights);
+    let _second = match flights.join(Key::from_bytes([2; 32]), 0, always, || None::<()>) {
+        Joined::Leader(writer, reader) => (writer, reader),
+        other => panic!("expected to lead, got {other:?}"),
+    };
+    let third: TestJoined = flights.join(Key::from_bytes([3; 32]), 0, always, || None);
+    assert!(matches!(third, Joined::Full));
+}
+
+#[tokio::test]
+async fn flights_that_nobody_joins_any_more_count_until_they_end() {
+    let flights = flights(100, 100);
+    let (older, _reader) = lead(&flights);
+    let TestJoined::Leader(mut newer, _reader) = flights.lead_anew(KEY, 0) else {
+        panic!("expected to lead")
+    };
+    newer.close_to_joiners();
+    assert!(matches!(flights.lead_anew::<()>(KEY, 0), Joined::Full));
+    assert_eq!(flights.open_count(), 2);
+    older.fail("refused");
+    assert!(matches!(flights.lead_anew::<()>(KEY, 0), Joined::Leader(..)));
+}
+
+#[tokio::test]
+async fn an_answer_that_arrived_in_the_meantime_is_found_instead_of_fetched() {
+    let flights = flights(100, 100);
+    assert!(matches!(flights.join(KEY, 0, always, || Some(42)), Joined::Found(42)));
+    assert_eq!(flights.open_count(), 0);
+}
+
+#[tokio::test]
+async fn a_flight_that_is_closed_to_joiners_goes_on_for_those_on_board() {
+    let flights = flights(100, 100);
+    let (mut writer, mut leader) = lead(&flights);
+    writer.close_to_joiners();
+    let (_second, _) = lead(&flights);
+    push(&mut writer, b"the last chunk").await.unwrap();
+    writer.finish(None);
+    assert_eq!(rest(&mut leader).await, (b"the last chunk".to_vec(), Next::Done(None)));
+    assert_eq!(flights.open_count(), 1, "the second flight keeps its place");
+}
+
+#[tokio::test]
+async fn a_newer_flight_takes_the_place_of_an_older_one_and_keeps_it() {
+    let flights = flights(100, 100);
+    let (older, mut reader) = lead(&flights);
+    let TestJoined::Leader(newer, _reader) = flights.lead_anew(KEY, 0) else {
+        panic!("expected to lead")
+    };
+    assert!(!older.is_current() && newer.is_current());
+    older.finish(None);
+    assert_eq!(reader.next().await, Next::Done(None));
+    assert!(newer.is_current(), "the older one's end must not close the newer one");
+}
+
+#[tokio::test]
+async fn a_flight_that_began_before_a_purge_is_joined_no_more() {
+    let flights = flights(100, 100);
+    let TestJoined::Leader(older, _reader) = flights.join(KEY, 1, always, || None::<()>) else {
+        panic!("expected to lead")
+    };
+    let after_purge = |began: u64| began >= 2;
+    let TestJoined::Leader(newer, _) = flights.join(KEY, 2, after_purge, || None) else {
+        panic!("expected to lead anew")
+    };
+    assert!(!older.is_current() && newer.is_current());
+    assert!(matches!(flights.join(KEY, 2, after_purge, || None::<()>), Joined::Follower(_)));
+}
