@@ -225,6 +225,7 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
                 "cache.slow_reader_timeout",
                 file.cache.slow_reader_timeout,
             )?,
+            age_max: positive("cache.flight_age_max", file.cache.flight_age_max)?,
         },
         purge: PurgeSettings {
             orders_max: at_least_one("cache.purge_orders_max", file.cache.purge_orders_max)?,
@@ -519,6 +520,11 @@ mod tests {
             ("version = 1\n[server]\nlisten = 'here'", "server.listen: here", "127.0.0.1:8080"),
             ("version = 1\n[server]\nconnections_max = 0", "server.connections_max: 0", "least 1"),
             ("version = 1\n[server]\nidle_timeout = '0s'", "server.idle_timeout: 0s", "above zero"),
+            (
+                "version = 1\n[cache]\nflight_age_max = '0s'",
+                "cache.flight_age_max: 0s",
+                "above zero",
+            ),
             ("version = 1\n[server]\nheader_bytes_max = 1", "server.header_bytes_max: 1", "8 KiB"),
             ("version = 1\n[cache]\nentry_bytes_max = '1GiB'", "cache.entry_bytes_max", "15 MiB"),
             ("version = 1\n[cache]\ndisk_bytes_max = '1MiB'", "cache.disk_bytes_max", "64 MiB"),

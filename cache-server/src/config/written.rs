@@ -249,6 +249,9 @@ pub struct Cache {
     /// Fills under way at once; further misses go alone.
     #[schemars(extend("x-needs-restart" = true))]
     pub flights_max: usize,
+    /// How long after its beginning a fill still takes callers on; the next one begins another.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub flight_age_max: Span,
     /// Purge orders that are kept; beyond, the oldest become one that holds for all older entries.
     #[schemars(extend("x-needs-restart" = true))]
     pub purge_orders_max: usize,
@@ -287,6 +290,7 @@ impl Default for Cache {
             disk_deadline: Span(Duration::from_millis(250)),
             reuse: "deterministic".into(),
             flights_max: 10_000,
+            flight_age_max: seconds(10 * 60),
             purge_orders_max: 100_000,
             fill_timeout: seconds(30 * 60),
             failure_backoff_max: seconds(5),

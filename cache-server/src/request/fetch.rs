@@ -417,6 +417,7 @@ mod tests {
             recorded_bytes_max: 100,
             window_bytes: 10,
             slow_reader_timeout: Duration::from_secs(30),
+            age_max: Duration::from_secs(600),
         };
         let flights: Arc<AnswerFlights> = Flights::new(limits, Budget::new(1000));
         match flights.join(Key::from_bytes([1; 32]), 0, |_| true, || None::<()>) {

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use keyspec::Key;
 use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
 
 use crate::cache::budget::Reservation;
 
@@ -16,6 +17,8 @@ pub(super) struct Flight<H, E> {
     pub(super) key: Key,
     /// The newest purge order when it began.
     pub(super) sequence: u64,
+    /// When it began.
+    pub(super) began: Instant,
     pub(super) state: Mutex<State<H, E>>,
     /// Wakes readers: the head, a chunk or the end came.
     pub(super) changed: watch::Sender<()>,
@@ -65,6 +68,7 @@ impl<H, E> Flight<H, E> {
         Arc::new(Flight {
             key,
             sequence,
+            began: Instant::now(),
             state: Mutex::new(State::new(reservation)),
             changed: watch::Sender::new(()),
             reader_moved: Notify::new(),

@@ -23,6 +23,8 @@ pub struct Limits {
     pub window_bytes: usize,
     /// How long a reader may hold the window up.
     pub slow_reader_timeout: Duration,
+    /// How long after its beginning a flight takes joiners; the next caller then begins another.
+    pub age_max: Duration,
 }
 
 /// Every flight under way.
@@ -65,7 +67,7 @@ impl<H, E> Flights<H, E> {
 
     /// Joins the flight for `key` or opens one, of which `sequence` is noted: the newest purge
     /// order when it begins. One that `is_current` says no to, by what was noted of it, is joined
-    /// no more. `recheck` looks once more where the answer would be stored, under the table's
+    /// no more, nor is one older than [`Limits::age_max`]. `recheck` looks once more where the answer would be stored, under the table's
     /// lock: a flight stores before it leaves the table, so that between a miss and the joining no
     /// answer can slip by.
     pub fn join<F>(
@@ -77,6 +79,7 @@ impl<H, E> Flights<H, E> {
     ) -> Joined<H, E, F> {
         let mut open = lock(&self.open);
         if let Some(flight) = open.get(&key)
+            && flight.began.elapsed() <= self.limits.age_max
             && is_current(flight.sequence)
         {
             return Joined::Follower(Reader::join(flight));

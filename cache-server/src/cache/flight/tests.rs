@@ -16,6 +16,8 @@ fn always(_: u64) -> bool {
 type TestFlights = Flights<&'static str, &'static str>;
 type TestJoined = Joined<&'static str, &'static str, ()>;
 
+const AGE_MAX: Duration = Duration::from_secs(600);
+
 const KEY: Key = Key::from_bytes([1; 32]);
 
 fn flights(recorded_bytes_max: usize, budget: usize) -> Arc<TestFlights> {
@@ -28,6 +30,7 @@ fn flights_on(budget: &Arc<Budget>, recorded_bytes_max: usize) -> Arc<TestFlight
         recorded_bytes_max,
         window_bytes: 4,
         slow_reader_timeout: Duration::from_secs(30),
+        age_max: AGE_MAX,
     };
     Flights::new(limits, Arc::clone(budget))
 }
@@ -282,4 +285,32 @@ async fn a_flight_that_began_before_a_purge_is_joined_no_more() {
     };
     assert!(!older.is_current() && newer.is_current());
     assert!(matches!(flights.join(KEY, 2, after_purge, || None::<()>), Joined::Follower(_)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_old_flight_is_joined_no_more_and_goes_on_for_those_on_board() {
+    let flights = flights(100, 100);
+    let (mut older, mut on_board) = lead(&flights);
+    tokio::time::advance(AGE_MAX).await;
+    let mut last = follow(&flights);
+    tokio::time::advance(Duration::from_millis(1)).await;
+    let (newer, mut reader) = lead(&flights);
+    assert!(!older.is_current() && newer.is_current());
+    let mut with_newer = follow(&flights);
+    push(&mut older, b"from the older").await.unwrap();
+    older.finish(None);
+    newer.fail("refused");
+    let whole = (b"from the older".to_vec(), Next::Done(None));
+    assert_eq!(rest(&mut on_board).await, whole);
+    assert_eq!(rest(&mut last).await, whole);
+    assert_eq!(reader.next().await, Next::Failed(Failure::Fill("refused")));
+    assert_eq!(with_newer.next().await, Next::Failed(Failure::Fill("refused")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_old_flight_has_stored_is_found_instead_of_fetched() {
+    let flights = flights(100, 100);
+    let (_older, _reader) = lead(&flights);
+    tokio::time::advance(AGE_MAX + Duration::from_millis(1)).await;
+    assert!(matches!(flights.join(KEY, 0, always, || Some(42)), Joined::Found(42)));
 }
