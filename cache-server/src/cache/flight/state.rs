@@ -1,6 +1,7 @@
 //! What is known of one flight: its head, its chunks, its end, and where each reader stands.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
@@ -33,7 +34,7 @@ pub(super) struct State<H, E> {
     pub(super) chunks: VecDeque<Bytes>,
     /// How many chunks have left the window before the first one in `chunks`.
     pub(super) dropped: usize,
-    pub(super) bytes: usize,
+    pub(super) held: Held,
     pub(super) recording: bool,
     pub(super) reservation: Reservation,
     /// Bytes of the first chunk, if it passes over the budget.
@@ -63,13 +64,18 @@ pub enum Failure<E> {
 }
 
 impl<H, E> Flight<H, E> {
-    /// One that has just begun.
-    pub(super) fn new(key: Key, sequence: u64, reservation: Reservation) -> Arc<Flight<H, E>> {
+    /// One that has just begun. What it reserves counts for the budget, what it holds for all.
+    pub(super) fn new(
+        key: Key,
+        sequence: u64,
+        reservation: Reservation,
+        held_by_all: &Arc<AtomicUsize>,
+    ) -> Arc<Flight<H, E>> {
         Arc::new(Flight {
             key,
             sequence,
             began: Instant::now(),
-            state: Mutex::new(State::new(reservation)),
+            state: Mutex::new(State::new(reservation, Held::nothing(held_by_all))),
             changed: watch::Sender::new(()),
             reader_moved: Notify::new(),
         })
@@ -77,12 +83,12 @@ impl<H, E> Flight<H, E> {
 }
 
 impl<H, E> State<H, E> {
-    fn new(reservation: Reservation) -> State<H, E> {
+    fn new(reservation: Reservation, held: Held) -> State<H, E> {
         State {
             head: None,
             chunks: VecDeque::new(),
             dropped: 0,
-            bytes: 0,
+            held,
             recording: true,
             reservation,
             unreserved: 0,
@@ -93,14 +99,14 @@ impl<H, E> State<H, E> {
     }
 
     pub(super) fn append(&mut self, chunk: Bytes) {
-        self.bytes += chunk.len();
+        self.held.grow(chunk.len());
         self.chunks.push_back(chunk);
     }
 
     pub(super) fn drop_first(&mut self) {
         if let Some(chunk) = self.chunks.pop_front() {
             self.dropped += 1;
-            self.bytes -= chunk.len();
+            self.held.shrink(chunk.len());
             self.reservation.shrink(chunk.len() - std::mem::take(&mut self.unreserved));
         }
     }
@@ -111,6 +117,39 @@ impl<H, E> State<H, E> {
         while self.dropped < slowest && !self.chunks.is_empty() {
             self.drop_first();
         }
+    }
+}
+
+/// Bytes that one flight holds, counted into those of all flights until it is gone.
+#[derive(Debug)]
+pub(super) struct Held {
+    bytes: usize,
+    by_all: Arc<AtomicUsize>,
+}
+
+impl Held {
+    fn nothing(by_all: &Arc<AtomicUsize>) -> Held {
+        Held { bytes: 0, by_all: Arc::clone(by_all) }
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn grow(&mut self, more: usize) {
+        self.bytes += more;
+        self.by_all.fetch_add(more, Ordering::Relaxed);
+    }
+
+    fn shrink(&mut self, fewer: usize) {
+        self.bytes -= fewer;
+        self.by_all.fetch_sub(fewer, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.shrink(self.bytes);
     }
 }
 

@@ -34,6 +34,8 @@ pub struct Flights<H, E> {
     open: Mutex<HashMap<Key, Arc<Flight<H, E>>>>,
     /// Those whose writer has not ended, joinable or not. It grows under the table's lock alone.
     filling: AtomicUsize,
+    /// Bytes held by every flight that a writer or a reader still has.
+    held: Arc<AtomicUsize>,
     pub(super) limits: Limits,
     budget: Arc<Budget>,
 }
@@ -55,14 +57,27 @@ impl<H, E> Flights<H, E> {
     /// An empty table.
     #[must_use]
     pub fn new(limits: Limits, budget: Arc<Budget>) -> Arc<Flights<H, E>> {
-        let (open, filling) = (Mutex::new(HashMap::new()), AtomicUsize::new(0));
-        Arc::new(Flights { open, filling, limits, budget })
+        Arc::new(Flights {
+            open: Mutex::new(HashMap::new()),
+            filling: AtomicUsize::new(0),
+            held: Arc::new(AtomicUsize::new(0)),
+            limits,
+            budget,
+        })
     }
 
     /// Flights open now, those included that nobody joins any more.
     #[must_use]
     pub fn open_count(&self) -> usize {
         self.filling.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of answers held by flights now: what they have recorded, or their windows. A flight that
+    /// has ended counts until its last reader has left. The budget may know of fewer: one chunk a
+    /// flight may pass over it.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
     }
 
     /// Joins the flight for `key` or opens one, of which `sequence` is noted: the newest purge
@@ -106,7 +121,7 @@ impl<H, E> Flights<H, E> {
             return Joined::Full;
         }
         self.filling.fetch_add(1, Ordering::Relaxed);
-        let flight = Flight::new(key, sequence, self.budget.open());
+        let flight = Flight::new(key, sequence, self.budget.open(), &self.held);
         open.insert(key, Arc::clone(&flight));
         let reader = Reader::join(&flight);
         Joined::Leader(Writer::new(Arc::clone(self), flight), reader)

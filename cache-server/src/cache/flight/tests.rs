@@ -314,3 +314,58 @@ async fn what_an_old_flight_has_stored_is_found_instead_of_fetched() {
     tokio::time::advance(AGE_MAX + Duration::from_millis(1)).await;
     assert!(matches!(flights.join(KEY, 0, always, || Some(42)), Joined::Found(42)));
 }
+
+#[tokio::test]
+async fn bytes_are_held_until_the_last_reader_has_left_however_the_flight_ends() {
+    let ends: [fn(Writer<&'static str, &'static str>); 3] =
+        [|writer| writer.finish(None), |writer| writer.fail("refused"), drop];
+    for end in ends {
+        let flights = flights(100, 100);
+        let (mut writer, leader) = lead(&flights);
+        let follower = follow(&flights);
+        assert!(writer.record(&Bytes::from_static(b"abcd")));
+        assert!(writer.record(&Bytes::from_static(b"ef")));
+        assert_eq!(flights.held_bytes(), 6);
+        drop(leader);
+        end(writer);
+        assert_eq!(flights.held_bytes(), 6, "a reader may still take them");
+        drop(follower);
+        assert_eq!(flights.held_bytes(), 0);
+    }
+}
+
+#[tokio::test]
+async fn a_window_holds_what_its_readers_have_not_taken() {
+    let budget = Budget::new(4);
+    let flights = flights_on(&budget, 4);
+    let (mut writer, mut leader) = lead(&flights);
+    let mut follower = follow(&flights);
+    assert!(writer.record(&Bytes::from_static(b"abcd")));
+    assert!(!writer.record(&Bytes::from_static(b"too long")));
+    assert_eq!(flights.held_bytes(), 4, "what does not fit is not kept");
+    leader.next().await;
+    assert_eq!(flights.held_bytes(), 4);
+    follower.next().await;
+    assert_eq!(flights.held_bytes(), 0);
+    writer.pass(Bytes::from_static(b"too long")).await.unwrap();
+    assert_eq!((flights.held_bytes(), budget.held()), (8, 0), "it passes over the budget");
+    drop((leader, follower));
+    assert_eq!(writer.pass(Bytes::from_static(b"more")).await, Err(NobodyListens));
+    assert_eq!(flights.held_bytes(), 0, "nobody will take it");
+    drop(writer);
+    assert_eq!((flights.held_bytes(), budget.held()), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_slow_reader_has_missed_is_not_held_for_it() {
+    let flights = flights(4, 100);
+    let (mut writer, mut slow) = lead(&flights);
+    let mut quick = follow(&flights);
+    push(&mut writer, b"abcd").await.unwrap();
+    quick.next().await;
+    push(&mut writer, b"efgh").await.unwrap();
+    assert_eq!(flights.held_bytes(), 4, "only what the quick one has still to take");
+    quick.next().await;
+    assert_eq!(flights.held_bytes(), 0);
+    assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
+}

@@ -61,7 +61,7 @@ impl<H, E> Writer<H, E> {
         if !state.recording {
             return false;
         }
-        let fits = state.bytes + chunk.len() <= self.flights.limits.recorded_bytes_max;
+        let fits = state.held.bytes() + chunk.len() <= self.flights.limits.recorded_bytes_max;
         if fits && state.reservation.grow(chunk.len()) {
             state.append(chunk.clone());
             drop(state);
@@ -126,7 +126,7 @@ impl<H, E> Writer<H, E> {
                     return Err(NobodyListens);
                 }
                 let is_empty = state.chunks.is_empty();
-                if is_empty || state.bytes + needed <= window_bytes {
+                if is_empty || state.held.bytes() + needed <= window_bytes {
                     if state.reservation.grow(needed) {
                         return Ok(());
                     }
@@ -150,7 +150,9 @@ impl<H, E> Writer<H, E> {
     /// Drops chunks that slow readers have not taken; they find that out at their next read.
     fn leave_the_slow_behind(&self, needed: usize) {
         let mut state = self.state();
-        while state.bytes + needed > self.flights.limits.window_bytes && !state.chunks.is_empty() {
+        while state.held.bytes() + needed > self.flights.limits.window_bytes
+            && !state.chunks.is_empty()
+        {
             state.drop_first();
         }
         let dropped = state.dropped;
