@@ -118,6 +118,20 @@ impl<H, E> State<H, E> {
             self.drop_first();
         }
     }
+
+    /// Reserves room for a chunk, if the window and the budget have it. With an empty window it
+    /// passes even over the budget, unreserved: it is here already.
+    pub(super) fn take_room(&mut self, needed: usize, window_bytes: usize) -> bool {
+        let is_empty = self.chunks.is_empty();
+        if !is_empty && self.held.bytes() + needed > window_bytes {
+            return false;
+        }
+        let is_reserved = self.reservation.grow(needed);
+        if is_empty && !is_reserved {
+            self.unreserved = needed;
+        }
+        is_empty || is_reserved
+    }
 }
 
 /// Bytes that one flight holds, counted into those of all flights until it is gone.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::FutureExt as _;
 use keyspec::Key;
 
 use super::{Failure, Flights, Joined, Limits, Next, NobodyListens, Reader, Writer};
@@ -16,6 +17,7 @@ fn always(_: u64) -> bool {
 type TestFlights = Flights<&'static str, &'static str>;
 type TestJoined = Joined<&'static str, &'static str, ()>;
 
+const SLOW_READER_TIMEOUT: Duration = Duration::from_secs(30);
 const AGE_MAX: Duration = Duration::from_secs(600);
 
 const KEY: Key = Key::from_bytes([1; 32]);
@@ -29,7 +31,7 @@ fn flights_on(budget: &Arc<Budget>, recorded_bytes_max: usize) -> Arc<TestFlight
         flights_max: 2,
         recorded_bytes_max,
         window_bytes: 4,
-        slow_reader_timeout: Duration::from_secs(30),
+        slow_reader_timeout: SLOW_READER_TIMEOUT,
         age_max: AGE_MAX,
     };
     Flights::new(limits, Arc::clone(budget))
@@ -368,4 +370,28 @@ async fn what_a_slow_reader_has_missed_is_not_held_for_it() {
     quick.next().await;
     assert_eq!(flights.held_bytes(), 0);
     assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_stands_still_is_left_behind_for_want_of_budget_too() {
+    let budget = Budget::new(4);
+    let flights = flights_on(&budget, 100);
+    let (mut writer, mut slow) = lead(&flights);
+    let mut quick = follow(&flights);
+    assert!(writer.record(&Bytes::from_static(b"ab")));
+    let mut other = budget.open();
+    assert!(other.grow(2));
+    assert!(!writer.record(&Bytes::from_static(b"cd")), "the budget is full");
+    assert_eq!(quick.next().await, Next::Chunk(Bytes::from_static(b"ab")));
+    {
+        let mut pass = std::pin::pin!(writer.pass(Bytes::from_static(b"cd")));
+        assert!(pass.as_mut().now_or_never().is_none(), "the window has room, the budget has none");
+        tokio::time::advance(SLOW_READER_TIMEOUT).await;
+        assert_eq!(pass.now_or_never(), Some(Ok(())));
+    }
+    writer.finish(None);
+    assert_eq!(rest(&mut quick).await, (b"cd".to_vec(), Next::Done(None)));
+    assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
+    drop((other, slow, quick));
+    assert_eq!((flights.held_bytes(), budget.held()), (0, 0));
 }

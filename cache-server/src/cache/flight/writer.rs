@@ -7,7 +7,7 @@ use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use super::state::{End, Failure, Flight, State, lock};
-use super::table::Flights;
+use super::table::{Flights, Limits};
 
 /// The filling end of a flight, held by one detached task.
 #[derive(Debug)]
@@ -111,11 +111,10 @@ impl<H, E> Writer<H, E> {
         Ok(())
     }
 
-    /// Waits until the window and the budget have room for a chunk, and reserves it. With an empty
-    /// window it passes even over the budget, unreserved: it is here already.
+    /// Waits until the window and the budget have room for a chunk, and reserves it.
     async fn make_room(&self, needed: usize) -> Result<(), NobodyListens> {
-        let window_bytes = self.flights.limits.window_bytes;
-        let mut deadline = Instant::now() + self.flights.limits.slow_reader_timeout;
+        let Limits { window_bytes, slow_reader_timeout, .. } = self.flights.limits;
+        let mut deadline = Instant::now() + slow_reader_timeout;
         let mut dropped = self.state().dropped;
         loop {
             let moved = self.flight.reader_moved.notified();
@@ -125,31 +124,31 @@ impl<H, E> Writer<H, E> {
                 if state.readers.is_empty() {
                     return Err(NobodyListens);
                 }
-                let is_empty = state.chunks.is_empty();
-                if is_empty || state.held.bytes() + needed <= window_bytes {
-                    if state.reservation.grow(needed) {
-                        return Ok(());
-                    }
-                    if is_empty {
-                        state.unreserved = needed;
-                        return Ok(());
-                    }
+                if state.take_room(needed, window_bytes) {
+                    return Ok(());
                 }
                 // The slowest moved: it is slow, and does not stand still.
                 if state.dropped != dropped {
                     dropped = state.dropped;
-                    deadline = Instant::now() + self.flights.limits.slow_reader_timeout;
+                    deadline = Instant::now() + slow_reader_timeout;
                 }
             }
             if timeout_at(deadline, moved).await.is_err() {
-                self.leave_the_slow_behind(needed);
+                self.leave_the_slow_behind(needed, dropped);
             }
         }
     }
 
-    /// Drops chunks that slow readers have not taken; they find that out at their next read.
-    fn leave_the_slow_behind(&self, needed: usize) {
+    /// Drops chunks that slow readers have not taken; they find that out at their next read. The
+    /// first chunk goes in any case, also where it is the budget that has no room: whoever has yet
+    /// to take it stood still. Nothing is dropped if the slowest has just moved on after all.
+    fn leave_the_slow_behind(&self, needed: usize, dropped: usize) {
         let mut state = self.state();
+        state.trim();
+        if state.dropped != dropped {
+            return;
+        }
+        state.drop_first();
         while state.held.bytes() + needed > self.flights.limits.window_bytes
             && !state.chunks.is_empty()
         {
