@@ -1,5 +1,7 @@
 //! What a flight promises, by paused time and without a network.
 
+use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -384,7 +386,7 @@ async fn a_reader_that_stands_still_is_left_behind_for_want_of_budget_too() {
     assert!(!writer.record(&Bytes::from_static(b"cd")), "the budget is full");
     assert_eq!(quick.next().await, Next::Chunk(Bytes::from_static(b"ab")));
     {
-        let mut pass = std::pin::pin!(writer.pass(Bytes::from_static(b"cd")));
+        let mut pass = pin!(writer.pass(Bytes::from_static(b"cd")));
         assert!(pass.as_mut().now_or_never().is_none(), "the window has room, the budget has none");
         tokio::time::advance(SLOW_READER_TIMEOUT).await;
         assert_eq!(pass.now_or_never(), Some(Ok(())));
@@ -394,4 +396,129 @@ async fn a_reader_that_stands_still_is_left_behind_for_want_of_budget_too() {
     assert_eq!(slow.next().await, Next::Failed(Failure::TooSlow));
     drop((other, slow, quick));
     assert_eq!((flights.held_bytes(), budget.held()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_question_that_is_dropped_at_any_await_and_put_again_loses_nothing() {
+    let flights = flights(8, 100);
+    let (mut writer, mut reader) = lead(&flights);
+    assert_eq!(reader.head().now_or_never(), None);
+    writer.set_head("200", true);
+    assert_eq!(reader.head().now_or_never(), Some(Ok("200")));
+    assert_eq!(reader.next().now_or_never(), None);
+    assert!(writer.record(&Bytes::from_static(b"abcd")));
+    assert!(writer.record(&Bytes::from_static(b"efgh")));
+    assert_eq!(reader.head().now_or_never(), Some(Ok("200")), "as often as it is asked for");
+    assert_eq!(reader.next().now_or_never(), Some(Next::Chunk(Bytes::from_static(b"abcd"))));
+    assert!(!writer.record(&Bytes::from_static(b"ijkl")));
+    assert_eq!(writer.pass(Bytes::from_static(b"ijkl")).now_or_never(), None, "no room yet");
+    assert_eq!(reader.next().now_or_never(), Some(Next::Chunk(Bytes::from_static(b"efgh"))));
+    assert_eq!(reader.next().now_or_never(), None, "what was not passed on is not there");
+    assert_eq!(writer.pass(Bytes::from_static(b"ijkl")).now_or_never(), Some(Ok(())));
+    assert_eq!(reader.next().now_or_never(), Some(Next::Chunk(Bytes::from_static(b"ijkl"))));
+    assert_eq!(reader.next().now_or_never(), None);
+    assert_eq!(writer.nobody_listens().now_or_never(), None);
+    writer.finish(None);
+    assert_eq!(reader.next().now_or_never(), Some(Next::Done(None)));
+    assert_eq!(reader.next().now_or_never(), Some(Next::Done(None)), "as often as it is asked for");
+}
+
+/// A question is put and waits, what it waits for comes, and it is dropped before it could look.
+#[tokio::test]
+async fn a_question_that_is_dropped_when_its_answer_has_come_loses_nothing() {
+    let flights = flights(100, 100);
+    let (mut writer, mut reader) = lead(&flights);
+    {
+        let mut head = pin!(reader.head());
+        assert_eq!(head.as_mut().now_or_never(), None);
+        writer.set_head("200", true);
+    }
+    assert_eq!(reader.head().now_or_never(), Some(Ok("200")));
+    {
+        let mut next = pin!(reader.next());
+        assert_eq!(next.as_mut().now_or_never(), None);
+        assert!(writer.record(&Bytes::from_static(b"abcd")));
+    }
+    assert_eq!(reader.next().now_or_never(), Some(Next::Chunk(Bytes::from_static(b"abcd"))));
+    {
+        let mut next = pin!(reader.next());
+        assert_eq!(next.as_mut().now_or_never(), None);
+        writer.fail("refused");
+    }
+    let refused = Next::Failed(Failure::Fill("refused"));
+    assert_eq!(reader.next().now_or_never(), Some(refused));
+}
+
+#[tokio::test]
+async fn a_panic_in_the_task_that_holds_the_writer_fails_the_flight() {
+    let flights = flights(100, 100);
+    let (mut writer, mut leader) = lead(&flights);
+    let mut follower = follow(&flights);
+    let filling = tokio::spawn(async move {
+        assert!(writer.record(&Bytes::from_static(b"half")));
+        tokio::task::yield_now().await;
+        // As a panic does, but without its message on the terminal.
+        std::panic::resume_unwind(Box::new("a bug"));
+    });
+    let half = (b"half".to_vec(), Next::Failed(Failure::Abandoned));
+    assert_eq!(rest(&mut leader).await, half);
+    assert_eq!(rest(&mut follower).await, half);
+    assert!(filling.await.unwrap_err().is_panic());
+    drop((leader, follower));
+    assert_eq!((flights.open_count(), flights.held_bytes()), (0, 0));
+    lead(&flights);
+}
+
+#[tokio::test]
+async fn a_panic_under_the_locks_stops_nobody() {
+    let flights = flights(100, 100);
+    let panics = || -> Option<()> { std::panic::resume_unwind(Box::new("a bug")) };
+    let ask = AssertUnwindSafe(|| flights.join(KEY, 0, always, panics));
+    assert!(std::panic::catch_unwind(ask).is_err());
+    let (writer, mut reader) = lead(&flights);
+    let panics = |_| std::panic::resume_unwind(Box::new("a bug"));
+    let ask = AssertUnwindSafe(|| flights.join(KEY, 0, panics, || None::<()>));
+    assert!(std::panic::catch_unwind(ask).is_err());
+    writer.finish(None);
+    assert_eq!(rest(&mut reader).await, (Vec::new(), Next::Done(None)));
+    assert_eq!(flights.open_count(), 0);
+}
+
+/// Ten thousand readers of one flight, each a task of its own; some leave half way.
+async fn all_who_stay_of_ten_thousand_get_all(recorded_bytes_max: usize) {
+    let budget = Budget::new(1000);
+    let flights = flights_on(&budget, recorded_bytes_max);
+    let (mut writer, leader) = lead(&flights);
+    let mut stay = tokio::task::JoinSet::new();
+    let mut leave = tokio::task::JoinSet::new();
+    for number in 0..10_000 {
+        let mut reader = follow(&flights);
+        if number % 10 == 0 {
+            leave.spawn(async move { reader.next().await });
+        } else {
+            stay.spawn(async move { rest(&mut reader).await });
+        }
+    }
+    drop(leader);
+    for _ in 0..5 {
+        push(&mut writer, b"abcd").await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(writer.joined(), 10_001);
+    writer.finish(None);
+    let whole = (b"abcd".repeat(5), Next::Done(None));
+    assert!(stay.join_all().await.into_iter().all(|read| read == whole));
+    let first = Next::Chunk(Bytes::from_static(b"abcd"));
+    assert!(leave.join_all().await.into_iter().all(|read| read == first));
+    assert_eq!((flights.open_count(), flights.held_bytes(), budget.held()), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_readers_of_a_record_all_get_all() {
+    all_who_stay_of_ten_thousand_get_all(100).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_readers_of_a_window_all_get_all() {
+    all_who_stay_of_ten_thousand_get_all(4).await;
 }
