@@ -249,6 +249,7 @@ impl App {
     pub fn levels(&self) -> Levels {
         Levels {
             flights_open: self.flights.open_count(),
+            flight_bytes: self.flights.held_bytes(),
             buffered_bytes: self.budget.held(),
             connections_open: self.connections_open.load(Ordering::Relaxed),
             tunnels_open: self.tunnels_open.load(Ordering::Relaxed),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use keyspec::{Key, Route};
 
 use super::conditions::Conditional;
+use super::fetch::For;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::{self, Hit};
 use super::{fetch, store};
@@ -114,7 +115,7 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     };
     match joined {
         Joined::Leader(writer, reader) => {
-            app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer));
+            app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer, For::Callers));
             Place::Leader(on_board(reader, None))
         }
         Joined::Follower(reader) => Place::Follower(on_board(reader, Some(Box::new(keyed)))),

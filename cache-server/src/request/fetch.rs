@@ -21,6 +21,7 @@ use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::says_what_there_is;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::cache::freshness::vary;
+use crate::config::policy::WhenNobodyReads;
 use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
@@ -38,12 +39,21 @@ type Received = Result<Frame<Bytes>, reqwest::Error>;
 /// The writing end of this server's flights.
 type AnswerWriter = Writer<AnswerHead, UpstreamError>;
 
+/// Whom a fill is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum For {
+    /// Callers who wait for it. Once all have left, it may be broken off.
+    Callers,
+    /// Those who will ask: nobody waits.
+    Later,
+}
+
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller. Says
 /// whether it brought a whole answer that is no failure of the upstream.
-pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter) -> bool {
+pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_whom: For) -> bool {
     hold::wait_out(&app, &keyed.place).await;
     let fill_timeout = keyed.asked.settings.fills.fill_timeout;
-    let (order, request, mut span) = prepare(&app, keyed, writer.sequence());
+    let (order, request, mut span) = prepare(&app, keyed, for_whom, writer.sequence());
     let due = tokio::time::Instant::now() + fill_timeout;
     let ended = run(&app, &order, request, &mut writer, &mut span, due).await;
     app.telemetry.flights.ended(writer.joined().saturating_sub(1));
@@ -98,6 +108,7 @@ enum Stopped {
 fn prepare(
     app: &App,
     mut keyed: Keyed,
+    for_whom: For,
     purge_sequence: u64,
 ) -> (Order, http::Request<reqwest::Body>, Step) {
     let (credential, limited) = (keyed.asked.credential(), keyed.asked.limited());
@@ -138,6 +149,8 @@ fn prepare(
         credential,
         limited,
         fills: asked.settings.fills,
+        may_be_left: for_whom == For::Callers
+            && policy.when_nobody_reads == WhenNobodyReads::Cancel,
         policy,
         effects,
         names_token_limit: meaning.names_token_limit,
@@ -166,7 +179,10 @@ async fn run(
     span: &mut Step,
     due: tokio::time::Instant,
 ) -> Result<Landed, Stopped> {
-    let asked = tokio::time::timeout_at(due, ask(app, order, request, span)).await;
+    let asked = tokio::select! {
+        asked = tokio::time::timeout_at(due, ask(app, order, request, span)) => asked,
+        () = writer.left_by_all(), if order.may_be_left => return Err(Stopped::NobodyListens),
+    };
     let (answer, confirmed) = asked.map_err(|_elapsed| Stopped::Overdue)??;
     let (mut parts, body) = answer.into_parts();
     if order.spec.is_generic() {
@@ -181,7 +197,7 @@ async fn run(
     note_unshared(app, order, &head);
     head.fetch_span = span.context();
     let (is_for_all, status) = (head.may_be_stored(), head.answered);
-    let mut landing = Landing::new(head, writer);
+    let mut landing = Landing::new(head, writer, order.may_be_left);
     let landed = async {
         let trailers = match confirmed {
             Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
@@ -271,6 +287,8 @@ fn note_unshared(app: &App, order: &Order, head: &AnswerHead) {
 struct Landing<'w> {
     head: AnswerHead,
     writer: &'w mut AnswerWriter,
+    /// Whether it ends once nobody reads along, though it is recorded.
+    may_be_left: bool,
     head_is_out: bool,
     head_due: tokio::time::Instant,
     received: u64,
@@ -278,7 +296,7 @@ struct Landing<'w> {
 }
 
 impl<'w> Landing<'w> {
-    fn new(head: AnswerHead, writer: &'w mut AnswerWriter) -> Landing<'w> {
+    fn new(head: AnswerHead, writer: &'w mut AnswerWriter, may_be_left: bool) -> Landing<'w> {
         let mut landing = Landing {
             head_due: tokio::time::Instant::now() + HEAD_HELD_MAX,
             head_is_out: false,
@@ -286,6 +304,7 @@ impl<'w> Landing<'w> {
             last_chunk: None,
             head,
             writer,
+            may_be_left,
         };
         // Nobody will read it again.
         if !landing.head.may_be_stored() {
@@ -326,20 +345,24 @@ impl<'w> Landing<'w> {
 
     /// What comes next of the body, if it has not ended.
     async fn frame(&mut self, body: &mut reqwest::Body) -> Result<Option<Received>, Stopped> {
+        let is_left_alone = self.may_be_left || !self.writer.is_recording();
         loop {
-            if !self.writer.is_recording() {
-                return tokio::select! {
-                    frame = body.frame() => Ok(frame),
-                    () = self.writer.nobody_listens() => Err(Stopped::NobodyListens),
-                };
+            let head_due = async {
+                if self.head_is_out {
+                    std::future::pending::<()>().await;
+                } else {
+                    tokio::time::sleep_until(self.head_due).await;
+                }
+            };
+            tokio::select! {
+                biased;
+                frame = body.frame() => return Ok(frame),
+                () = self.writer.left_by_all(), if is_left_alone => {
+                    return Err(Stopped::NobodyListens);
+                }
+                () = head_due => {}
             }
-            if self.head_is_out {
-                return Ok(body.frame().await);
-            }
-            match tokio::time::timeout_at(self.head_due, body.frame()).await {
-                Ok(frame) => return Ok(frame),
-                Err(_elapsed) => self.let_head_out(),
-            }
+            self.let_head_out();
         }
     }
 
@@ -442,7 +465,7 @@ mod tests {
     #[tokio::test]
     async fn the_head_and_the_last_chunk_wait_for_the_verdict_on_storing() {
         let (_flights, mut writer, mut reader) = flight();
-        let mut landing = Landing::new(head(&[("content-length", "3")]), &mut writer);
+        let mut landing = Landing::new(head(&[("content-length", "3")]), &mut writer, false);
         assert!(landing.pass_on(Bytes::from_static(b"ab")).await.is_ok());
         assert!(is_waiting(reader.head()), "the head must not be out before the verdict");
         assert!(landing.pass_on(Bytes::from_static(b"c")).await.is_ok());
@@ -460,7 +483,7 @@ mod tests {
     #[tokio::test]
     async fn nobody_joins_once_the_last_chunk_is_out() {
         let (flights, mut writer, mut reader) = flight();
-        let mut landing = Landing::new(head(&[("content-length", "1")]), &mut writer);
+        let mut landing = Landing::new(head(&[("content-length", "1")]), &mut writer, false);
         assert!(landing.pass_on(Bytes::from_static(b"a")).await.is_ok());
         assert!(landing.settle(|_, _| Err("status")).await.is_ok());
         assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"a")));
@@ -471,7 +494,8 @@ mod tests {
     #[tokio::test]
     async fn an_event_streams_head_and_events_are_never_held_back() {
         let (_flights, mut writer, mut reader) = flight();
-        let mut landing = Landing::new(head(&[("content-type", "text/event-stream")]), &mut writer);
+        let mut landing =
+            Landing::new(head(&[("content-type", "text/event-stream")]), &mut writer, false);
         assert_eq!(reader.head().await.unwrap().stored, None);
         assert!(landing.pass_on(Bytes::from_static(b"data: 1\n\n")).await.is_ok());
         assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"data: 1\n\n")));
@@ -480,7 +504,7 @@ mod tests {
     #[tokio::test]
     async fn a_fetch_whose_place_was_taken_stores_nothing() {
         let (flights, mut writer, _reader) = flight();
-        let landing = Landing::new(head(&[]), &mut writer);
+        let landing = Landing::new(head(&[]), &mut writer, false);
         let _newer = flights.lead_anew::<()>(Key::from_bytes([1; 32]), 0);
         let stored = landing.settle(|_, body| Err(body.expect_err("it must not be stored")));
         assert!(matches!(stored.await, Ok(Err("superseded"))));

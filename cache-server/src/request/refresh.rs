@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::fetch::For;
 use super::key::Keyed;
 use super::{coalesce, fetch, hold, lookup};
 use crate::app::App;
@@ -28,7 +29,7 @@ pub fn behind(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
         Joined::Leader(writer, _) => {
             let app = Arc::clone(app);
             app.clone().fills.spawn(async move {
-                let is_fetched = fetch::fill(Arc::clone(&app), keyed, writer).await;
+                let is_fetched = fetch::fill(Arc::clone(&app), keyed, writer, For::Later).await;
                 let outcome = if is_fetched { Refresh::Fetched } else { Refresh::Failed };
                 app.telemetry.flights.refreshed(refreshed_as, outcome);
             });

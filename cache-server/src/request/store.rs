@@ -60,6 +60,8 @@ pub struct Order {
     pub limited: Limited,
     /// How long it may take, and what comes after a failure.
     pub fills: FillSettings,
+    /// Whether it is broken off once all callers have left.
+    pub may_be_left: bool,
     /// For how long to store.
     pub policy: Policy,
     /// What the levers that an operator has pulled do to it.

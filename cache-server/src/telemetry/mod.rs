@@ -218,6 +218,7 @@ pub struct Telemetry {
     memory_seconds: Histogram,
     disk_seconds: Histogram,
     flights_open: Gauge,
+    flight_bytes: Gauge,
     buffered_bytes: Gauge,
     connections_open: Gauge,
     tunnels_open: Gauge,
@@ -276,6 +277,7 @@ impl Telemetry {
             memory_seconds: tier_seconds(TierName::Memory),
             disk_seconds: tier_seconds(TierName::Disk),
             flights_open: gauge("cache_server_flights_open"),
+            flight_bytes: gauge("cache_server_flight_bytes"),
             buffered_bytes: gauge("cache_server_buffered_bytes"),
             connections_open: gauge("cache_server_connections_open"),
             tunnels_open: gauge("cache_server_tunnels_open"),
@@ -439,6 +441,7 @@ impl Telemetry {
     #[must_use]
     pub fn render(&self, levels: &Levels) -> String {
         self.flights_open.set(count_as_f64(levels.flights_open));
+        self.flight_bytes.set(count_as_f64(levels.flight_bytes));
         self.buffered_bytes.set(count_as_f64(levels.buffered_bytes));
         self.connections_open.set(count_as_f64(levels.connections_open));
         self.tunnels_open.set(count_as_f64(levels.tunnels_open));
@@ -573,6 +576,7 @@ fn describe(recorder: &PrometheusRecorder) {
     }
     for (name, what) in [
         ("cache_server_flights_open", "Fetches under way for the cache"),
+        ("cache_server_flight_bytes", "Bytes of answers that these hold"),
         ("cache_server_buffered_bytes", "Bytes of request bodies and fetches held in memory"),
         ("cache_server_connections_open", "Connections of callers"),
         ("cache_server_tunnels_open", "WebSockets of callers"),

@@ -13,6 +13,8 @@ use super::models::ModelFigures;
 pub struct Levels {
     /// Flights under way.
     pub flights_open: usize,
+    /// Bytes of answers that flights hold.
+    pub flight_bytes: usize,
     /// Bytes of request bodies and flights held.
     pub buffered_bytes: usize,
     /// Connections of callers.

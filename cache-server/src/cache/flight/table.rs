@@ -82,9 +82,9 @@ impl<H, E> Flights<H, E> {
 
     /// Joins the flight for `key` or opens one, of which `sequence` is noted: the newest purge
     /// order when it begins. One that `is_current` says no to, by what was noted of it, is joined
-    /// no more, nor is one older than [`Limits::age_max`]. `recheck` looks once more where the answer would be stored, under the table's
-    /// lock: a flight stores before it leaves the table, so that between a miss and the joining no
-    /// answer can slip by.
+    /// no more, nor is one older than [`Limits::age_max`]. `recheck` looks once more where the
+    /// answer would be stored, under the table's lock: a flight stores before it leaves the table,
+    /// so that between a miss and the joining no answer can slip by.
     pub fn join<F>(
         self: &Arc<Self>,
         key: Key,
@@ -129,10 +129,23 @@ impl<H, E> Flights<H, E> {
 
     /// Takes a flight out of the table, unless a newer one has its place.
     pub(super) fn close(&self, flight: &Arc<Flight<H, E>>) {
+        self.close_if(flight, || true);
+    }
+
+    /// The same if `may_close`, which is asked while nobody can board. Gives what it says.
+    pub(super) fn close_if(
+        &self,
+        flight: &Arc<Flight<H, E>>,
+        may_close: impl FnOnce() -> bool,
+    ) -> bool {
         let mut open = lock(&self.open);
+        if !may_close() {
+            return false;
+        }
         if open.get(&flight.key).is_some_and(|current| Arc::ptr_eq(current, flight)) {
             open.remove(&flight.key);
         }
+        true
     }
 
     /// Whether a flight can be found in the table.

@@ -138,6 +138,22 @@ async fn over_the_record_a_flight_takes_no_joiners_and_is_paced_by_its_reader() 
 }
 
 #[tokio::test]
+async fn nobody_boards_a_flight_that_is_broken_off_because_all_have_left() {
+    let flights = flights(100, 100);
+    let (mut writer, leader) = lead(&flights);
+    let mut follower = follow(&flights);
+    drop(leader);
+    assert!(writer.left_by_all().now_or_never().is_none(), "one still reads");
+    push(&mut writer, b"so far").await.unwrap();
+    assert_eq!(follower.next().await, Next::Chunk(Bytes::from_static(b"so far")));
+    drop(follower);
+    writer.left_by_all().await;
+    let (newer, _reader) = lead(&flights);
+    drop(writer);
+    assert!(newer.is_current());
+}
+
+#[tokio::test]
 async fn an_unrecorded_flight_that_nobody_reads_is_given_up() {
     let flights = flights(4, 100);
     let (mut writer, reader) = lead(&flights);

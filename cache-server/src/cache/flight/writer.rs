@@ -99,6 +99,17 @@ impl<H, E> Writer<H, E> {
         }
     }
 
+    /// Waits until every reader has left, and takes the flight out of the table: nobody boards one
+    /// that is about to be broken off.
+    pub async fn left_by_all(&self) {
+        loop {
+            self.nobody_listens().await;
+            if self.flights.close_if(&self.flight, || self.state().readers.is_empty()) {
+                return;
+            }
+        }
+    }
+
     /// Passes a chunk of an answer that is not recorded on to its readers, at the pace of the
     /// slowest.
     ///
