@@ -192,6 +192,45 @@ async fn a_fill_that_everybody_has_left_finishes_and_is_stored() {
     assert_eq!((hit.json(), upstream.calls()), (embedding(0.25), 1));
 }
 
+const CANCEL: &str = "[[route]]\nwhen_nobody_reads = 'cancel'";
+
+#[tokio::test]
+async fn a_fetch_that_everybody_has_left_is_broken_off_where_its_route_says_so() {
+    let (live, upstream) = live_upstream("text/event-stream", || Reply::bytes("")).await;
+    let server = Server::start(Setup::in_front_of(&upstream).config(CANCEL)).await;
+    let say = |text: &'static str| {
+        live.send(Ok(Bytes::from_static(text.as_bytes()))).expect("the upstream reads");
+    };
+    say("data: 1\n\n");
+    let mut leader = Reading::of(server.client().post(CHAT, &chat(true))).await;
+    leader.expect(b"data: 1\n\n").await;
+    let mut follower = Reading::of(server.client().post(CHAT, &chat(true))).await;
+    drop(leader);
+    connections_are(&server, 1).await;
+    say("data: 2\n\n");
+    follower.expect(b"data: 1\n\ndata: 2\n\n").await;
+
+    drop(follower);
+    eventually("the upstream is let go", || async { live.is_closed().then_some(()) }).await;
+    let gone = || async { (server.stats().await["flights_open"] == 0).then_some(()) };
+    eventually("the flight is gone", gone).await;
+    assert_eq!(server.stats().await["stores"], 0);
+}
+
+#[tokio::test]
+async fn a_refresh_goes_on_for_those_who_will_ask_whatever_becomes_of_who_caused_it() {
+    let routes = format!("{CANCEL}\nfresh_for = '1ms'\nstale_while_revalidate = '1h'");
+    let upstream = Upstream::start(|_| Reply::json(&embedding(0.25))).await;
+    let server = Server::start(Setup::in_front_of(&upstream).config(&routes)).await;
+    let client = server.client();
+    client.ask(EMBEDDINGS, &question("stale")).await;
+    let refreshed = || async {
+        client.ask(EMBEDDINGS, &question("stale")).await;
+        (server.stats().await["stores"].as_u64() >= Some(2)).then_some(())
+    };
+    eventually("a refresh nobody waits for is stored", refreshed).await;
+}
+
 #[tokio::test]
 async fn an_answer_that_is_cut_fails_every_reader_and_is_not_stored() {
     let stream = recorded("openai-chat-completions/whole.sse");
