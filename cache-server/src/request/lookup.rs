@@ -69,7 +69,8 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
 /// Whether a fresh entry is refreshed now, while it still answers.
 fn is_due_soon(app: &App, keyed: &Keyed, hit: &Hit) -> bool {
     let eagerness = keyed.policy.refresh_ahead;
-    if eagerness <= 0.0 || hit.entry.negative {
+    // While an operator will have no call upstream, no entry is due.
+    if eagerness <= 0.0 || hit.entry.negative || keyed.effects.stale_only {
         return false;
     }
     let ttl = facts(keyed, &hit.entry).ends.fresh.since(app.clock.now());

@@ -10,9 +10,12 @@ use crate::app::App;
 use crate::cache::flight::Joined;
 use crate::telemetry::{Refresh, RefreshedAs};
 
-/// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked
-/// now. Nobody waits for it, and if it fails the entry stays as it is.
+/// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked:
+/// now, or by this request. Nobody waits for it, and if it fails the entry stays as it is.
 pub fn behind(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
+    if keyed.asked.directives.only_if_cached {
+        return;
+    }
     if hold::keeps_from_refreshing(app, &keyed) {
         app.telemetry.flights.refreshed(refreshed_as, Refresh::Held);
         return;
