@@ -6,10 +6,10 @@ use std::time::Duration;
 use keyspec::{Key, Route};
 
 use super::conditions::Conditional;
-use super::fetch::For;
+use super::fetch;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::lookup::{self, Hit};
-use super::{fetch, store};
+use super::order::{self, For};
 use crate::app::App;
 use crate::cache::flight::{Failure, Joined, Reader};
 use crate::cache::purge::Verdict;
@@ -128,5 +128,5 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
 /// names what both ask for. What only its answer shows, such as tags, is looked at when that comes.
 pub fn is_current(app: &App, keyed: &Keyed, sequence: u64) -> bool {
     sequence == app.purges.sequence()
-        || app.purges.verdict(&store::selectors_of_request(keyed), sequence) == Verdict::Alive
+        || app.purges.verdict(&order::selectors_of_request(keyed), sequence) == Verdict::Alive
 }

@@ -14,7 +14,7 @@ use http::header::{AGE, CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::identify::Asked;
-use super::store;
+use super::{order, store};
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector};
 use crate::cache::freshness::RequestDirectives;
@@ -60,7 +60,7 @@ impl Aftermath {
                 let policy = asked.settings.policies.policy(&asked.policy_question(spec, None));
                 Aftermath::Head(Box::new(Doubted {
                     policy: store::http_policy(&policy, policy.negative_for),
-                    has_authorization: store::has_authorization(&asked.headers, false),
+                    has_authorization: order::has_authorization(&asked.headers, false),
                     began: app.clock.now(),
                     purge_sequence: app.purges.sequence(),
                     entry,

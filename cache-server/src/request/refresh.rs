@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use super::fetch::For;
 use super::key::Keyed;
+use super::order::For;
 use super::{coalesce, fetch, hold, lookup};
 use crate::app::App;
 use crate::cache::flight::Joined;

@@ -4,19 +4,16 @@
 //! short word that stands in `Cache-Status` and in the metrics.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AGE, AUTHORIZATION, CACHE_CONTROL, DATE, EXPIRES};
+use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, DATE, EXPIRES};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
-use keyspec::{Credentials, Key, KeySpec};
 
-use super::identify::Asked;
-use super::key::Keyed;
 use super::lookup;
+use super::order::Order;
 use super::respond::is_failure;
 use crate::app::App;
-use crate::cache::cool_down::Limited;
 use crate::cache::entry::{Entry, Selector, Usage};
 use crate::cache::freshness::cache_control::ResponseDirectives;
 use crate::cache::freshness::negative::Negative;
@@ -24,108 +21,16 @@ use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotSt
 use crate::cache::freshness::update::stored_fields;
 use crate::cache::freshness::vary::{self, Vary};
 use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early};
-use crate::cache::overrides::Effects;
 use crate::cache::purge::{Manner, Target as Purged, Verdict};
-use crate::cache::suspension::Credential;
 use crate::cache::tags::Tags;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
-use crate::config::FillSettings;
 use crate::config::policy::Policy;
 use crate::config::tagging::TagField;
 use crate::telemetry::PurgedBy;
-use crate::telemetry::trace::RequestTrace;
 use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
-use crate::upstream::client::Upstream;
 use crate::upstream::fields;
 use crate::upstream::head::{AnswerHead, ByHttp};
-use crate::upstream::mount::Target;
-
-/// What was asked, as far as the answer's entry needs it; it outlives the request.
-#[derive(Debug)]
-pub struct Order {
-    /// The key of the request.
-    pub key: Key,
-    /// The key to store under, as far as that is known: its own, or that of a variant.
-    pub place: Key,
-    /// What of the request is its meaning.
-    pub spec: Arc<KeySpec>,
-    /// A label for the tenant that gives no credential away.
-    pub tenant: Box<str>,
-    /// Whether callers of other tenants share its answer.
-    pub is_shared: bool,
-    /// The credential that the upstream is asked with.
-    pub credential: Option<Credential>,
-    /// Whom the upstream may limit.
-    pub limited: Limited,
-    /// How long it may take, and what comes after a failure.
-    pub fills: FillSettings,
-    /// Whether it is broken off once all callers have left.
-    pub may_be_left: bool,
-    /// For how long to store.
-    pub policy: Policy,
-    /// What the levers that an operator has pulled do to it.
-    pub effects: Effects,
-    /// Whether the request named a limit of tokens.
-    pub names_token_limit: bool,
-    /// The tool that it calls.
-    pub tool: Option<Box<str>>,
-    /// The model that it asks for.
-    pub asked_model: Option<Box<str>>,
-    /// What a purge order may name of the request.
-    pub asked_selectors: Vec<Selector>,
-    /// What it asks of a cache.
-    pub directives: RequestDirectives,
-    /// Its fields as they came.
-    pub fields: HeaderMap,
-    /// Whether it shows who asks, so that its answer may be for them alone.
-    pub has_authorization: bool,
-    /// A stale entry that the upstream may confirm.
-    pub validates: Option<Arc<Entry>>,
-    /// The newest purge order when the fill began.
-    pub purge_sequence: u64,
-    /// When the fetch began, by the wall clock.
-    pub began: Timestamp,
-    /// Where the answer comes from.
-    pub upstream: Arc<Upstream>,
-    /// The URL that is asked.
-    pub target: Target,
-    /// When the fetch began.
-    pub asked: Instant,
-    /// The trace of the request that began the fetch.
-    pub trace: RequestTrace,
-}
-
-/// A label for whom an answer is stored for.
-#[must_use]
-pub fn tenant_label(asked: &Asked, is_shared: bool) -> Box<str> {
-    if is_shared { "(shared)" } else { asked.tenant.label() }.into()
-}
-
-/// Whether the answer to a request needs the upstream's permission to be given to others: it has
-/// `Authorization` (RFC 9111 section 3.5), or any other credential that its key does not tell.
-#[must_use]
-pub fn has_authorization(fields: &HeaderMap, is_shared: bool) -> bool {
-    let credentials = Credentials::from_request(fields, None).with_cookies();
-    let has_any = || !credentials.is_empty() || credentials.has_cookies();
-    fields.contains_key(AUTHORIZATION) || (is_shared && has_any())
-}
-
-/// What a purge order may name of a request, whatever it is answered.
-#[must_use]
-pub fn selectors_of_request(keyed: &Keyed) -> Vec<Selector> {
-    let Keyed { asked, spec, key, place, is_shared, .. } = keyed;
-    let mut selectors = vec![
-        Selector::key(key),
-        Selector::url(&asked.target.name()),
-        Selector::route(spec.name()),
-        Selector::tenant(&tenant_label(asked, *is_shared)),
-    ];
-    selectors.extend((place != key).then(|| Selector::key(place)));
-    let upstream = asked.upstream.identity();
-    selectors.extend(keyed.model().map(|model| Selector::asked_model(upstream, model)));
-    selectors
-}
 
 /// Notes at the headers what decides on storing and sharing.
 pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
