@@ -13,7 +13,7 @@ use url::Url;
 
 use super::health::Health;
 use super::mount::Target;
-use super::{UpstreamError, framing};
+use super::{UpstreamError, ended, framing};
 use crate::clock::Clock;
 use crate::telemetry::upstream::{ExchangeEnd, UpstreamMetrics};
 
@@ -208,7 +208,7 @@ impl Upstream {
             500..=599 => ExchangeEnd::ServerError,
             _ => ExchangeEnd::Answered,
         });
-        Ok(response.into())
+        Ok(ended::checked(response.into()))
     }
 
     /// Records how long a whole answer took.

@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod client;
+mod ended;
 pub mod fields;
 pub mod framing;
 pub mod head;
