@@ -6,6 +6,7 @@ mod configuration;
 mod connection_limits;
 mod demo;
 mod failures;
+mod flight_joining;
 mod flights;
 mod hits;
 mod hostile;

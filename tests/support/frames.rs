@@ -1,4 +1,5 @@
-//! One HTTP/2 connection, frame by frame (RFC 9113): for what a real client never does.
+//! One HTTP/2 connection, frame by frame (RFC 9113): for what a real client or upstream never
+//! does.
 
 use std::io;
 
@@ -35,6 +36,9 @@ pub const END_HEADERS: u8 = 4;
 pub const INITIAL_WINDOW_SIZE: u16 = 4;
 /// The setting of how many streams there may be at once.
 pub const MAX_CONCURRENT_STREAMS: u16 = 3;
+
+/// What a client says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A frame as it came.
 #[derive(Clone, Debug)]
@@ -77,12 +81,27 @@ impl Frames {
         let stream = stream.expect("a connection");
         let _ = stream.set_nodelay(true);
         let mut frames = Frames { stream };
-        frames.send_bytes(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.expect("it reads");
+        frames.send_bytes(PREFACE).await.expect("it reads");
         let setting = |(name, value): &(u16, u32)| {
             [&name.to_be_bytes()[..], &value.to_be_bytes()[..]].concat()
         };
         let payload: Vec<u8> = settings.iter().flat_map(setting).collect();
         frames.send(SETTINGS, 0, 0, &payload).await.expect("it reads");
+        frames
+    }
+
+    /// Takes a connection that was accepted, and says what a server says first.
+    ///
+    /// # Panics
+    /// When the other side speaks something else.
+    pub async fn accepted(mut stream: TcpStream) -> Frames {
+        let mut preface = [0; 24];
+        let read = tokio::time::timeout(PATIENCE, stream.read_exact(&mut preface)).await;
+        read.expect("a preface in time").expect("a preface");
+        assert_eq!(&preface, PREFACE);
+        let _ = stream.set_nodelay(true);
+        let mut frames = Frames { stream };
+        frames.send(SETTINGS, 0, 0, &[]).await.expect("it reads");
         frames
     }
 
@@ -197,12 +216,26 @@ pub fn header_block(path: &str, fields: &[(&str, &str)]) -> Vec<u8> {
     push_text(&mut block, path);
     block.push(AUTHORITY_NAME);
     push_text(&mut block, "cache");
+    push_fields(&mut block, fields);
+    block
+}
+
+/// The head of a 200 with these fields, in the same form.
+#[must_use]
+pub fn answer_block(fields: &[(&str, &str)]) -> Vec<u8> {
+    const OK: u8 = 0x88;
+    let mut block = vec![OK];
+    push_fields(&mut block, fields);
+    block
+}
+
+/// Fields that no table is to remember (RFC 7541 section 6.2.2).
+fn push_fields(block: &mut Vec<u8>, fields: &[(&str, &str)]) {
     for (name, value) in fields {
         block.push(0);
-        push_text(&mut block, name);
-        push_text(&mut block, value);
+        push_text(block, name);
+        push_text(block, value);
     }
-    block
 }
 
 /// A string with its length in front (RFC 7541 sections 5.1 and 5.2), not compressed.

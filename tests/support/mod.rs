@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for a fixed time: what takes time outside is polled with a deadline.
 
+pub mod by_hand;
 pub mod calls;
 pub mod client;
 pub mod collector;
@@ -19,6 +20,7 @@ pub mod wire;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+pub use by_hand::{ByHand, Form};
 pub use calls::{CALLS, Call, Fixture};
 pub use client::{Answer, Client};
 pub use collector::{Collector, Exported};

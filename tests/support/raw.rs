@@ -140,6 +140,14 @@ impl Raw {
         }
     }
 
+    /// Breaks the connection off by a reset, instead of closing it.
+    ///
+    /// # Panics
+    /// When it cannot be reset.
+    pub fn reset(self) {
+        self.stream.set_zero_linger().expect("a connection can be reset");
+    }
+
     async fn until(&mut self, mark: &[u8]) -> Vec<u8> {
         loop {
             let found = self.unread.windows(mark.len()).position(|window| window == mark);

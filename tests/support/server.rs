@@ -204,14 +204,27 @@ impl Server {
         value.map_or(0.0, |value| value.parse().expect("a number"))
     }
 
+    /// How many requests have looked in vain in the cache since the start.
+    pub async fn lookups_in_vain(&self) -> f64 {
+        self.metric("cache_server_tier_read_seconds_count{tier=\"disk\"}").await
+    }
+
     /// Waits until this many requests have looked in vain in the cache since the start: from
     /// then on they have joined a flight, or are the flight.
     pub async fn misses_looked_up(&self, count: u32) {
-        let series = "cache_server_tier_read_seconds_count{tier=\"disk\"}";
         eventually(&format!("{count} lookups"), || async {
-            (self.metric(series).await >= f64::from(count)).then_some(())
+            (self.lookups_in_vain().await >= f64::from(count)).then_some(())
         })
         .await;
+    }
+
+    /// The id of its process.
+    ///
+    /// # Panics
+    /// When it has ended.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id().expect("it still runs")
     }
 
     /// Runs `cache-server top` on this one's figures, to its end.
@@ -227,8 +240,7 @@ impl Server {
 
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
-        let id = self.child.id().expect("it still runs");
-        let id = i32::try_from(id).expect("process ids are small");
+        let id = i32::try_from(self.process()).expect("process ids are small");
         // kill(2) has no safe form in the standard library; the shell has.
         let sent = std::process::Command::new("kill")
             .args([format!("-{signal}"), id.to_string()])
