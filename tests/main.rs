@@ -7,6 +7,8 @@ mod connection_limits;
 mod demo;
 mod failures;
 mod flight_joining;
+mod flight_leaving;
+mod flight_slow_readers;
 mod flights;
 mod hits;
 mod hostile;
