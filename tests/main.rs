@@ -6,6 +6,8 @@ mod configuration;
 mod connection_limits;
 mod demo;
 mod failures;
+mod flight_failing;
+mod flight_failing_http2;
 mod flight_joining;
 mod flight_leaving;
 mod flight_slow_readers;
