@@ -10,6 +10,7 @@ mod flight_failing;
 mod flight_failing_http2;
 mod flight_joining;
 mod flight_leaving;
+mod flight_purging;
 mod flight_slow_readers;
 mod flights;
 mod hits;
