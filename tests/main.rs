@@ -6,6 +6,7 @@ mod configuration;
 mod connection_limits;
 mod demo;
 mod failures;
+mod flight_crowds;
 mod flight_failing;
 mod flight_failing_http2;
 mod flight_joining;
