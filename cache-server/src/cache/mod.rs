@@ -6,6 +6,8 @@ pub mod aliases;
 pub mod back_off;
 pub mod batches;
 pub mod budget;
+#[cfg(test)]
+mod budget_tests;
 pub mod cool_down;
 pub mod entry;
 pub mod flight;
@@ -16,6 +18,7 @@ pub mod overrides;
 pub mod purge;
 pub mod recent;
 pub mod suspension;
+mod sync;
 pub mod tags;
 pub mod tiers;
 pub mod unshared;

@@ -14,12 +14,16 @@
 //! The table knows neither HTTP nor upstreams: `H` is what is known at the headers, `E` why a
 //! fill failed.
 
+#[cfg(test)]
+mod model;
 mod reader;
 mod state;
 mod table;
 #[cfg(test)]
 mod tests;
 mod writer;
+
+use super::{budget, sync};
 
 pub use reader::{Next, Reader};
 pub use state::Failure;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use tokio::sync::watch;
 
 use super::state::{End, Failure, Flight, lock};
+use super::sync::watch;
 
 /// The reading end of a flight.
 #[derive(Debug)]

@@ -1,16 +1,15 @@
 //! What is known of one flight: its head, its chunks, its end, and where each reader stands.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use keyspec::Key;
-use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::cache::budget::Reservation;
+use super::budget::Reservation;
+use super::sync::{AtomicUsize, Mutex, MutexGuard, Notify, Ordering, PoisonError, watch};
 
 /// One fill under way.
 #[derive(Debug)]
@@ -169,5 +168,5 @@ impl Drop for Held {
 
 /// Locks, also after a panic elsewhere: every change under these locks leaves a valid state.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,16 +1,16 @@
 //! The table of flights: who leads, who follows, and how many there may be.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use keyspec::Key;
 
+use super::budget::Budget;
 use super::reader::Reader;
 use super::state::{Flight, lock};
+use super::sync::{AtomicUsize, Mutex, Ordering};
 use super::writer::Writer;
-use crate::cache::budget::Budget;
 
 /// The bounds of a flight.
 #[derive(Clone, Copy, Debug)]

@@ -538,3 +538,25 @@ async fn ten_thousand_readers_of_a_record_all_get_all() {
 async fn ten_thousand_readers_of_a_window_all_get_all() {
     all_who_stay_of_ten_thousand_get_all(4).await;
 }
+
+#[tokio::test]
+async fn a_chunk_that_passed_over_the_budget_gives_nothing_back_to_it() {
+    let budget = Budget::new(4);
+    let flights = flights_on(&budget, 0);
+    let (mut writer, mut reader) = lead(&flights);
+    let mut other = budget.open();
+    assert!(other.grow(4));
+    push(&mut writer, b"ab").await.unwrap();
+    drop(other);
+    assert_eq!(
+        (flights.held_bytes(), budget.held()),
+        (2, 0),
+        "it is here, whatever the budget says"
+    );
+    push(&mut writer, b"cd").await.unwrap();
+    assert_eq!((flights.held_bytes(), budget.held()), (4, 2));
+    reader.next().await;
+    assert_eq!((flights.held_bytes(), budget.held()), (2, 2));
+    reader.next().await;
+    assert_eq!((flights.held_bytes(), budget.held()), (0, 0));
+}

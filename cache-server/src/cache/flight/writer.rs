@@ -1,12 +1,13 @@
 //! The filling end of a flight.
 
-use std::sync::{Arc, MutexGuard};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use tokio::time::{Instant, timeout_at};
 
 use super::state::{End, Failure, Flight, State, lock};
+use super::sync::MutexGuard;
 use super::table::{Flights, Limits};
 
 /// The filling end of a flight, held by one detached task.
