@@ -42,7 +42,7 @@ impl<H, E> Writer<H, E> {
         self.flights.close(&self.flight);
     }
 
-    /// Whether a caller who asks now would join this flight: no newer one has taken its place.
+    /// Whether it has its place in the table still: no newer flight has taken it.
     #[must_use]
     pub fn is_current(&self) -> bool {
         self.flights.has(&self.flight)
