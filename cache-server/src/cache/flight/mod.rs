@@ -9,7 +9,7 @@
 //! is kept for late joiners and for storing. Beyond that the flight stops recording: it leaves
 //! the table (nobody joins any more, nothing is stored), keeps a window of `window_bytes`, and
 //! is paced by its slowest reader. A reader that does not move for `slow_reader_timeout` is
-//! dropped from the window and gets an error.
+//! dropped from the window and gets an error. Nobody boards a flight older than `age_max`.
 //!
 //! The table knows neither HTTP nor upstreams: `H` is what is known at the headers, `E` why a
 //! fill failed.
