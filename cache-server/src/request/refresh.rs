@@ -3,6 +3,8 @@
 
 use std::sync::Arc;
 
+use http::Method;
+
 use super::key::Keyed;
 use super::order::For;
 use super::{coalesce, fetch, hold, lookup};
@@ -12,9 +14,13 @@ use crate::telemetry::{Refresh, RefreshedAs};
 
 /// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked:
 /// now, or by this request. Nobody waits for it, and if it fails the entry stays as it is.
-pub fn behind(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
+pub fn behind(app: &Arc<App>, mut keyed: Keyed, refreshed_as: RefreshedAs) {
     if keyed.asked.directives.only_if_cached {
         return;
+    }
+    // A HEAD is answered from what a GET has stored; an answer to it would take the body away.
+    if keyed.asked.method == Method::HEAD {
+        keyed.asked.method = Method::GET;
     }
     if hold::keeps_from_refreshing(app, &keyed) {
         app.telemetry.flights.refreshed(refreshed_as, Refresh::Held);
