@@ -350,7 +350,8 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
         let key = Purged::Selector(Selector::key(&entry.key));
         entry.purge_sequence = app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
     }
-    app.negatives.note(order.place, app.clock.now(), order.policy.negative_for);
+    // Under the key that the next who ask look under: a variant has its own.
+    app.negatives.note(entry.key, app.clock.now(), order.policy.negative_for);
     app.tier.put_in_memory(Arc::new(entry))
 }
 
