@@ -55,6 +55,11 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
     // The caller wants it from the upstream; if that fails, so does the request. By the rules of
     // HTTP what is stored may still be validated.
     if keyed.wants_afresh() && !keyed.spec.is_generic() {
+        // An answer that there is nothing must know what it would take the place of.
+        if !keyed.policy.negative_for.is_zero() {
+            let stored = find(app, keyed).await.map(|(_, entry)| entry);
+            keyed.validates = stored.filter(|entry| !is_dead(app, entry));
+        }
         return Found::Absent;
     }
     let mut span = keyed.asked.trace.lookup();
