@@ -149,10 +149,20 @@ async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Res
             let line = Line::begin(app, facts, Outcome::Collapsed);
             match respond::follow(app, reading, stale, line).await {
                 Ok(response) => response,
-                Err(unkeyed) => pass::through(app, *unkeyed).await,
+                Err(keyed) => go_alone(app, *keyed).await,
             }
         }
         Place::Found(keyed, hit) => respond::hit(app, &keyed, &hit),
         Place::Alone(unkeyed) => pass::through(app, *unkeyed).await,
     }
+}
+
+/// Whoever waited for what is not for it asks for itself; not so if the upstream has just said when
+/// to come back.
+async fn go_alone(app: &Arc<App>, keyed: Keyed) -> Response<AnswerBody> {
+    if let Some(refusal) = hold::of(app, &keyed).and_then(|hold| hold.refusal) {
+        let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
+        return respond::held(app, line, keyed.asked.upstream.name(), &refusal);
+    }
+    pass::through(app, keyed.unkeyed(Cause::NOT_SHAREABLE)).await
 }

@@ -17,7 +17,7 @@ use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
 use super::conditions::Conditions;
 use super::hold::{Refusal, Why};
-use super::key::{Cause, Keyed, Unkeyed};
+use super::key::{Cause, Keyed};
 use super::line::{Line, tell_hit};
 use super::lookup::{self, Hit};
 use super::rejection::{ListenerRejection, Rejection};
@@ -162,7 +162,7 @@ pub async fn follow(
     mut board: OnBoard,
     stale: Option<Hit>,
     line: Line,
-) -> Result<Response<AnswerBody>, Box<Unkeyed>> {
+) -> Result<Response<AnswerBody>, Box<Keyed>> {
     let boarded = app.clock.instant();
     let landed = board.head().await;
     app.telemetry.flights.waited(boarded.elapsed());
@@ -177,7 +177,7 @@ pub async fn follow(
         && !is_for_follower(app, &keyed, &head)
     {
         line.dismiss();
-        return Err(Box::new(keyed.unkeyed(Cause::NOT_SHAREABLE)));
+        return Err(keyed);
     }
     line.landed(Outcome::Collapsed, "", &head);
     app.telemetry.coalesced();
