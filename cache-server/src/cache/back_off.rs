@@ -22,6 +22,8 @@ pub const FIRST: Duration = Duration::from_millis(100);
 pub struct BackOff<E> {
     /// When it may be fetched again.
     pub until: Timestamp,
+    /// When the failure was noted that is the last of the row.
+    noted: Timestamp,
     /// How it failed last; nothing where the upstream gave an answer, and that was an error.
     pub error: Option<E>,
     /// How often it has failed in a row.
@@ -56,17 +58,28 @@ impl<E: Clone> BackOffs<E> {
         self.noted.count()
     }
 
-    /// Notes a failure. The wait is at most `longest`; with none, nothing is remembered.
-    pub fn failed(&self, key: Key, error: Option<E>, now: Timestamp, longest: Duration) {
+    /// Notes the failure of a fetch that `began` then. The wait is at most `longest`; with none,
+    /// nothing is remembered.
+    pub fn failed(
+        &self,
+        key: Key,
+        error: Option<E>,
+        began: Timestamp,
+        now: Timestamp,
+        longest: Duration,
+    ) {
         if longest.is_zero() {
             return;
         }
         self.noted.note(key, |before| {
             // One that lies as far back as the longest wait is another story.
             let is_in_a_row = |before: &BackOff<E>| now < before.until.plus(longest);
-            let before = before.filter(is_in_a_row).map_or(0, |before| before.failures);
-            let failures = before.saturating_add(1);
-            BackOff { until: now.plus(wait_after(failures, longest)), error, failures }
+            let (failures, noted) = match before.filter(is_in_a_row) {
+                // They were under way together: it is the same failure once more.
+                Some(before) if began < before.noted => (before.failures, before.noted),
+                before => (before.map_or(0, |before| before.failures).saturating_add(1), now),
+            };
+            BackOff { until: now.plus(wait_after(failures, longest)), noted, error, failures }
         });
     }
 
@@ -106,38 +119,49 @@ mod tests {
         let back_offs = BackOffs::default();
         let mut now = NOW;
         for expected_ms in [100, 200, 400, 800, 1600, 3200, 5000, 5000] {
-            back_offs.failed(KEY, Some("refused"), now, LONGEST);
+            back_offs.failed(KEY, Some("refused"), now, now, LONGEST);
             assert_eq!(wait(&back_offs, now), Some(expected_ms));
             now = now.plus(Duration::from_millis(expected_ms));
             assert_eq!(wait(&back_offs, now), None, "it is over");
         }
         back_offs.succeeded(&KEY);
         assert!(back_offs.is_empty());
-        back_offs.failed(KEY, None, now, LONGEST);
+        back_offs.failed(KEY, None, now, now, LONGEST);
         assert_eq!(wait(&back_offs, now), Some(100));
+    }
+
+    #[test]
+    fn fetches_that_were_under_way_together_fail_once() {
+        let back_offs = BackOffs::default();
+        let later = NOW.plus(Duration::from_millis(1));
+        back_offs.failed(KEY, Some("refused"), NOW, later, LONGEST);
+        back_offs.failed(KEY, Some("refused"), NOW, later.plus(FIRST), LONGEST);
+        assert_eq!(wait(&back_offs, later.plus(FIRST)), Some(100), "from the last of them on");
+        back_offs.failed(KEY, Some("refused"), later, later.plus(FIRST), LONGEST);
+        assert_eq!(wait(&back_offs, later.plus(FIRST)), Some(200), "one that began after it");
     }
 
     #[test]
     fn failures_far_apart_are_not_in_a_row() {
         let back_offs = BackOffs::default();
-        back_offs.failed(KEY, Some("refused"), NOW, LONGEST);
+        back_offs.failed(KEY, Some("refused"), NOW, NOW, LONGEST);
         let later = NOW.plus(FIRST).plus(LONGEST);
-        back_offs.failed(KEY, Some("refused"), later, LONGEST);
+        back_offs.failed(KEY, Some("refused"), later, later, LONGEST);
         assert_eq!(wait(&back_offs, later), Some(100));
     }
 
     #[test]
     fn the_last_failure_is_the_one_that_is_told() {
         let back_offs = BackOffs::default();
-        back_offs.failed(KEY, Some("refused"), NOW, LONGEST);
-        back_offs.failed(KEY, None, NOW, LONGEST);
+        back_offs.failed(KEY, Some("refused"), NOW, NOW, LONGEST);
+        back_offs.failed(KEY, None, NOW, NOW, LONGEST);
         assert_eq!(back_offs.of(&KEY, NOW).unwrap().error, None);
     }
 
     #[test]
     fn without_a_wait_nothing_is_remembered() {
         let back_offs = BackOffs::default();
-        back_offs.failed(KEY, Some("refused"), NOW, Duration::ZERO);
+        back_offs.failed(KEY, Some("refused"), NOW, NOW, Duration::ZERO);
         assert!(back_offs.is_empty());
     }
 

@@ -61,7 +61,7 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_who
 
 /// Ends a flight as failed. The failure is noted first: who learns of it and asks again finds it.
 fn give_up(app: &App, order: &Order, writer: AnswerWriter, error: UpstreamError) {
-    hold::note_end(app, order.place, &order.fills, Err(&error));
+    hold::note_end(app, order, Err(&error));
     writer.fail(error);
 }
 
@@ -104,7 +104,7 @@ async fn run(
             Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
             None => landing.take_in(order, body).await?,
         };
-        hold::note_end(app, order.place, &order.fills, Ok(status));
+        hold::note_end(app, order, Ok(status));
         span.end();
         let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
         Ok((trailers, stored))

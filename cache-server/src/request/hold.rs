@@ -13,6 +13,7 @@ use keyspec::Key;
 
 use super::key::Keyed;
 use super::respond::is_failure;
+use super::store::Order;
 use crate::app::App;
 use crate::cache::back_off::BackOff;
 use crate::cache::cool_down::{self, CoolDown, Limited};
@@ -101,16 +102,14 @@ pub fn note_answer(
 }
 
 /// Takes note of how a fill ended: by an answer of this status, or a failure.
-pub fn note_end(
-    app: &App,
-    place: Key,
-    fills: &FillSettings,
-    end: Result<StatusCode, &UpstreamError>,
-) {
-    let (now, longest) = (app.clock.now(), fills.failure_backoff_max);
+pub fn note_end(app: &App, order: &Order, end: Result<StatusCode, &UpstreamError>) {
+    let failed = |error| {
+        let longest = order.fills.failure_backoff_max;
+        app.back_offs.failed(order.place, error, order.began, app.clock.now(), longest);
+    };
     match end {
-        Ok(status) if is_failure(status) => app.back_offs.failed(place, None, now, longest),
-        Ok(_) => app.back_offs.succeeded(&place),
-        Err(error) => app.back_offs.failed(place, Some(error.clone()), now, longest),
+        Ok(status) if is_failure(status) => failed(None),
+        Ok(_) => app.back_offs.succeeded(&order.place),
+        Err(error) => failed(Some(error.clone())),
     }
 }
