@@ -4,6 +4,7 @@ mod admin;
 mod command;
 mod configuration;
 mod connection_limits;
+mod cool_downs;
 mod demo;
 mod failures;
 mod flight_crowds;

@@ -149,6 +149,23 @@ impl Answer {
         self.cache_status().starts_with("cache-server; hit")
     }
 
+    /// For how long what answered is fresh, in seconds; negative if it is stale.
+    ///
+    /// # Panics
+    /// When it does not say.
+    #[must_use]
+    pub fn ttl_s(&self) -> i64 {
+        let said = |member: &str| member.strip_prefix("ttl=").and_then(|ttl| ttl.parse().ok());
+        let ttl = self.cache_status().split("; ").find_map(said);
+        ttl.unwrap_or_else(|| panic!("no ttl in {:?}", self.cache_status()))
+    }
+
+    /// For how many seconds the caller is not to come back, if it is told.
+    #[must_use]
+    pub fn retry_after_s(&self) -> Option<u64> {
+        self.field("retry-after").parse().ok()
+    }
+
     /// The body as JSON.
     ///
     /// # Panics
