@@ -1,6 +1,7 @@
 //! Black-box tests of the running server, a file a behaviour.
 
 mod admin;
+mod back_offs;
 mod command;
 mod configuration;
 mod connection_limits;
