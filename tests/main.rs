@@ -26,6 +26,7 @@ mod keys;
 mod lifecycle;
 mod limits;
 mod mounts;
+mod negative_entries;
 mod never_stored;
 mod overrides;
 mod packaging;
