@@ -45,3 +45,4 @@ mod tls_upstream;
 mod top;
 mod tracing;
 mod tunnels;
+mod waiting;
