@@ -12,8 +12,8 @@ use http::{HeaderMap, StatusCode};
 use keyspec::Key;
 
 use super::key::Keyed;
+use super::order::Order;
 use super::respond::is_failure;
-use super::store::Order;
 use crate::app::App;
 use crate::cache::back_off::BackOff;
 use crate::cache::cool_down::{self, CoolDown, Limited};
