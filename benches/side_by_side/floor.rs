@@ -7,7 +7,7 @@ use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 
-use crate::{exchange, listen};
+use crate::shared::{exchange, listen};
 
 /// Serves until standard input ends.
 pub(crate) async fn run() -> anyhow::Result<()> {

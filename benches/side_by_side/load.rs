@@ -1,6 +1,5 @@
 //! The load: callers in a closed loop, each on a connection of its own, who check every answer.
 
-use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,8 +12,14 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
-use crate::exchange::{self, Question, Request};
-use crate::wire::{Answer, Connection};
+use crate::shared::exchange::{Question, Request};
+use crate::shared::process;
+use crate::shared::spread::{Spread, count};
+use crate::shared::wire::{Answer, Connection};
+use crate::upstream;
+
+/// Why there are no times to tell of.
+const NOTHING: &str = "nothing was measured: the round is too short";
 
 /// What a load has to do.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
@@ -130,31 +135,9 @@ pub(crate) struct Outcome {
     pub(crate) first_byte: Spread,
 }
 
-/// How times spread, in microseconds.
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Spread {
-    pub(crate) mean: f64,
-    pub(crate) median: f64,
-    pub(crate) p99: f64,
-}
-
-impl Spread {
-    fn of(times: impl Iterator<Item = Duration>) -> anyhow::Result<Spread> {
-        let mut micros: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e6).collect();
-        micros.sort_by(f64::total_cmp);
-        let at = |percent: usize| micros.get(micros.len() * percent / 100).copied();
-        let median = at(50).context("nothing was measured: the round is too short")?;
-        let p99 = at(99).unwrap_or(median);
-        Ok(Spread { mean: micros.iter().sum::<f64>() / count(micros.len()), median, p99 })
-    }
-}
-
 /// Takes a job from standard input, and gives its outcome on standard output.
 pub(crate) async fn run() -> anyhow::Result<()> {
-    let mut job = String::new();
-    std::io::stdin().read_to_string(&mut job).context("cannot read the job")?;
-    let job: Job = serde_json::from_str(&job).context("this is no job")?;
-    let outcome = work(job).await?;
+    let outcome = work(process::take_job()?).await?;
     println!("{}", serde_json::to_string(&outcome)?);
     Ok(())
 }
@@ -162,7 +145,7 @@ pub(crate) async fn run() -> anyhow::Result<()> {
 async fn work(job: Job) -> anyhow::Result<Outcome> {
     let shared = Arc::new(Shared {
         job,
-        body: exchange::expected_body(job.question)?,
+        body: upstream::expected_body(job.question)?,
         start: Barrier::new(usize::try_from(job.callers)? + 1),
         answers: AtomicU64::new(0),
         idle_ns: AtomicU64::new(0),
@@ -195,8 +178,8 @@ async fn work(job: Job) -> anyhow::Result<Outcome> {
         answers: count(samples.len()),
         per_second: count(counted.len()) / elapsed,
         busy: 1.0 - idle.as_secs_f64() / elapsed,
-        whole: Spread::of(counted.iter().map(|sample| sample.whole))?,
-        first_byte: Spread::of(counted.iter().map(|sample| sample.first_byte))?,
+        whole: Spread::of(counted.iter().map(|sample| sample.whole)).context(NOTHING)?,
+        first_byte: Spread::of(counted.iter().map(|sample| sample.first_byte)).context(NOTHING)?,
     })
 }
 
@@ -230,7 +213,8 @@ async fn call(shared: Arc<Shared>, caller: u64) -> anyhow::Result<Vec<Sample>> {
         let whole = asked.elapsed();
         shared.answers.fetch_add(1, Ordering::Relaxed);
         check(&answer, job.expected, &shared.body)?;
-        samples.push(Sample { asked, first_byte: answer.first_byte - asked, whole });
+        let first = answer.arrivals.first().context("the answer has no body")?;
+        samples.push(Sample { asked, first_byte: first.at - asked, whole });
     }
     Ok(samples)
 }
@@ -283,9 +267,4 @@ async fn spin(shared: Arc<Shared>) {
         }
         (turn, answers) = (now, answers_now);
     }
-}
-
-/// A count as a number to reckon with; counts here are far below 2^32.
-pub(crate) fn count(count: usize) -> f64 {
-    u32::try_from(count).map_or(f64::INFINITY, f64::from)
 }

@@ -8,18 +8,14 @@
 //! The floor, the upstream, the load and the server under test are processes of their own. The
 //! servers have one core, the load has another.
 
-mod cores;
-mod exchange;
 mod floor;
-mod listen;
 mod load;
 mod measure;
-mod process;
-mod report;
 mod rounds;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod stage;
 mod upstream;
-mod wire;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +23,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use measure::{Extent, Subject};
+use shared::{listen, single_thread};
 
 // The same allocator as in the server under test, so that it makes no difference.
 #[global_allocator]
@@ -83,12 +80,6 @@ fn play(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Part::Load) => single_thread()?.block_on(load::run()),
         None => single_thread()?.block_on(conduct(arguments)),
     }
-}
-
-/// The load must cost less than what it loads. The conductor must stay on one thread: its
-/// children inherit the core that this thread is pinned to while it starts them.
-fn single_thread() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
 async fn conduct(arguments: &Arguments) -> anyhow::Result<()> {

@@ -5,11 +5,12 @@ use std::path::Path;
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::exchange::{ANSWER_BYTES, QUESTION_BYTES, Question};
 use crate::load::{Expected, Until};
-use crate::process::Server;
-use crate::report::{Column, Report, Row, Section};
-use crate::rounds::{Contender, Figure, Prompts, Rounds};
+use crate::rounds::{self, Contender, Measured, Prompts};
+use crate::shared::exchange::{ANSWER_BYTES, QUESTION_BYTES, Question};
+use crate::shared::process::Server;
+use crate::shared::report::{Column, Report, Section};
+use crate::shared::rounds::{Figure, Rounds};
 use crate::stage::{REUSED, REUSED_STREAM, STORED, STORED_STREAMS, Stage};
 
 /// Connections of the throughput measurement.
@@ -86,7 +87,7 @@ fn how(stage: &Stage, extent: Extent) -> Vec<String> {
              checked: status, Cache-Status and body."
         ),
         stage.cores.describe(),
-        "Figures are medians over the rounds; × and differences are taken within a round, against \
+        "Figures are medians over the rounds, upstream calls the most of a round; × and differences are taken within a round, against \
          the first row. A spread is (largest − smallest) / median over the rounds: where it is \
          large, the machine was not quiet. Only ratios carry over to other machines."
             .into(),
@@ -128,9 +129,9 @@ async fn hits(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
         contender("memory hit", cache, Expected::Memory),
     ];
     let until = Until::Elapsed { millis: extent.throughput_ms };
-    let rounds = Rounds::run(stage, &contenders, extent.rounds, CONNECTIONS, until).await?;
-    let per_second: Figure = |measured| Some(measured.outcome.per_second);
-    let server_us: Figure = |measured| measured.server_us;
+    let rounds = rounds::run(stage, &contenders, extent.rounds, CONNECTIONS, until).await?;
+    let per_second: Figure<Measured> = |measured| Some(measured.outcome.per_second);
+    let server_us: Figure<Measured> = |measured| measured.server_us;
     let columns = vec![
         Column::median("requests/s", 0, per_second),
         Column::ratio("of the floor", per_second),
@@ -170,8 +171,8 @@ async fn calls(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
         contender("disk hit, page cache warm", disk, REUSED, stored, Expected::Disk),
     ];
     let until = Until::Elapsed { millis: extent.latency_ms };
-    let rounds = Rounds::run(stage, &contenders, extent.rounds, 1, until).await?;
-    let whole: Figure = |measured| Some(measured.outcome.whole.median);
+    let rounds = rounds::run(stage, &contenders, extent.rounds, 1, until).await?;
+    let whole: Figure<Measured> = |measured| Some(measured.outcome.whole.median);
     let columns = vec![
         Column::median("median µs", 1, whole),
         Column::ratio("× direct", whole),
@@ -194,8 +195,8 @@ async fn streams(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
         contender("memory hit", cache, REUSED_STREAM, stored, Expected::Memory),
     ];
     let until = Until::Elapsed { millis: extent.latency_ms };
-    let rounds = Rounds::run(stage, &contenders, extent.rounds, 1, until).await?;
-    let first: Figure = |measured| Some(measured.outcome.first_byte.median);
+    let rounds = rounds::run(stage, &contenders, extent.rounds, 1, until).await?;
+    let first: Figure<Measured> = |measured| Some(measured.outcome.first_byte.median);
     let columns = vec![
         Column::median("first byte µs", 1, first),
         Column::ratio("× direct", first),
@@ -224,10 +225,10 @@ async fn storm(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
         contender("one cold key", cache, Expected::Miss),
     ];
     let until = Until::Asked { times: 1 };
-    let rounds = Rounds::run(stage, &contenders, extent.rounds, STORM_CALLERS, until).await?;
-    let mean: Figure = |measured| Some(measured.outcome.whole.mean / 1e3);
-    let columns = vec![
-        Column::median("upstream calls", 0, |measured| Some(measured.upstream_calls)),
+    let rounds = rounds::run(stage, &contenders, extent.rounds, STORM_CALLERS, until).await?;
+    let mean: Figure<Measured> = |measured| Some(measured.outcome.whole.mean / 1e3);
+    let columns: Vec<Column<Measured>> = vec![
+        Column::largest("upstream calls", 0, |measured| Some(measured.upstream_calls)),
         Column::median("mean ms", 1, mean),
         Column::difference("− direct ms", 1, mean),
         Column::spread(mean),
@@ -242,13 +243,9 @@ async fn storm(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
 fn section(
     title: String,
     contenders: &[Contender],
-    rounds: &Rounds,
-    columns: &[Column],
+    rounds: &Rounds<Measured>,
+    columns: &[Column<Measured>],
 ) -> Section {
-    let row = |(index, contender): (usize, &Contender)| Row {
-        name: contender.name,
-        values: columns.iter().map(|column| column.of(rounds, index)).collect(),
-    };
-    let rows = contenders.iter().enumerate().map(row).collect();
-    Section { title, columns: columns.to_vec(), rows }
+    let names = contenders.iter().map(|contender| contender.name.to_owned());
+    Section::new(title, names, rounds, columns)
 }

@@ -1,17 +1,14 @@
 //! The stage: all servers started, filled and checked.
 
-use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
-use crate::cores::{self, Cores};
-use crate::exchange::Question;
 use crate::load::{Expected, Job, Numbers, Outcome, Until};
-use crate::process::{self, Server};
+use crate::shared::cores::{self, Cores};
+use crate::shared::exchange::Question;
+use crate::shared::process::{self, Server};
 use crate::upstream::CALLS_PATH;
 
 /// A whole answer that is reused.
@@ -45,7 +42,7 @@ pub(crate) struct Stage {
 impl Stage {
     /// Starts everyone and fills the caches.
     pub(crate) async fn set(server: Option<&Path>) -> anyhow::Result<Stage> {
-        let binary = binary(server)?;
+        let binary = process::binary(server, "bench")?;
         let folder = TempDir::new().context("cannot make a temporary folder")?;
         let cores = cores::choose()?;
         let core = cores.servers;
@@ -88,7 +85,7 @@ impl Stage {
 
     /// Runs a job on the load's core.
     pub(crate) async fn load(&self, job: &Job) -> anyhow::Result<Outcome> {
-        process::run_load(job, self.cores.load).await
+        process::run_load(job, job.duration(), self.cores.load).await
     }
 
     /// Prompts that nobody has asked yet.
@@ -99,17 +96,7 @@ impl Stage {
 
     /// How often the upstream was asked so far.
     pub(crate) async fn upstream_calls(&self) -> anyhow::Result<f64> {
-        let mut stream = TcpStream::connect(self.upstream.address).await?;
-        let mut request = String::new();
-        write!(
-            request,
-            "GET {CALLS_PATH} HTTP/1.1\r\nhost: upstream\r\nconnection: close\r\n\r\n"
-        )?;
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (_, calls) = answer.split_once("\r\n\r\n").context("no count of calls")?;
-        calls.parse().context("no count of calls")
+        self.upstream.look_at(CALLS_PATH).await?.parse().context("no count of calls")
     }
 }
 
@@ -120,20 +107,11 @@ async fn fill(
     cores: Cores,
 ) -> anyhow::Result<()> {
     let job = each_once(server, question, numbers, Expected::Miss);
-    process::run_load(&job, cores.load).await.context("the cache cannot be filled")?;
-    Ok(())
+    let filled = process::run_load(&job, job.duration(), cores.load).await;
+    filled.map(|_: Outcome| ()).context("the cache cannot be filled")
 }
 
 fn each_once(server: &Server, question: Question, numbers: Numbers, expected: Expected) -> Job {
     let until = Until::Asked { times: numbers.count };
     Job { address: server.address, question, numbers, callers: 1, until, expected, spin: false }
-}
-
-fn binary(given: Option<&Path>) -> anyhow::Result<PathBuf> {
-    let path = match given {
-        Some(path) => path.to_owned(),
-        None => std::env::current_exe()?.with_file_name("cache-server"),
-    };
-    ensure!(path.exists(), "{} is missing: run `make bench`, which builds it", path.display());
-    Ok(path)
 }

@@ -9,13 +9,17 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
-use http::{HeaderMap, Method, Request, Response};
+use http::{Method, Request, Response};
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
+use serde_json::json;
 
-use crate::{exchange, listen};
+use crate::shared::exchange::{self, DONE, Question};
+use crate::shared::listen;
 
+/// Events of a stream that carry text.
+const TEXT_EVENTS: usize = 10;
 /// Between two events of a stream.
 const EVENT_GAP: Duration = Duration::from_millis(1);
 /// Where the count of calls is read.
@@ -33,7 +37,7 @@ struct Model {
 pub(crate) async fn run() -> anyhow::Result<()> {
     let model = Arc::new(Model {
         body: exchange::answer_body()?,
-        events: exchange::answer_events().into(),
+        events: answer_events().into(),
         calls: AtomicU64::new(0),
     });
     listen::serve(move |request| answer(request, Arc::clone(&model))).await
@@ -47,7 +51,7 @@ async fn answer(request: Request<Incoming>, model: Arc<Model>) -> Result<Answer,
     model.calls.fetch_add(1, Ordering::Relaxed);
     let (head, body) = request.into_parts();
     let question = body.collect().await?.to_bytes();
-    if let Some(delay) = delay(&head.headers) {
+    if let Some(delay) = exchange::delay(&head.headers) {
         tokio::time::sleep(delay).await;
     }
     if exchange::asks_for_stream(&question) {
@@ -56,9 +60,19 @@ async fn answer(request: Request<Incoming>, model: Arc<Model>) -> Result<Answer,
     Ok(response("application/json", Full::new(model.body.clone()).boxed()))
 }
 
-fn delay(headers: &HeaderMap) -> Option<Duration> {
-    let millis = headers.get(exchange::DELAY_FIELD)?.to_str().ok()?.parse().ok()?;
-    Some(Duration::from_millis(millis)).filter(|delay| !delay.is_zero())
+/// The body that a question must be answered with.
+pub(crate) fn expected_body(question: Question) -> anyhow::Result<Bytes> {
+    if question.stream { Ok(answer_events().concat().into()) } else { exchange::answer_body() }
+}
+
+/// The events of a streamed answer of about the same size as a whole one.
+fn answer_events() -> Vec<Bytes> {
+    let mut events = vec![exchange::event(&json!({"role": "assistant", "content": ""}), None)];
+    let word = exchange::event(&json!({"content": " word"}), None);
+    events.extend(std::iter::repeat_n(word, TEXT_EVENTS));
+    events.push(exchange::event(&json!({}), Some("stop")));
+    events.push(Bytes::from_static(DONE));
+    events
 }
 
 /// The events one by one, the first at once.

@@ -1,22 +1,24 @@
-//! What is asked and what is answered: one chat completion, as a whole and as a stream.
+//! What is asked and what is answered: a chat completion, as a whole and as a stream.
 //!
 //! Prompts differ in a number of fixed width, so that a caller patches digits into one buffer
 //! instead of building requests while it measures. All prompts have the same answer.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use http::HeaderMap;
 use memchr::memmem;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// Bytes of a request's body.
 pub(crate) const QUESTION_BYTES: usize = 2048;
 /// Bytes of an answer's body, about.
 pub(crate) const ANSWER_BYTES: usize = 2800;
-/// Events of a stream that carry text.
-const TEXT_EVENTS: usize = 10;
+/// The last event of a stream.
+pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 /// Where a request asks the upstream to think first. The cache forwards it and keys nothing by
 /// it.
 pub(crate) const DELAY_FIELD: &str = "x-bench-delay-ms";
@@ -24,8 +26,10 @@ pub(crate) const DELAY_FIELD: &str = "x-bench-delay-ms";
 /// Prose with the escapes that real prompts have.
 const PROSE: &str = "You review a change to a storage engine. Say what it does, what it \
     breaks, and what you would \"leave out\".\nBe brief: three sentences, no lists.\n\n";
-const NUMBER_DIGITS: usize = 16;
-const NUMBER_SLOT: &str = "0000000000000000";
+/// Digits of a prompt's number.
+pub(crate) const NUMBER_DIGITS: usize = 16;
+/// Where the number goes.
+pub(crate) const NUMBER_SLOT: &str = "0000000000000000";
 
 /// What a question is like.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -61,7 +65,12 @@ impl Request {
             question.delay_ms,
             body.len(),
         );
-        let slot = text.find(NUMBER_SLOT).context("the prompt has no place for its number")?;
+        Request::of(text)
+    }
+
+    /// This request, which has one [`NUMBER_SLOT`].
+    pub(crate) fn of(text: String) -> anyhow::Result<Request> {
+        let slot = text.find(NUMBER_SLOT).context("the request has no place for its number")?;
         Ok(Request { bytes: text.into_bytes(), slot })
     }
 
@@ -108,6 +117,12 @@ pub(crate) fn asks_for_stream(body: &[u8]) -> bool {
     memmem::find(body, b"\"stream\":true").is_some()
 }
 
+/// How long a request asks the upstream to think.
+pub(crate) fn delay(headers: &HeaderMap) -> Option<Duration> {
+    let millis = headers.get(DELAY_FIELD)?.to_str().ok()?.parse().ok()?;
+    Some(Duration::from_millis(millis)).filter(|delay| !delay.is_zero())
+}
+
 /// The body of a whole answer, indented as the provider does.
 pub(crate) fn answer_body() -> anyhow::Result<Bytes> {
     let body = |content: &str| -> anyhow::Result<String> {
@@ -130,32 +145,19 @@ pub(crate) fn answer_body() -> anyhow::Result<Bytes> {
     Ok(body(&prose(room))?.into())
 }
 
-/// The events of a streamed answer of about the same size.
-pub(crate) fn answer_events() -> Vec<Bytes> {
-    let event = |delta: serde_json::Value, finish_reason: Option<&str>| {
-        let choice = json!(
-            {"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason}
-        );
-        let chunk = json!({
-            "id": "chatcmpl-InventedForTheBenchmark00002",
-            "object": "chat.completion.chunk",
-            "created": 1_763_923_456,
-            "model": "gpt-4o-mini-2024-07-18",
-            "system_fingerprint": "fp_51db84afab",
-            "choices": [choice],
-        });
-        Bytes::from(format!("data: {chunk}\n\n"))
-    };
-    let mut events = vec![event(json!({"role": "assistant", "content": ""}), None)];
-    events.extend((0..TEXT_EVENTS).map(|_| event(json!({"content": " word"}), None)));
-    events.push(event(json!({}), Some("stop")));
-    events.push(Bytes::from_static(b"data: [DONE]\n\n"));
-    events
-}
-
-/// The body that a question must be answered with.
-pub(crate) fn expected_body(question: Question) -> anyhow::Result<Bytes> {
-    if question.stream { Ok(answer_events().concat().into()) } else { answer_body() }
+/// An event of a streamed answer.
+pub(crate) fn event(delta: &Value, finish_reason: Option<&str>) -> Bytes {
+    let choice =
+        json!({"index": 0, "delta": delta, "logprobs": null, "finish_reason": finish_reason});
+    let chunk = json!({
+        "id": "chatcmpl-InventedForTheBenchmark00002",
+        "object": "chat.completion.chunk",
+        "created": 1_763_923_456,
+        "model": "gpt-4o-mini-2024-07-18",
+        "system_fingerprint": "fp_51db84afab",
+        "choices": [choice],
+    });
+    Bytes::from(format!("data: {chunk}\n\n"))
 }
 
 #[cfg(test)]

@@ -20,6 +20,16 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
     /// The body, where it came in chunks.
     dechunked: Vec<u8>,
+    /// How the body came.
+    arrivals: Vec<Arrival>,
+}
+
+/// More of a body was there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Arrival {
+    pub(crate) at: Instant,
+    /// Bytes of the body that were there then, all in all.
+    pub(crate) bytes: usize,
 }
 
 /// An answer that came whole.
@@ -29,8 +39,8 @@ pub(crate) struct Answer<'a> {
     /// What the cache says, if there is one.
     pub(crate) cache_status: Option<&'a str>,
     pub(crate) body: &'a [u8],
-    /// When the first byte of the body was there.
-    pub(crate) first_byte: Instant,
+    /// When the first bytes of the body were there, when more, and when all.
+    pub(crate) arrivals: &'a [Arrival],
 }
 
 /// How the end of a body is found.
@@ -46,13 +56,14 @@ impl Connection {
         let stream = TcpStream::connect(address).await.context("cannot connect")?;
         stream.set_nodelay(true)?;
         let buffer = Vec::with_capacity(BUFFER_BYTES);
-        Ok(Connection { stream, buffer, dechunked: Vec::new() })
+        Ok(Connection { stream, buffer, dechunked: Vec::new(), arrivals: Vec::new() })
     }
 
     /// Sends a request and takes the whole answer.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
         self.buffer.clear();
         self.dechunked.clear();
+        self.arrivals.clear();
         self.stream.write_all(request).await.context("cannot send")?;
         let body_start = loop {
             self.read_more().await?;
@@ -61,17 +72,8 @@ impl Connection {
             }
         };
         let framing = framing(head_of(&self.buffer, body_start)?)?;
-        while self.buffer.len() == body_start && framing != Framing::Length(0) {
-            self.read_more().await?;
-        }
-        let first_byte = Instant::now();
         let body_end = match framing {
-            Framing::Length(length) => {
-                while self.buffer.len() < body_start + length {
-                    self.read_more().await?;
-                }
-                body_start + length
-            }
+            Framing::Length(length) => self.take_length(body_start, length).await?,
             Framing::Chunks => self.take_chunks(body_start).await?,
         };
         ensure!(self.buffer.len() == body_end, "there are bytes after the answer's end");
@@ -81,7 +83,8 @@ impl Connection {
             Framing::Chunks => &self.dechunked,
         };
         let status = head.get(9..12).context("no status line")?;
-        Ok(Answer { status, cache_status: field(head, "cache-status"), body, first_byte })
+        let arrivals = &self.arrivals;
+        Ok(Answer { status, cache_status: field(head, "cache-status"), body, arrivals })
     }
 
     async fn read_more(&mut self) -> anyhow::Result<()> {
@@ -91,17 +94,40 @@ impl Connection {
         Ok(())
     }
 
+    /// Notes how much of the body is here.
+    fn note(&mut self, bytes: usize) {
+        if self.arrivals.last().map_or(0, |last| last.bytes) < bytes {
+            self.arrivals.push(Arrival { at: Instant::now(), bytes });
+        }
+    }
+
+    /// Reads a body of this length; gives where it ends.
+    async fn take_length(&mut self, start: usize, length: usize) -> anyhow::Result<usize> {
+        loop {
+            let here = self.buffer.len() - start;
+            self.note(here);
+            if here >= length {
+                return Ok(start + length);
+            }
+            self.read_more().await?;
+        }
+    }
+
     /// Reads chunks to the last one; gives where it ends.
     async fn take_chunks(&mut self, start: usize) -> anyhow::Result<usize> {
         let mut at = start;
         loop {
             match chunk(&self.buffer[at..])? {
-                None => self.read_more().await?,
+                None => {
+                    self.note(self.dechunked.len());
+                    self.read_more().await?;
+                }
                 Some((data, whole)) => {
                     let is_last = data.is_empty();
                     self.dechunked.extend_from_slice(&self.buffer[at..][data]);
                     at += whole;
                     if is_last {
+                        self.note(self.dechunked.len());
                         return Ok(at);
                     }
                 }

@@ -1,24 +1,27 @@
 //! Processes: servers that say where they listen, and the load that is given a job.
 
+use std::io::Read;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
-use crate::cores;
-use crate::listen::ANNOUNCEMENT;
-use crate::load::{Job, Outcome};
+use super::cores;
+use super::listen::ANNOUNCEMENT;
 
 /// How long a process may take to start, to stop, or beyond the time of its job.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A running server. It is killed when dropped.
+/// A running server. It is told to end when dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     name: &'static str,
@@ -29,18 +32,26 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts one on a core and waits until it listens.
+    /// Starts one of ours on a core and waits until it says where it listens.
     pub(crate) async fn start(
         name: &'static str,
         mut command: Command,
         core: Option<usize>,
     ) -> anyhow::Result<Server> {
         // Ours end with their standard input, however the conductor ends.
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .kill_on_drop(true);
+        command.stdin(Stdio::piped()).kill_on_drop(true);
+        Server::start_and_wait(name, command, core, announced).await
+    }
+
+    /// Starts one on a core and waits until it listens: until `listens` knows where, by what the
+    /// server has said so far or otherwise.
+    pub(crate) async fn start_and_wait(
+        name: &'static str,
+        mut command: Command,
+        core: Option<usize>,
+        listens: impl Fn(&str) -> Option<SocketAddr>,
+    ) -> anyhow::Result<Server> {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         without_our_environment(&mut command);
         let mut child = cores::spawn_on(&mut command, core)
             .with_context(|| format!("{name} cannot be started"))?;
@@ -48,7 +59,7 @@ impl Server {
         listen_to(&mut child, Arc::clone(&said))?;
         let deadline = Instant::now() + PATIENCE;
         let address = loop {
-            if let Some(address) = announced(&heard(&said)) {
+            if let Some(address) = listens(&heard(&said)) {
                 break address;
             }
             if let Some(status) = child.try_wait()? {
@@ -57,21 +68,36 @@ impl Server {
             ensure!(Instant::now() < deadline, "{name} does not listen:\n{}", heard(&said));
             tokio::time::sleep(Duration::from_millis(5)).await;
         };
-        let address = address.parse().with_context(|| format!("{name} listens on {address}"))?;
         Ok(Server { name, child: Mutex::new(child), address, said })
     }
 
     /// Stops it by SIGTERM and waits for a clean end.
-    pub(crate) async fn stop(self) -> anyhow::Result<()> {
-        let id = i32::try_from(self.id()?)?;
-        let id = Pid::from_raw(id).context("process 0 is nobody's")?;
-        kill_process(id, Signal::TERM).with_context(|| format!("{} is gone", self.name))?;
+    pub(crate) async fn stop(mut self) -> anyhow::Result<()> {
+        self.tell_to_end()?;
         let said = self.said();
-        let mut child = self.child.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let child = self.child.get_mut().unwrap_or_else(PoisonError::into_inner);
         let ended = tokio::time::timeout(PATIENCE, child.wait()).await;
         let status = ended.with_context(|| format!("{} does not stop", self.name))??;
         ensure!(status.success(), "{} ended with {status}; it had said:\n{said}", self.name);
         Ok(())
+    }
+
+    fn tell_to_end(&self) -> anyhow::Result<()> {
+        let id = i32::try_from(self.id()?)?;
+        let id = Pid::from_raw(id).context("process 0 is nobody's")?;
+        kill_process(id, Signal::TERM).with_context(|| format!("{} is gone", self.name))
+    }
+
+    /// What it says at a path.
+    pub(crate) async fn look_at(&self, path: &str) -> anyhow::Result<String> {
+        let mut stream = TcpStream::connect(self.address).await.with_context(|| self.state())?;
+        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await?;
+        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+        ensure!(head.starts_with("HTTP/1.1 200 "), "{} says {head}", self.name);
+        Ok(body.to_owned())
     }
 
     /// Seconds of processor time used so far.
@@ -103,6 +129,13 @@ impl Server {
     }
 }
 
+impl Drop for Server {
+    fn drop(&mut self) {
+        // One that has ended already needs no telling.
+        let _ = self.tell_to_end();
+    }
+}
+
 /// This binary, in another part.
 pub(crate) fn ourselves(part: &str) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -110,7 +143,18 @@ pub(crate) fn ourselves(part: &str) -> anyhow::Result<Command> {
     Ok(command)
 }
 
-/// The server under test.
+/// The server under test: this file, or the one beside this binary, which `make` of this target
+/// builds.
+pub(crate) fn binary(given: Option<&Path>, target: &str) -> anyhow::Result<PathBuf> {
+    let path = match given {
+        Some(path) => path.to_owned(),
+        None => std::env::current_exe()?.with_file_name("cache-server"),
+    };
+    ensure!(path.exists(), "{} is missing: run `make {target}`, which builds it", path.display());
+    Ok(path)
+}
+
+/// How the server under test is run.
 pub(crate) fn cache_server(binary: &Path, data_dir: &Path, upstream: SocketAddr) -> Command {
     let mut command = Command::new(binary);
     command
@@ -123,8 +167,12 @@ pub(crate) fn cache_server(binary: &Path, data_dir: &Path, upstream: SocketAddr)
     command
 }
 
-/// Runs one job of load to its end.
-pub(crate) async fn run_load(job: &Job, core: Option<usize>) -> anyhow::Result<Outcome> {
+/// Runs one job of load to its end, for which it has some time beyond its `duration`.
+pub(crate) async fn run_load<J: Serialize, O: DeserializeOwned>(
+    job: &J,
+    duration: Duration,
+    core: Option<usize>,
+) -> anyhow::Result<O> {
     let mut command = ourselves("load")?;
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     without_our_environment(&mut command);
@@ -132,11 +180,17 @@ pub(crate) async fn run_load(job: &Job, core: Option<usize>) -> anyhow::Result<O
     let mut stdin = child.stdin.take().context("the load has no standard input")?;
     stdin.write_all(&serde_json::to_vec(job)?).await.context("the load takes no job")?;
     drop(stdin);
-    let patience = PATIENCE + job.duration();
-    let output = tokio::time::timeout(patience, child.wait_with_output()).await;
+    let output = tokio::time::timeout(PATIENCE + duration, child.wait_with_output()).await;
     let output = output.context("the load does not end")??;
     ensure!(output.status.success(), "the load failed: {}", output.status);
     serde_json::from_slice(&output.stdout).context("the load's outcome cannot be read")
+}
+
+/// The other end of [`run_load`]: takes a job from standard input.
+pub(crate) fn take_job<J: DeserializeOwned>() -> anyhow::Result<J> {
+    let mut job = String::new();
+    std::io::stdin().read_to_string(&mut job).context("cannot read the job")?;
+    serde_json::from_str(&job).context("this is no job")
 }
 
 /// Settings around us are not for the processes that are measured.
@@ -166,8 +220,8 @@ fn heard(said: &Mutex<String>) -> String {
     said.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
-fn announced(said: &str) -> Option<String> {
+fn announced(said: &str) -> Option<SocketAddr> {
     let (_, rest) = said.split_once(ANNOUNCEMENT)?;
     // A log in JSON has a quote behind it.
-    Some(rest.split(['"', '\n']).next()?.trim_end_matches('/').to_owned())
+    rest.split(['"', '\n']).next()?.trim_end_matches('/').parse().ok()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context;
 use serde_json::{Map, Value, json};
 
-use crate::rounds::{Figure, Rounds};
+use super::rounds::{Figure, Rounds};
 
 /// Where the text about the tables breaks.
 const LINE_WIDTH: usize = 100;
@@ -24,56 +24,62 @@ pub(crate) struct Report {
 #[derive(Debug)]
 pub(crate) struct Section {
     /// What it shows.
-    pub(crate) title: String,
-    /// What its figures are.
-    pub(crate) columns: Vec<Column>,
-    /// A row a contender.
-    pub(crate) rows: Vec<Row>,
+    title: String,
+    heads: Vec<Head>,
+    rows: Vec<Row>,
+}
+
+/// What is over a column, and with how many decimals it is shown.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    name: &'static str,
+    decimals: usize,
 }
 
 /// One contender's figures, in the order of the columns.
 #[derive(Debug)]
-pub(crate) struct Row {
-    pub(crate) name: &'static str,
-    pub(crate) values: Vec<Option<f64>>,
+struct Row {
+    name: String,
+    values: Vec<Option<f64>>,
 }
 
 /// A figure, and what is made of its rounds.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Column {
-    name: &'static str,
-    decimals: usize,
-    figure: Figure,
-    made: fn(&Rounds, usize, Figure) -> Option<f64>,
+#[derive(Debug)]
+pub(crate) struct Column<M> {
+    head: Head,
+    figure: Figure<M>,
+    made: fn(&Rounds<M>, usize, Figure<M>) -> Option<f64>,
 }
 
-impl Column {
+impl<M> Column<M> {
     /// The median over the rounds.
-    pub(crate) fn median(name: &'static str, decimals: usize, figure: Figure) -> Column {
-        Column { name, decimals, figure, made: Rounds::median }
+    pub(crate) fn median(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
+        Column { head: Head { name, decimals }, figure, made: Rounds::median }
+    }
+
+    /// The worst of the rounds, where more is worse.
+    pub(crate) fn largest(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
+        Column { head: Head { name, decimals }, figure, made: Rounds::largest }
     }
 
     /// The ratio to the first row.
-    pub(crate) fn ratio(name: &'static str, figure: Figure) -> Column {
-        Column { name, decimals: 2, figure, made: Rounds::ratio }
+    pub(crate) fn ratio(name: &'static str, figure: Figure<M>) -> Column<M> {
+        Column { head: Head { name, decimals: 2 }, figure, made: Rounds::ratio }
     }
 
     /// What is more than in the first row.
-    pub(crate) fn difference(name: &'static str, decimals: usize, figure: Figure) -> Column {
-        Column { name, decimals, figure, made: Rounds::difference }
+    pub(crate) fn difference(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
+        Column { head: Head { name, decimals }, figure, made: Rounds::difference }
     }
 
     /// How far the rounds lie apart.
-    pub(crate) fn spread(figure: Figure) -> Column {
-        Column { name: "spread", decimals: 2, figure, made: Rounds::spread }
+    pub(crate) fn spread(figure: Figure<M>) -> Column<M> {
+        Column { head: Head { name: "spread", decimals: 2 }, figure, made: Rounds::spread }
     }
+}
 
-    /// Its value for one contender.
-    pub(crate) fn of(&self, rounds: &Rounds, index: usize) -> Option<f64> {
-        (self.made)(rounds, index, self.figure)
-    }
-
-    fn show(&self, value: Option<f64>) -> String {
+impl Head {
+    fn show(self, value: Option<f64>) -> String {
         value.map_or_else(|| "–".into(), |value| format!("{value:.*}", self.decimals))
     }
 }
@@ -104,37 +110,53 @@ impl Report {
 }
 
 impl Section {
+    /// The table of these contenders, by their names.
+    pub(crate) fn new<M>(
+        title: String,
+        names: impl IntoIterator<Item = String>,
+        rounds: &Rounds<M>,
+        columns: &[Column<M>],
+    ) -> Section {
+        let value = |column: &Column<M>, index| (column.made)(rounds, index, column.figure);
+        let row = |(index, name)| Row {
+            name,
+            values: columns.iter().map(|column| value(column, index)).collect(),
+        };
+        let rows = names.into_iter().enumerate().map(row).collect();
+        Section { title, heads: columns.iter().map(|column| column.head).collect(), rows }
+    }
+
     fn write_rows(&self, text: &mut String) {
         let width = |texts: &mut dyn Iterator<Item = &str>| {
             texts.map(|text| text.chars().count()).max().unwrap_or(0)
         };
-        let names = width(&mut self.rows.iter().map(|row| row.name));
+        let names = width(&mut self.rows.iter().map(|row| row.name.as_str()));
         let shown: Vec<Vec<String>> = self.rows.iter().map(|row| self.show(row)).collect();
         let widths: Vec<usize> = self
-            .columns
+            .heads
             .iter()
             .enumerate()
-            .map(|(at, column)| {
-                let mut cells = shown.iter().map(|row| row[at].as_str()).chain([column.name]);
+            .map(|(at, head)| {
+                let mut cells = shown.iter().map(|row| row[at].as_str()).chain([head.name]);
                 width(&mut cells)
             })
             .collect();
-        let heads = self.columns.iter().map(|column| column.name);
+        let heads = self.heads.iter().map(|head| head.name);
         write_row(text, "", names, heads, &widths);
         for (row, cells) in self.rows.iter().zip(&shown) {
-            write_row(text, row.name, names, cells.iter().map(String::as_str), &widths);
+            write_row(text, &row.name, names, cells.iter().map(String::as_str), &widths);
         }
     }
 
     fn show(&self, row: &Row) -> Vec<String> {
-        self.columns.iter().zip(&row.values).map(|(column, value)| column.show(*value)).collect()
+        self.heads.iter().zip(&row.values).map(|(head, value)| head.show(*value)).collect()
     }
 
     fn json(&self) -> Value {
         let row = |row: &Row| {
-            let named = self.columns.iter().zip(&row.values);
+            let named = self.heads.iter().zip(&row.values);
             let values: Map<String, Value> =
-                named.map(|(column, value)| (column.name.to_owned(), json!(value))).collect();
+                named.map(|(head, value)| (head.name.to_owned(), json!(value))).collect();
             json!({"name": row.name, "values": values})
         };
         json!({"title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>()})
