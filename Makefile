@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test lint fmt bench bench-keys soak deny
+.PHONY: run test lint fmt bench bench-flights bench-keys soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -30,6 +30,11 @@ release:
 # Ratios side by side in one run; prints a table.
 bench: release
 	$(RELEASE)/side-by-side
+
+# Storms, streams and expiry, beside the upstream itself, and nginx and Varnish where they are
+# installed; prints a table.
+bench-flights: release
+	$(RELEASE)/flights
 
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
