@@ -17,19 +17,18 @@ pub(crate) struct Call {
     pub(crate) at_ns: u64,
 }
 
-/// The most calls for one number that begin within any span of time of this length.
-pub(crate) fn most_within(calls: &[Call], span: Duration) -> usize {
-    let span = u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
+/// How many calls came within this time after the one before for the same number.
+pub(crate) fn early(calls: &[Call], within: Duration) -> usize {
+    let within = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
     let mut times: HashMap<u64, Vec<u64>> = HashMap::new();
     for call in calls {
         times.entry(call.number).or_default().push(call.at_ns);
     }
-    let most = |mut times: Vec<u64>| {
+    let early = |mut times: Vec<u64>| {
         times.sort_unstable();
-        let from = |at: usize| times.partition_point(|time| *time < times[at] + span) - at;
-        (0..times.len()).map(from).max().unwrap_or(0)
+        times.windows(2).filter(|pair| pair[1] - pair[0] < within).count()
     };
-    times.into_values().map(most).max().unwrap_or(0)
+    times.into_values().map(early).sum()
 }
 
 #[cfg(test)]
@@ -37,14 +36,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_are_counted_by_number_in_every_span() {
+    fn a_call_is_early_by_the_one_before_for_the_same_number() {
         let calls = |of: &[(u64, u64)]| -> Vec<Call> {
             of.iter().map(|(number, at_ns)| Call { number: *number, at_ns: *at_ns }).collect()
         };
-        let span = Duration::from_nanos(10);
-        assert_eq!(most_within(&[], span), 0);
-        assert_eq!(most_within(&calls(&[(1, 0), (2, 0), (1, 10), (1, 20)]), span), 1);
-        assert_eq!(most_within(&calls(&[(1, 0), (2, 0), (1, 9)]), span), 2);
-        assert_eq!(most_within(&calls(&[(1, 30), (1, 21), (1, 0), (1, 25)]), span), 3);
+        let within = Duration::from_nanos(10);
+        assert_eq!(early(&[], within), 0);
+        assert_eq!(early(&calls(&[(1, 0), (2, 0), (1, 10), (1, 20)]), within), 0);
+        assert_eq!(early(&calls(&[(1, 0), (2, 0), (1, 9), (2, 9)]), within), 2);
+        assert_eq!(early(&calls(&[(1, 30), (1, 21), (1, 0), (1, 25)]), within), 2);
     }
 }

@@ -11,6 +11,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::ask::LIFETIME;
 use crate::load::{Source, Target};
 use crate::shared::exchange::{self, Request};
 use crate::shared::spread::{Spread, count};
@@ -38,6 +39,8 @@ pub(crate) struct Job {
 /// What it was like after the fill.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Outcome {
+    /// How many lifetimes it lasted.
+    pub(crate) lifetimes: f64,
     /// Requests a second that were answered.
     pub(crate) per_second: f64,
     /// Those that waited for the upstream, by the time that they took.
@@ -97,6 +100,7 @@ pub(crate) async fn work(job: Job) -> anyhow::Result<Outcome> {
     let waited = samples.iter().filter(|sample| sample.whole >= WAITED).count();
     let fetched = samples.iter().filter(|sample| !sample.is_hit).count();
     Ok(Outcome {
+        lifetimes: Duration::from_millis(job.millis).div_duration_f64(LIFETIME),
         per_second: count(samples.len()) / begun.elapsed().as_secs_f64(),
         waited: count(waited),
         fetched: (job.target.source == Source::Cache).then(|| count(fetched)),

@@ -63,7 +63,6 @@ pub(crate) async fn run<O>(
                 asked: contender.asked,
                 number,
                 source: contender.source,
-                spin: stage.cores.load.is_some(),
             };
             stage.take_calls().await?;
             let busy = server.processor_seconds()?;

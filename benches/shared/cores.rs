@@ -19,8 +19,7 @@ impl Cores {
         match (self.servers, self.load) {
             (Some(servers), Some(load)) => format!(
                 "All servers were pinned to core {servers} and the load to core {load}; of the \
-                 servers, only the one in question was busy (a miss needs the upstream too). The \
-                 load spun instead of sleeping, so that no server paid for waking it."
+                 servers, only the one in question was busy (a miss needs the upstream too)."
             ),
             _ => "NOTHING WAS PINNED: fewer than two cores, or no pinning on this system. The \
                   servers shared their cores with the load."

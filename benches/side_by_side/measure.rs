@@ -92,6 +92,9 @@ fn how(stage: &Stage, extent: Extent) -> Vec<String> {
          large, the machine was not quiet. Only ratios carry over to other machines."
             .into(),
     ];
+    if stage.cores.load.is_some() {
+        how.push("The load spun instead of sleeping, so that no server paid for waking it.".into());
+    }
     if cfg!(debug_assertions) {
         how.push("BUILT WITHOUT OPTIMISATION: the figures mean nothing; run `make bench`.".into());
     }
