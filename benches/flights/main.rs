@@ -8,12 +8,13 @@
 //! - [`ask`], [`said`], [`upstream`]: what is asked, and who answers it how;
 //! - [`stage`], [`peers`]: who takes part;
 //! - [`load`]: what is done, by [`storm`], [`stream`] and [`expiry`];
-//! - [`measure`], [`rounds`], [`calls`]: what comes of it.
+//! - [`measure`], [`rounds`], [`calls`], [`held_up`]: what comes of it.
 
 mod ask;
 mod calls;
 mod clock;
 mod expiry;
+mod held_up;
 mod load;
 mod measure;
 mod peers;

@@ -102,7 +102,8 @@ fn how(stage: &Stage, extent: Extent) -> Vec<String> {
         stage.cores.describe(),
         "Figures are medians over the rounds, and the largest of all rounds where they are called \
          most or max; × and differences are taken within a round, against the first row. Server ms \
-         is processor time, in steps of 10 ms. Only ratios and differences carry over to other \
+         is processor time, in steps of 10 ms; held up is the time in which the server could have \
+         run while others had its core: where it is large, the machine was not quiet. Only ratios and differences carry over to other \
          machines."
             .into(),
     ];
@@ -172,7 +173,7 @@ async fn storms(stage: &mut Stage, extent: Extent, kind: Kind) -> anyhow::Result
         let rounds = rounds::run(stage, &contenders, extent.rounds, load).await?;
         let mean: Figure<Measured<storm::Outcome>> =
             |measured| Some(measured.outcome.whole.mean / 1e3);
-        let columns: [Column<Measured<storm::Outcome>>; 9] = [
+        let columns: [Column<Measured<storm::Outcome>>; 11] = [
             Column::largest("most calls", 0, |measured| Some(count(measured.calls.len()))),
             Column::median("mean ms", 1, mean),
             Column::difference("− direct ms", 1, mean),
@@ -181,7 +182,9 @@ async fn storms(stage: &mut Stage, extent: Extent, kind: Kind) -> anyhow::Result
             Column::median("p99 ms", 1, |measured| Some(measured.outcome.whole.p99 / 1e3)),
             Column::largest("max ms", 1, |measured| Some(measured.outcome.whole.max / 1e3)),
             Column::median("asked within ms", 1, |measured| Some(measured.outcome.moment_us / 1e3)),
-            Column::median("server ms", 0, |measured| measured.server_ms),
+            Column::median("server ms", 0, |measured| Some(measured.server?.busy_ms)),
+            Column::median("held up ms", 0, |measured| Some(measured.server?.held_up_ms)),
+            Column::largest("most held up ms", 0, |measured| Some(measured.server?.held_up_ms)),
         ];
         let title = format!(
             "Storm of {}: {STORM_CALLERS} callers ask the same at once, the upstream takes \
@@ -238,7 +241,7 @@ async fn expiries(stage: &mut Stage, extent: Extent, kind: Kind) -> anyhow::Resu
     let contenders = expiring(kind);
     let rounds = rounds::run(stage, &contenders, extent.expiry_rounds, load).await?;
     let p99: Figure<Measured<expiry::Outcome>> = |measured| Some(measured.outcome.whole.p99);
-    let columns: [Column<Measured<expiry::Outcome>>; 11] = [
+    let columns: [Column<Measured<expiry::Outcome>>; 13] = [
         Column::median("requests/s", 0, |measured| Some(measured.outcome.per_second)),
         Column::largest("most waited", 0, |measured| Some(measured.outcome.waited)),
         Column::largest("most fetched", 0, |measured| measured.outcome.fetched),
@@ -254,7 +257,9 @@ async fn expiries(stage: &mut Stage, extent: Extent, kind: Kind) -> anyhow::Resu
         Column::ratio("× without", p99),
         Column::largest("max ms", 1, |measured| Some(measured.outcome.whole.max / 1e3)),
         Column::median("load late p99 µs", 0, |measured| Some(measured.outcome.late.p99)),
-        Column::median("server ms", 0, |measured| measured.server_ms),
+        Column::median("server ms", 0, |measured| Some(measured.server?.busy_ms)),
+        Column::median("held up ms", 0, |measured| Some(measured.server?.held_up_ms)),
+        Column::largest("most held up ms", 0, |measured| Some(measured.server?.held_up_ms)),
     ];
     let title = format!(
         "Expiry, {}: {EXPIRY_KEYS} keys that are fresh for {} s, {EXPIRY_PER_SECOND} requests a \

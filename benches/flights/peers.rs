@@ -47,7 +47,10 @@ pub(crate) async fn varnish(
         .arg("-n")
         .arg(&folder)
         .args(["-a", &address.to_string(), "-b", &upstream.to_string()])
-        .args(["-s", "malloc,256m", "-p", "listen_depth=4096"]);
+        .args(["-s", "malloc,256m", "-p", "listen_depth=4096"])
+        // Two pools, and threads for all callers and refreshes from the beginning: it is slow to
+        // make them in a storm.
+        .args(["-p", "thread_pool_min=600"]);
     start("Varnish", command, core, address).await.map(Some)
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context;
 
 use crate::ask::Asked;
 use crate::calls::Call;
+use crate::held_up;
 use crate::load::{Source, Target};
 use crate::shared::process::Server;
 use crate::shared::rounds::{Rounds, order};
@@ -41,8 +42,30 @@ pub(crate) struct Measured<O> {
     pub(crate) outcome: O,
     /// What the upstream was asked.
     pub(crate) calls: Vec<Call>,
-    /// Processor time of the server in milliseconds. A peer's is in processes of its own.
-    pub(crate) server_ms: Option<f64>,
+    /// What the server took and waited for. A peer's work is in processes of its own.
+    pub(crate) server: Option<Effort>,
+}
+
+/// What a server took of the processor, in milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Effort {
+    /// Processor time.
+    pub(crate) busy_ms: f64,
+    /// Time in which it could have run, but others had its core.
+    pub(crate) held_up_ms: f64,
+}
+
+impl Effort {
+    /// So far; nothing where the system does not say.
+    fn of(server: &Server) -> anyhow::Result<Option<Effort>> {
+        let times = server.processor_seconds()?.zip(held_up::seconds(server.id()?)?);
+        Ok(times.map(|(busy, held_up)| Effort { busy_ms: busy * 1e3, held_up_ms: held_up * 1e3 }))
+    }
+
+    fn since(self, before: Effort) -> Effort {
+        let busy_ms = self.busy_ms - before.busy_ms;
+        Effort { busy_ms, held_up_ms: self.held_up_ms - before.held_up_ms }
+    }
 }
 
 /// Runs the rounds of those who are there.
@@ -65,13 +88,14 @@ pub(crate) async fn run<O>(
                 source: contender.source,
             };
             stage.take_calls().await?;
-            let busy = server.processor_seconds()?;
+            let before = Effort::of(server)?;
             let outcome = load(target, stage).await;
             let outcome =
                 outcome.with_context(|| format!("{}, {}", contender.name, server.state()))?;
-            let busy = server.processor_seconds()?.zip(busy).map(|(then, before)| then - before);
-            let server_ms = busy.filter(|_| contender.source != Source::Peer).map(|s| s * 1e3);
-            measured.add(index, Measured { outcome, calls: stage.take_calls().await?, server_ms });
+            let effort = Effort::of(server)?.zip(before).map(|(then, before)| then.since(before));
+            let effort = effort.filter(|_| contender.source != Source::Peer);
+            let calls = stage.take_calls().await?;
+            measured.add(index, Measured { outcome, calls, server: effort });
         }
     }
     Ok(measured)

@@ -1,4 +1,5 @@
-//! The storm: many callers who ask the same at the same moment, on connections that are open.
+//! The storm: many callers who ask the same at the same moment, on connections that are open and
+//! stay so: one who hangs up would give the server work while it answers the others.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,8 +41,10 @@ pub(crate) async fn work(job: Job) -> anyhow::Result<Outcome> {
     }
     let mut asked = Vec::with_capacity(job.callers);
     let mut whole = Vec::with_capacity(job.callers);
+    let mut open = Vec::with_capacity(job.callers);
     while let Some(ended) = callers.join_next().await {
-        let (at, took) = ended??;
+        let (at, took, connection) = ended??;
+        open.push(connection);
         asked.push(at);
         whole.push(took);
     }
@@ -56,7 +59,7 @@ async fn ask(
     mut connection: Connection,
     start: Arc<Barrier>,
     body: Bytes,
-) -> anyhow::Result<(Instant, Duration)> {
+) -> anyhow::Result<(Instant, Duration, Connection)> {
     let mut request = target.request()?;
     let request = request.numbered(target.number);
     start.wait().await;
@@ -65,5 +68,5 @@ async fn ask(
     let took = asked.elapsed();
     target.check(&answer)?;
     ensure!(answer.body == body, "the answer's body is not the upstream's");
-    Ok((asked, took))
+    Ok((asked, took, connection))
 }

@@ -45,9 +45,10 @@ pub(crate) async fn work(job: Job) -> anyhow::Result<Outcome> {
         let moment = if caller == 0 { Duration::ZERO } else { LASTS.mul_f64(rng.f64()) };
         callers.spawn(ask(job.target, connection, moment, clock));
     }
-    let (mut heard, mut bodies) = (Vec::new(), HashSet::new());
+    let (mut heard, mut bodies, mut open) = (Vec::new(), HashSet::new(), Vec::new());
     while let Some(ended) = callers.join_next().await {
-        let (what, body) = ended??;
+        let (what, body, connection) = ended??;
+        open.push(connection);
         heard.push(what);
         bodies.insert(body);
     }
@@ -62,13 +63,14 @@ pub(crate) async fn work(job: Job) -> anyhow::Result<Outcome> {
     })
 }
 
-/// Asks at its moment; gives the time to the first byte, what was heard, and the body.
+/// Asks at its moment; gives the time to the first byte and what was heard, the body, and the
+/// connection, which stays open until all are done.
 async fn ask(
     target: Target,
     mut connection: Connection,
     moment: Duration,
     clock: Clock,
-) -> anyhow::Result<((Duration, Heard), Vec<u8>)> {
+) -> anyhow::Result<((Duration, Heard), Vec<u8>, Connection)> {
     let mut request = target.request()?;
     let request = request.numbered(target.number);
     tokio::time::sleep(moment).await;
@@ -79,5 +81,6 @@ async fn ask(
     let arrivals: Vec<(u64, usize)> =
         answer.arrivals.iter().map(|arrival| (clock.ns(arrival.at), arrival.bytes)).collect();
     let heard = said::heard(clock.ns(asked), answer.body, &arrivals)?;
-    Ok(((first_byte, heard), answer.body.to_vec()))
+    let body = answer.body.to_vec();
+    Ok(((first_byte, heard), body, connection))
 }

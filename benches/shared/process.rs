@@ -119,7 +119,8 @@ impl Server {
         heard(&self.said)
     }
 
-    fn id(&self) -> anyhow::Result<u32> {
+    /// Its process.
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
         let id = self.child().id();
         id.with_context(|| self.state())
     }
