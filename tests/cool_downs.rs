@@ -52,8 +52,11 @@ fn stale(directives: &str) -> Reply {
 }
 
 async fn limited() -> (Upstream, Server) {
-    let upstream = upstream(429, FOR_LONG).await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    in_front_of(upstream(429, FOR_LONG).await, "").await
+}
+
+async fn in_front_of(upstream: Upstream, config: &str) -> (Upstream, Server) {
+    let server = Server::start(Setup::in_front_of(&upstream).config(config)).await;
     (upstream, server)
 }
 
@@ -92,8 +95,7 @@ async fn what_is_not_stored_is_refused_until_the_upstream_is_to_be_asked_again()
     {
         for by_page in [true, false] {
             let case = format!("{status} {fields:?}, said to a page: {by_page}");
-            let upstream = upstream(status, fields).await;
-            let server = Server::start(Setup::in_front_of(&upstream)).await;
+            let (upstream, server) = in_front_of(upstream(status, fields).await, "").await;
             let first =
                 if by_page { get(&server, "/busy").await } else { ask(&server, BUSY).await };
             assert_eq!(first.status, status, "{case}");
@@ -103,8 +105,7 @@ async fn what_is_not_stored_is_refused_until_the_upstream_is_to_be_asked_again()
             assert_held(&get(&server, "/page").await, status, 40, &case);
             assert_eq!(upstream.calls(), 1, "{case}");
             assert_eq!(server.metric("cache_server_cool_downs_total").await, 1.0, "{case}");
-            let refused = &server.stats().await["requests"]["refused"];
-            assert_eq!(refused, 3, "{case}");
+            assert_eq!(server.stats().await["requests"]["refused"], 3, "{case}");
         }
     }
 }
@@ -130,10 +131,9 @@ async fn fresh_entries_answer_meanwhile() {
 
 #[tokio::test]
 async fn a_stale_entry_that_may_stand_in_answers_and_says_why() {
-    let upstream = upstream(503, FOR_LONG).await;
     let route = "[[route]]\nendpoint = \"openai.embeddings\"\nfresh_for = \"1ms\"\n\
                  stale_while_revalidate = \"0s\"\nstale_if_error = \"1h\"";
-    let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
+    let (upstream, server) = in_front_of(upstream(503, FOR_LONG).await, route).await;
     ask(&server, "stored").await;
     get(&server, "/stale").await;
     get(&server, "/strict").await;
@@ -247,9 +247,8 @@ async fn nothing_begins_where_it_is_turned_off_or_the_upstream_does_not_say_when
     ];
     for (status, fields, cache) in cases {
         let case = format!("{status} {fields:?}, {cache}");
-        let upstream = upstream(status, fields).await;
-        let server =
-            Server::start(Setup::in_front_of(&upstream).config(&format!("[cache]\n{cache}"))).await;
+        let cache = format!("[cache]\n{cache}");
+        let (upstream, server) = in_front_of(upstream(status, fields).await, &cache).await;
         for input in [BUSY, "another busy"] {
             assert_eq!(plain::text(&ask(&server, input).await), "slow down", "{case}");
         }
@@ -293,19 +292,22 @@ async fn a_shorter_one_does_not_end_a_longer_one() {
     assert_eq!(upstream.calls(), 2);
 }
 
-#[tokio::test]
-async fn who_waited_for_the_refusal_is_told_when_to_come_back_too() {
+/// Five of these questions at once, all of which wait for the refusal of the first.
+async fn wait_together(ask: impl AsyncFn(&Server) -> Answer) -> (Vec<Answer>, Upstream, Server) {
     let gate = Arc::new(Gate::closed());
     let holds = Arc::clone(&gate);
-    let upstream =
-        Upstream::start(move |_| with(Reply::bytes("").status(429), FOR_LONG).held_by(&holds));
-    let upstream = upstream.await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
-    let asked = join_all((0..5).map(|_| ask(&server, "the same")));
-    let (answers, ()) = tokio::join!(asked, async {
+    let refusal = move |_: &Received| with(Reply::bytes("").status(429), FOR_LONG).held_by(&holds);
+    let (upstream, server) = in_front_of(Upstream::start(refusal).await, "").await;
+    let (answers, ()) = tokio::join!(join_all((0..5).map(|_| ask(&server))), async {
         server.misses_looked_up(5).await;
         gate.open();
     });
+    (answers, upstream, server)
+}
+
+#[tokio::test]
+async fn who_waited_for_the_refusal_is_told_when_to_come_back_too() {
+    let (answers, upstream, server) = wait_together(async |to| ask(to, "the same").await).await;
     for answer in answers {
         assert_eq!((answer.status.as_u16(), answer.field("retry-after")), (429, "40"));
     }
@@ -315,16 +317,7 @@ async fn who_waited_for_the_refusal_is_told_when_to_come_back_too() {
 
 #[tokio::test]
 async fn who_waited_for_a_page_that_is_refused_so_is_not_sent_to_the_upstream_either() {
-    let gate = Arc::new(Gate::closed());
-    let holds = Arc::clone(&gate);
-    let upstream =
-        Upstream::start(move |_| with(Reply::bytes("").status(429), FOR_LONG).held_by(&holds));
-    let upstream = upstream.await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
-    let (answers, ()) = tokio::join!(join_all((0..5).map(|_| get(&server, "/page"))), async {
-        server.misses_looked_up(5).await;
-        gate.open();
-    });
+    let (answers, upstream, _server) = wait_together(async |to| get(to, "/page").await).await;
     for answer in answers {
         assert_eq!(answer.status, 429);
         assert!(answer.retry_after_s().is_some_and(|wait_s| wait_s > 1), "{answer:?}");

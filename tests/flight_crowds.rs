@@ -9,85 +9,77 @@ use black_box_tests::frames::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM};
 use black_box_tests::plain::{field, with};
 use black_box_tests::upstream::Gate;
 use black_box_tests::{
-    Answer, ByHand, Frames, Received, Reply, Server, Setup, Upstream, eventually,
+    Answer, ByHand, Form, Frames, Received, Reply, Server, Setup, Upstream, eventually,
 };
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
 
 const CONNECTIONS: usize = 100;
 const STREAMS: usize = 100;
-const FOLLOWERS: usize = CONNECTIONS * STREAMS;
 
 /// Streams of callers are odd, and count from 1 (RFC 9113 section 5.1.1).
 fn streams() -> impl Iterator<Item = u32> {
     (0..u32::try_from(STREAMS).expect("a few")).map(|number| 2 * number + 1)
 }
 
-/// A storm on one path: its connections, each with all its streams asked.
-async fn storm(server: &Server, path: &str) -> Vec<Frames> {
-    let mut connections = Vec::new();
-    for _ in 0..CONNECTIONS {
-        let mut connection = Frames::open(&server.address, &[]).await;
+/// A connection all of whose streams have asked the same.
+struct Crowd {
+    connection: Frames,
+    /// What each stream was told so far.
+    bodies: Vec<Vec<u8>>,
+    /// How many streams have ended.
+    ended: usize,
+}
+
+impl Crowd {
+    async fn asks(address: &str, path: &str) -> Crowd {
+        let mut connection = Frames::open(address, &[]).await;
         for stream in streams() {
             connection.get(stream, path, &[]).await;
         }
-        connections.push(connection);
+        Crowd { connection, bodies: vec![Vec::new(); STREAMS], ended: 0 }
     }
-    connections
-}
 
-/// Reads every stream of a connection to its end; the bodies are all the same.
-async fn read_all(mut connection: Frames, whole: Vec<u8>) -> usize {
-    let mut bodies = vec![Vec::new(); STREAMS];
-    let mut ended = 0;
-    while ended < STREAMS {
-        let frame = connection.next().await.expect("the connection goes on");
-        assert!(![RST_STREAM, GOAWAY].contains(&frame.kind), "{frame:?}");
-        if frame.kind == DATA || frame.kind == HEADERS {
-            let stream = usize::try_from(frame.stream / 2).expect("a few");
-            if frame.kind == DATA {
-                bodies[stream].extend_from_slice(&frame.payload);
+    /// Reads until every stream has been told so many bytes, and so many streams have ended.
+    async fn reads(mut self, bytes: usize, ended: usize) -> Crowd {
+        while self.ended < ended || self.bodies.iter().any(|body| body.len() < bytes) {
+            let frame = self.connection.next().await.expect("the connection goes on");
+            assert!(![RST_STREAM, GOAWAY].contains(&frame.kind), "{frame:?}");
+            if frame.kind != DATA && frame.kind != HEADERS {
+                continue;
             }
-            ended += usize::from(frame.flags & END_STREAM != 0);
+            self.ended += usize::from(frame.flags & END_STREAM != 0);
+            if frame.kind == DATA {
+                let stream = usize::try_from(frame.stream / 2).expect("a few");
+                self.bodies[stream].extend_from_slice(&frame.payload);
+            }
         }
-    }
-    assert!(bodies.iter().all(|body| *body == whole), "all bodies are whole");
-    ended
-}
-
-/// Waits until so many have looked in vain since the start, however long that takes, as long as it
-/// goes on.
-async fn joined(server: &Server, count: f64) {
-    let mut seen = 0.0;
-    while seen < count {
-        seen = eventually(&format!("more than {seen} of {count} lookups"), || async {
-            Some(server.lookups_in_vain().await).filter(|now| *now > seen)
-        })
-        .await;
+        self
     }
 }
 
-/// Ten thousand join one answer, which goes on when all are there.
-async fn storm_joins(server: &Server, upstream: &ByHand, number: usize) {
-    let before = server.lookups_in_vain().await;
-    let connections = storm(server, &format!("/page?storm={number}")).await;
+/// All of these crowds have read so far.
+async fn all_read(crowds: Vec<Crowd>, bytes: usize, ended: usize) -> Vec<Crowd> {
+    let reads = crowds.into_iter().map(|crowd| tokio::spawn(crowd.reads(bytes, ended)));
+    join_all(reads).await.into_iter().map(|crowd| crowd.expect("all of them")).collect()
+}
+
+/// Ten thousand join one answer, which goes on when all have read its beginning.
+async fn storm(server: &Server, upstream: &ByHand, number: usize) {
+    let path = format!("/feed?storm={number}");
+    let asks = (0..CONNECTIONS).map(|_| Crowd::asks(&server.address, &path));
+    let crowds = join_all(asks).await;
     let mut asked = upstream.asked().await;
-    asked
-        .send(
-            "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\
-             cache-control: max-age=600\r\ntransfer-encoding: chunked\r\n\r\n",
-        )
-        .await;
-    asked.send(chunk(b"data: first\n\n")).await;
-    joined(server, before + 10_000.0).await;
-    asked.send(chunk(b"data: second\n\n")).await;
+    let (first, second) = (b"data: first\n\n", b"data: second\n\n");
+    asked.send(Form::feed().head()).await;
+    asked.send(chunk(first)).await;
+    let crowds = all_read(crowds, first.len(), 0).await;
+    asked.send(chunk(second)).await;
     asked.send("0\r\n\r\n").await;
-    let whole = b"data: first\n\ndata: second\n\n";
-    let readers = connections
-        .into_iter()
-        .map(|connection| tokio::spawn(read_all(connection, whole.to_vec())));
-    let ended = join_all(readers).await.into_iter().map(|ended| ended.expect("all of them"));
-    assert_eq!(ended.sum::<usize>(), FOLLOWERS);
+    let whole = [&first[..], second].concat();
+    for crowd in all_read(crowds, whole.len(), STREAMS).await {
+        assert!(crowd.bodies.iter().all(|body| *body == whole), "all bodies are whole");
+    }
     eventually("nothing is held", || async {
         let mut held = 0.0;
         for level in ["flights_open", "buffered_bytes", "connections_open"] {
@@ -113,10 +105,10 @@ async fn ten_thousand_who_join_one_answer_cost_one_call_and_leave_no_memory_behi
     const GROWTH_MAX: u64 = 15 << 20;
     let upstream = ByHand::start().await;
     let server = Server::start(upstream.setup()).await;
-    storm_joins(&server, &upstream, 0).await;
+    storm(&server, &upstream, 0).await;
     let warm = resident_bytes(&server);
     for number in 1..=3 {
-        storm_joins(&server, &upstream, number).await;
+        storm(&server, &upstream, number).await;
     }
     assert_eq!(upstream.calls(), 4);
     eventually("the memory of the storms to be given back", || async {
@@ -173,7 +165,10 @@ async fn a_crowd_whose_answers_are_for_each_alone_waits_once_and_is_then_served_
         let upstream = echoing(fields, &first, &others).await;
         let server = Server::start(Setup::in_front_of(&upstream)).await;
         let crowd = callers(&server, 0..CALLERS);
-        server.misses_looked_up(200).await;
+        eventually("all have connected", || async {
+            (server.stats().await["connections_open"] == CALLERS).then_some(())
+        })
+        .await;
         assert_eq!(upstream.calls(), 1, "{case}: they wait for the first");
         first.open();
         // None of the others has been answered: all are at the upstream at the same time.

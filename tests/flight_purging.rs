@@ -4,12 +4,15 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use black_box_tests::plain::text;
 use black_box_tests::{
-    Answer, ByHand, Form, PATIENCE, Raw, Reading, Reply, Server, Setup, Upstream, eventually,
+    Answer, ByHand, Client, Form, PATIENCE, Raw, Reading, Reply, Server, Setup, Upstream,
+    eventually,
 };
 use bytes::Bytes;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 /// Looks into the cache; behind each that finds nothing alive stands a fill, or joins one.
@@ -234,64 +237,74 @@ async fn a_page_that_is_purged_under_way_is_for_those_on_board_alone() {
 }
 
 /// An upstream whose answers say which version there was when it was asked, three times over.
-async fn versioned(version: &Arc<AtomicUsize>) -> Upstream {
-    let version = Arc::clone(version);
+/// Every other version's answers end only when two more orders have been acknowledged.
+async fn versioned(version: &Arc<AtomicUsize>, acknowledged: &watch::Sender<usize>) -> Upstream {
+    let (version, acknowledged) = (Arc::clone(version), acknowledged.clone());
     Upstream::start(move |_| {
         let version = version.load(Ordering::SeqCst);
-        let (pieces, reply) = Reply::live("text/plain");
+        let mut acknowledged = acknowledged.subscribe();
+        let (pieces, reply) = Reply::live("text/event-stream");
         tokio::spawn(async move {
-            for _ in 0..3 {
-                let _ = pieces.send(Ok(format!("{version} ").into()));
-                tokio::task::yield_now().await;
+            let _ = pieces.send(Ok(format!("{version} {version} ").into()));
+            if version % 2 == 1 {
+                let _ = acknowledged.wait_for(|newest| *newest >= version + 2).await;
             }
+            let _ = pieces.send(Ok(format!("{version} ").into()));
         });
         reply.with("cache-control", "max-age=600")
     })
     .await
 }
 
+/// Asks once, and sees that nothing is older than it may be. Says whether it was a hit.
+async fn asks(client: Client, oldest: Arc<AtomicUsize>) -> bool {
+    let oldest = oldest.load(Ordering::SeqCst);
+    let answer = client.get("/page").await;
+    let (text, status) = (text(&answer), answer.cache_status());
+    let said: Vec<usize> =
+        text.split_whitespace().map(|said| said.parse().expect("a number")).collect();
+    assert_eq!(said, vec![said[0]; 3], "an answer is of one piece");
+    assert!(said[0] >= oldest, "{} after order {oldest}: {status}", said[0]);
+    answer.is_hit()
+}
+
+/// Asks until all is over.
+async fn asks_on(client: Client, oldest: Arc<AtomicUsize>, is_over: Arc<AtomicBool>) -> usize {
+    let mut hits = 0;
+    while !is_over.load(Ordering::SeqCst) {
+        hits += usize::from(asks(client.clone(), oldest.clone()).await);
+    }
+    hits
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn whoever_asks_after_a_purge_was_acknowledged_gets_nothing_older_whatever_is_under_way() {
     const PURGES: usize = 200;
     let version = Arc::new(AtomicUsize::new(0));
-    let upstream = versioned(&version).await;
+    let acknowledged = watch::Sender::new(0);
+    let upstream = versioned(&version, &acknowledged).await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;
     let (oldest, is_over) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-    let callers: Vec<_> = (0..6)
-        .map(|_| {
-            let (client, oldest, is_over) = (server.client(), oldest.clone(), is_over.clone());
-            tokio::spawn(async move {
-                let mut hits = 0;
-                while !is_over.load(Ordering::SeqCst) {
-                    let oldest = oldest.load(Ordering::SeqCst);
-                    let answer = client.get("/page").await;
-                    let text = String::from_utf8(answer.body.to_vec()).expect("text");
-                    let said: Vec<usize> = text
-                        .split_whitespace()
-                        .map(|said| said.parse().expect("a number"))
-                        .collect();
-                    assert_eq!(said, vec![said[0]; 3], "an answer is of one piece");
-                    let status = answer.cache_status();
-                    assert!(said[0] >= oldest, "{} before {oldest}: {status}", said[0]);
-                    hits += usize::from(answer.is_hit());
-                }
-                hits
-            })
-        })
-        .collect();
+    let client = server.client();
+    let ask = |_| tokio::spawn(asks_on(client.clone(), oldest.clone(), is_over.clone()));
+    let callers: Vec<_> = (0..4).map(ask).collect();
+    let mut others = Vec::new();
+    let urls = json!({ "urls": ["/page"] });
+    let orders = [urls, json!({ "routes": ["http"] }), json!({ "everything": true })];
     for number in 1..=PURGES {
-        let orders = [
-            json!({ "urls": ["/page"] }),
-            json!({ "routes": ["http"] }),
-            json!({ "everything": true }),
-        ];
         let mut order = orders[number % 3].clone();
         order["soft"] = (number % 2 == 0).into();
         version.store(number, Ordering::SeqCst);
         purge(&server, &order).await;
         oldest.store(number, Ordering::SeqCst);
+        others.push(tokio::spawn(asks(client.clone(), oldest.clone())));
+        acknowledged.send_replace(number);
     }
     is_over.store(true, Ordering::SeqCst);
+    acknowledged.send_replace(usize::MAX);
+    for other in join_all(others).await {
+        other.expect("nothing older");
+    }
     let hits = join_all(callers).await.into_iter().map(|hits| hits.expect("nothing older"));
     assert!(hits.sum::<usize>() > 0, "something was stored between the orders");
 }

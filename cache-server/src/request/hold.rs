@@ -82,7 +82,7 @@ pub fn keeps_from_refreshing(app: &App, keyed: &Keyed) -> bool {
 pub async fn wait_out(app: &App, place: &Key) {
     let now = app.clock.now();
     if let Some(BackOff { until, error: Some(_), .. }) = app.back_offs.of(place, now) {
-        tokio::time::sleep(until.since(now)).await;
+        tokio::time::sleep(until.since(now).min(WAITED_OUT_MAX)).await;
     }
 }
 

@@ -106,7 +106,10 @@ async fn answer(
         }
         Found::Accepted(hit) => return respond::stale(app, &keyed, &hit, "max-stale"),
         Found::Usable(hit) => {
-            let response = respond::stale(app, &keyed, &hit, "while-revalidate");
+            let response = match hold::of(app, &keyed) {
+                Some(hold) => respond::stale_in_hold(app, &keyed, &hit, hold.reason),
+                None => respond::stale(app, &keyed, &hit, "while-revalidate"),
+            };
             refresh::behind(app, keyed.validating(&hit), RefreshedAs::Stale);
             return response;
         }
@@ -116,13 +119,19 @@ async fn answer(
         }
         Found::Absent => None,
     };
+    Box::pin(ask_upstream(app, *keyed, stale)).await
+}
+
+/// What is not in the cache comes from the upstream, if that may be asked. Boxed by its caller, as
+/// passing through is: a hit should not carry the room that the slow ways need.
+async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
     if keyed.asked.directives.only_if_cached {
         let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
         return respond::reject(line, Rejection::OnlyIfCached);
     }
     // What a HEAD is told says nothing of the body that a GET would be given.
     if keyed.asked.method == Method::HEAD {
-        return Box::pin(pass::through(app, keyed.unkeyed(Cause::HEAD))).await;
+        return pass::through(app, keyed.unkeyed(Cause::HEAD)).await;
     }
     if let Some(hold) = hold::of(app, &keyed) {
         if let Some(hit) = stale {
@@ -133,11 +142,10 @@ async fn answer(
             return respond::held(app, line, keyed.asked.upstream.name(), &refusal);
         }
     }
-    Box::pin(fetch_together(app, *keyed, stale)).await
+    fetch_together(app, keyed, stale).await
 }
 
-/// What is not in the cache is fetched, once for all who ask. Boxed by its caller, as passing
-/// through is: a hit should not carry the room that the slow ways need.
+/// What is fetched is fetched once for all who ask.
 async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
     let facts = Facts::of(&keyed);
     match coalesce::join(app, keyed) {

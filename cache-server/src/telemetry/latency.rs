@@ -61,14 +61,15 @@ impl Latency {
         let _ = writeln!(text, "# HELP {METRIC} From a request's header to its answer's header");
         let _ = writeln!(text, "# TYPE {METRIC} histogram");
         for outcome in Outcome::ALL {
-            self.by_outcome[outcome as usize].render(outcome.name(), text);
+            let label = format!("outcome=\"{}\"", outcome.name());
+            self.by_outcome[outcome as usize].render(METRIC, &label, text);
         }
     }
 }
 
-/// The durations of one outcome.
+/// Durations that belong together, counted without a lock; none is lost while they are read.
 #[derive(Debug)]
-struct Histogram {
+pub(super) struct Histogram {
     counts: [AtomicU64; BUCKETS],
     sum_us: AtomicU64,
 }
@@ -80,7 +81,8 @@ impl Default for Histogram {
 }
 
 impl Histogram {
-    fn record(&self, took: Duration) {
+    /// Counts one: two relaxed additions.
+    pub(super) fn record(&self, took: Duration) {
         let whole = took.as_secs().saturating_mul(1_000_000);
         let took_us = whole.saturating_add(u64::from(took.subsec_micros())).min(LONGEST_US);
         self.counts[index_of(took_us)].fetch_add(1, Ordering::Relaxed);
@@ -93,7 +95,8 @@ impl Histogram {
         counts.filter(|(_, count)| *count > 0).map(|(index, n)| (lower_edge(index), n)).collect()
     }
 
-    fn render(&self, outcome: &str, text: &mut String) {
+    /// Appends them in Prometheus' text format, with this label.
+    pub(super) fn render(&self, metric: &str, label: &str, text: &mut String) {
         let filled = self.filled();
         let below = |edge: u64| -> u64 {
             filled.iter().take_while(|(low, _)| *low < edge).map(|(_, count)| count).sum()
@@ -102,14 +105,13 @@ impl Histogram {
             let edge = 1 << power;
             let seconds = Duration::from_micros(edge).as_secs_f64();
             let count = below(edge);
-            let _ =
-                writeln!(text, "{METRIC}_bucket{{outcome=\"{outcome}\",le=\"{seconds}\"}} {count}");
+            let _ = writeln!(text, "{metric}_bucket{{{label},le=\"{seconds}\"}} {count}");
         }
         let all = below(u64::MAX);
         let sum = Duration::from_micros(self.sum_us.load(Ordering::Relaxed)).as_secs_f64();
-        let _ = writeln!(text, "{METRIC}_bucket{{outcome=\"{outcome}\",le=\"+Inf\"}} {all}");
-        let _ = writeln!(text, "{METRIC}_sum{{outcome=\"{outcome}\"}} {sum}");
-        let _ = writeln!(text, "{METRIC}_count{{outcome=\"{outcome}\"}} {all}");
+        let _ = writeln!(text, "{metric}_bucket{{{label},le=\"+Inf\"}} {all}");
+        let _ = writeln!(text, "{metric}_sum{{{label}}} {sum}");
+        let _ = writeln!(text, "{metric}_count{{{label}}} {all}");
     }
 }
 

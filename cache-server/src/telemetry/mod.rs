@@ -15,12 +15,13 @@ pub mod trace;
 pub mod upstream;
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keyspec::{ModelRoute, Route};
-use metrics::{Counter, Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
+use metrics::{Counter, Gauge, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{
     BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
 };
@@ -161,6 +162,8 @@ pub fn route_label(route: Option<Route>) -> &'static str {
 /// The reason of a stale answer that stands in for a failed call: that call was made.
 pub const STALE_IF_ERROR: &str = "if-error";
 
+const TIER_READS: &str = "cache_server_tier_read_seconds";
+
 const CONFIG_RELOADS: &str = "cache_server_config_reloads_total";
 
 const METADATA: Metadata<'static> = Metadata::new("cache_server::telemetry", Level::INFO, None);
@@ -215,8 +218,8 @@ pub struct Telemetry {
     /// Set when it is asked for: what it is made of is counted already.
     upstream_calls_saved: Counter,
     evictions: Tally,
-    memory_seconds: Histogram,
-    disk_seconds: Histogram,
+    /// By tier, in the order of their numbers.
+    tier_reads: [latency::Histogram; 2],
     flights_open: Gauge,
     flight_bytes: Gauge,
     buffered_bytes: Gauge,
@@ -244,13 +247,6 @@ impl Telemetry {
         let served =
             |source| counter("cache_server_served_bytes_total", vec![Label::new("source", source)]);
         let gauge = |name| recorder.register_gauge(&Key::from_name(name), &METADATA);
-        let tier_seconds = |tier: TierName| {
-            let labels = vec![Label::new("tier", tier.name())];
-            recorder.register_histogram(
-                &Key::from_parts("cache_server_tier_read_seconds", labels),
-                &METADATA,
-            )
-        };
         Ok(Telemetry {
             hits: hit_tallies(&recorder),
             requests: Mutex::default(),
@@ -274,8 +270,7 @@ impl Telemetry {
                 "cache_server_evictions_total",
                 vec![Label::new("tier", TierName::Memory.name())],
             ),
-            memory_seconds: tier_seconds(TierName::Memory),
-            disk_seconds: tier_seconds(TierName::Disk),
+            tier_reads: <[latency::Histogram; 2]>::default(),
             flights_open: gauge("cache_server_flights_open"),
             flight_bytes: gauge("cache_server_flight_bytes"),
             buffered_bytes: gauge("cache_server_buffered_bytes"),
@@ -395,10 +390,7 @@ impl Telemetry {
 
     /// Records how long a tier took to answer.
     pub fn tier_read(&self, tier: TierName, took: Duration) {
-        match tier {
-            TierName::Memory => self.memory_seconds.record(took),
-            TierName::Disk => self.disk_seconds.record(took),
-        }
+        self.tier_reads[tier as usize].record(took);
     }
 
     /// Counts a fault of the disk tier.
@@ -452,8 +444,18 @@ impl Telemetry {
         self.memory_entries.set(count_as_f64(levels.memory_entries));
         let mut text = self.handle.render();
         self.latency.render(&mut text);
+        self.render_tier_reads(&mut text);
         self.flights.render(&mut text);
         text
+    }
+
+    fn render_tier_reads(&self, text: &mut String) {
+        let _ = writeln!(text, "# HELP {TIER_READS} How long a tier took to answer a read");
+        let _ = writeln!(text, "# TYPE {TIER_READS} histogram");
+        for tier in [TierName::Memory, TierName::Disk] {
+            let label = format!("tier=\"{}\"", tier.name());
+            self.tier_reads[tier as usize].render(TIER_READS, &label, text);
+        }
     }
 
     /// Drains the histograms' buffers; they grow until this is called.
@@ -590,12 +592,9 @@ fn describe(recorder: &PrometheusRecorder) {
     ] {
         recorder.describe_gauge(KeyName::from_const_str(name), None, what.into());
     }
-    for (name, what) in [
-        ("cache_server_tier_read_seconds", "How long a tier took to answer a read"),
-        ("cache_server_upstream_seconds", "From asking an upstream to its headers or its end"),
-    ] {
-        recorder.describe_histogram(KeyName::from_const_str(name), None, what.into());
-    }
+    let upstream_seconds = KeyName::from_const_str("cache_server_upstream_seconds");
+    let what = "From asking an upstream to its headers or its end";
+    recorder.describe_histogram(upstream_seconds, None, what.into());
 }
 
 #[expect(clippy::cast_precision_loss, reason = "gauges are floats; levels stay far below 2^53")]
