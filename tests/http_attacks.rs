@@ -251,6 +251,23 @@ async fn a_purge_at_any_moment_of_a_fill_brings_nothing_back() {
     assert_ne!(text(&later), "first");
 }
 
+/// Asks for the page once more, has it purged while the upstream holds its second answer back, and
+/// lets that go.
+async fn purged_while_asked(
+    server: &Server,
+    upstream: &Upstream,
+    gate: &Gate,
+    directives: &str,
+) -> Answer {
+    let fields = [("cache-control", directives)];
+    let meanwhile = async {
+        eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
+        purge(server, json!({ "urls": ["/page"] })).await;
+        gate.open();
+    };
+    tokio::join!(get(server, "/page", &fields), meanwhile).0
+}
+
 #[tokio::test]
 async fn a_purge_while_the_upstream_is_asked_leaves_nothing_to_answer_with_if_it_fails() {
     let gate = Arc::new(Gate::closed());
@@ -260,16 +277,9 @@ async fn a_purge_while_the_upstream_is_asked_leaves_nothing_to_answer_with_if_it
         _ => Reply::bytes("down").status(503).held_by(&holds),
     })
     .await;
-    let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
     get(&server, "/page", &[]).await;
-    let asking = {
-        let server = Arc::clone(&server);
-        tokio::spawn(async move { get(&server, "/page", &[("cache-control", "max-age=0")]).await })
-    };
-    eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
-    purge(&server, json!({ "urls": ["/page"] })).await;
-    gate.open();
-    let answer = asking.await.unwrap();
+    let answer = purged_while_asked(&server, &upstream, &gate, "max-age=0").await;
     assert_eq!((answer.status.as_u16(), text(&answer)), (503, "down"));
 }
 
@@ -286,16 +296,10 @@ async fn a_purge_while_an_entry_is_validated_leaves_nothing_stored() {
         }
     })
     .await;
-    let server = Arc::new(Server::start(Setup::in_front_of(&upstream)).await);
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
     get(&server, "/page", &[]).await;
-    let asking = {
-        let server = Arc::clone(&server);
-        tokio::spawn(async move { get(&server, "/page", &[("cache-control", "no-cache")]).await })
-    };
-    eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
-    purge(&server, json!({ "urls": ["/page"] })).await;
-    gate.open();
-    assert_eq!(asking.await.unwrap().status.as_u16(), 200);
+    let answer = purged_while_asked(&server, &upstream, &gate, "no-cache").await;
+    assert_eq!(answer.status.as_u16(), 200);
     assert_eq!(text(&get(&server, "/page", &[]).await), "new");
     assert!(upstream.received()[2].headers.get("if-none-match").is_none());
 }
