@@ -52,12 +52,6 @@ impl<E: Clone> BackOffs<E> {
         self.noted.is_empty()
     }
 
-    /// How many are remembered.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.noted.count()
-    }
-
     /// Notes the failure of a fetch that `began` then. The wait is at most `longest`; with none,
     /// nothing is remembered.
     pub fn failed(

@@ -57,12 +57,6 @@ impl CoolDowns {
         self.noted.is_empty()
     }
 
-    /// How many are remembered.
-    #[must_use]
-    pub fn count(&self) -> usize {
-        self.noted.count()
-    }
-
     /// Notes one. Of two that hold, the one that ends later stays: an answer that took its time
     /// must not end what a younger one began.
     pub fn note(&self, limited: Limited, cool_down: CoolDown) {

@@ -241,61 +241,62 @@ impl Policies {
     pub fn policy(&self, asked: &Asked<'_>) -> Policy {
         let tenant_reuse =
             || asked.tenant.and_then(|tenant| self.tenant_reuse.get(tenant)).copied();
-        let reuse = self.matching(asked).find_map(|rule| rule.reuse);
+        let reuse = self.said(asked, |rule| rule.reuse);
         let reuse = reuse.or_else(tenant_reuse).unwrap_or(self.default_reuse);
         let default = default_lifetime(asked.kind, reuse);
-        let first = |field: fn(&Rule) -> Option<Duration>| self.matching(asked).find_map(field);
-        let is_set = |field: fn(&Rule) -> Option<bool>| self.matching(asked).find_map(field);
         let is_generic = asked.endpoint == Route::Generic.name();
         let negative_for = if is_generic { NEGATIVE_FOR } else { Duration::ZERO };
         Policy {
             reuse,
             lifetime: Lifetime {
-                fresh: first(|rule| rule.fresh_for).unwrap_or(default.fresh),
-                stale_while_revalidate: first(|rule| rule.stale_while_revalidate)
+                fresh: self.said(asked, |rule| rule.fresh_for).unwrap_or(default.fresh),
+                stale_while_revalidate: self
+                    .said(asked, |rule| rule.stale_while_revalidate)
                     .unwrap_or(default.stale_while_revalidate),
-                stale_if_error: first(|rule| rule.stale_if_error).unwrap_or(default.stale_if_error),
+                stale_if_error: self
+                    .said(asked, |rule| rule.stale_if_error)
+                    .unwrap_or(default.stale_if_error),
             },
-            obey_upstream: is_set(|rule| rule.obey_upstream).unwrap_or(is_generic),
+            obey_upstream: self.said(asked, |rule| rule.obey_upstream).unwrap_or(is_generic),
             scope: self.scope(asked),
-            heuristic_fresh_max: first(|rule| rule.heuristic_fresh_max),
-            negative_for: first(|rule| rule.negative_for).unwrap_or(negative_for),
+            heuristic_fresh_max: self.said(asked, |rule| rule.heuristic_fresh_max),
+            negative_for: self.said(asked, |rule| rule.negative_for).unwrap_or(negative_for),
             negative_statuses: self
-                .matching(asked)
-                .find_map(|rule| rule.negative_statuses)
+                .said(asked, |rule| rule.negative_statuses)
                 .unwrap_or(NegativeStatuses::NOTHING_THERE),
             lifetime_jitter_percent: self
-                .matching(asked)
-                .find_map(|rule| rule.lifetime_jitter_percent)
+                .said(asked, |rule| rule.lifetime_jitter_percent)
                 .unwrap_or(JITTER_PERCENT),
-            refresh_ahead: self
-                .matching(asked)
-                .find_map(|rule| rule.refresh_ahead)
-                .unwrap_or(if is_generic { 1.0 } else { 0.0 }),
-            when_nobody_reads: self
-                .matching(asked)
-                .find_map(|rule| rule.when_nobody_reads)
-                .unwrap_or_default(),
+            refresh_ahead: self.said(asked, |rule| rule.refresh_ahead).unwrap_or(if is_generic {
+                1.0
+            } else {
+                0.0
+            }),
+            when_nobody_reads: self.said(asked, |rule| rule.when_nobody_reads).unwrap_or_default(),
             vary_normalize: self
-                .matching(asked)
-                .find_map(|rule| rule.vary_normalize.clone())
+                .said(asked, |rule| rule.vary_normalize.clone())
                 .unwrap_or_default(),
-            tags: self.matching(asked).find_map(|rule| rule.tags.clone()).unwrap_or_default(),
-            tags_from_request: is_set(|rule| rule.tags_from_request).unwrap_or(false),
-            soft_purge_on_model_change: is_set(|rule| rule.soft_purge_on_model_change)
+            tags: self.said(asked, |rule| rule.tags.clone()).unwrap_or_default(),
+            tags_from_request: self.said(asked, |rule| rule.tags_from_request).unwrap_or(false),
+            soft_purge_on_model_change: self
+                .said(asked, |rule| rule.soft_purge_on_model_change)
                 .unwrap_or(false),
         }
     }
 
     fn scope(&self, asked: &Asked<'_>) -> Scope {
-        let first = |field: fn(&Rule) -> Option<bool>| self.matching(asked).find_map(field);
-        match first(|rule| rule.shared) {
-            Some(true) if first(|rule| rule.allow_unverified_callers) == Some(true) => {
+        match self.said(asked, |rule| rule.shared) {
+            Some(true) if self.said(asked, |rule| rule.allow_unverified_callers) == Some(true) => {
                 Scope::AllCallers
             }
             Some(true) => Scope::NamedCallers,
             _ => Scope::Tenant,
         }
+    }
+
+    /// What the most specific route that sets this field says.
+    fn said<T>(&self, asked: &Asked<'_>, field: impl Fn(&Rule) -> Option<T>) -> Option<T> {
+        self.matching(asked).find_map(field)
     }
 
     fn matching<'a>(&'a self, asked: &'a Asked<'_>) -> impl Iterator<Item = &'a Rule> {

@@ -238,6 +238,12 @@ impl AnswerBody {
         AnswerBody::Whole(Some(bytes).filter(|bytes| !bytes.is_empty()))
     }
 
+    /// No body.
+    #[must_use]
+    pub fn none() -> AnswerBody {
+        AnswerBody::Whole(None)
+    }
+
     /// A stored event stream.
     #[must_use]
     pub fn events(stream: Bytes) -> AnswerBody {

@@ -27,8 +27,8 @@ const NOT_MODIFIED_OF_WHAT: &str = "it said 304 of what is not stored";
 /// whether it brought a whole answer that is no failure of the upstream.
 pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_whom: For) -> bool {
     hold::wait_out(&app, &keyed.place).await;
-    let fill_timeout = keyed.asked.settings.fills.fill_timeout;
     let (order, request, mut span) = prepare(&app, keyed, for_whom, writer.sequence());
+    let fill_timeout = order.fills.fill_timeout;
     let due = tokio::time::Instant::now() + fill_timeout;
     let ended = run(&app, &order, request, &mut writer, &mut span, due).await;
     app.telemetry.flights.ended(writer.joined().saturating_sub(1));

@@ -16,7 +16,7 @@ use super::order::Order;
 use super::respond::is_failure;
 use crate::app::App;
 use crate::cache::back_off::BackOff;
-use crate::cache::cool_down::{self, CoolDown, Limited};
+use crate::cache::cool_down::{CoolDown, Limited, begun_by};
 use crate::clock::Timestamp;
 use crate::config::FillSettings;
 use crate::upstream::UpstreamError;
@@ -60,7 +60,7 @@ pub fn of(app: &App, keyed: &Keyed) -> Option<Hold> {
         return None;
     }
     let now = app.clock.now();
-    if let Some(CoolDown { status, until }) = app.cool_downs.of(&keyed.asked.limited(), now) {
+    if let Some(CoolDown { status, until }) = cool_down(app, keyed, now) {
         let refusal = Some(Refusal { why: Why::CoolDown(status), until });
         return Some(Hold { reason: "cool-down", refusal });
     }
@@ -75,7 +75,16 @@ pub fn of(app: &App, keyed: &Keyed) -> Option<Hold> {
 /// answered with.
 #[must_use]
 pub fn keeps_from_refreshing(app: &App, keyed: &Keyed) -> bool {
-    of(app, keyed).is_some() || app.back_offs.of(&keyed.place, app.clock.now()).is_some()
+    let now = app.clock.now();
+    app.back_offs.of(&keyed.place, now).is_some() || cool_down(app, keyed, now).is_some()
+}
+
+fn cool_down(app: &App, keyed: &Keyed, now: Timestamp) -> Option<CoolDown> {
+    // Whom it would be for is not worth putting together while there is none.
+    if app.cool_downs.is_empty() {
+        return None;
+    }
+    app.cool_downs.of(&keyed.asked.limited(), now)
 }
 
 /// Waits out a back-off; whoever may not wait was refused before.
@@ -94,7 +103,7 @@ pub fn note_answer(
     status: StatusCode,
     fields: &HeaderMap,
 ) {
-    let begun = cool_down::begun_by(status, fields, app.clock.now(), fills.cool_down_max);
+    let begun = begun_by(status, fields, app.clock.now(), fills.cool_down_max);
     if let Some(cool_down) = begun {
         app.cool_downs.note(limited(), cool_down);
         app.telemetry.flights.cool_down_begun();

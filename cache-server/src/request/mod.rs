@@ -138,8 +138,7 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
             return respond::stale_in_hold(app, &keyed, &hit, hold.reason);
         }
         if let Some(refusal) = hold.refusal {
-            let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
-            return respond::held(app, line, keyed.asked.upstream.name(), &refusal);
+            return respond::held(app, &keyed, &refusal);
         }
     }
     fetch_together(app, keyed, stale).await
@@ -169,8 +168,7 @@ async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Res
 /// to come back.
 async fn go_alone(app: &Arc<App>, keyed: Keyed) -> Response<AnswerBody> {
     if let Some(refusal) = hold::of(app, &keyed).and_then(|hold| hold.refusal) {
-        let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
-        return respond::held(app, line, keyed.asked.upstream.name(), &refusal);
+        return respond::held(app, &keyed, &refusal);
     }
     pass::through(app, keyed.unkeyed(Cause::NOT_SHAREABLE)).await
 }

@@ -18,7 +18,7 @@ use super::coalesce::{AnswerReader, OnBoard};
 use super::conditions::Conditions;
 use super::hold::{Refusal, Why};
 use super::key::{Cause, Keyed};
-use super::line::{Line, tell_hit};
+use super::line::{Facts, Line, tell_hit};
 use super::lookup::{self, Hit};
 use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
@@ -27,6 +27,7 @@ use crate::cache::flight::{Failure, Next};
 use crate::cache::freshness::validate::not_modified_fields;
 use crate::cache::freshness::vary;
 use crate::cache::purge::Verdict;
+use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
 use crate::upstream::head::AnswerHead;
@@ -36,9 +37,10 @@ const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
-    let age_s = hit.entry.age_s(app.clock.now());
+    let now = app.clock.now();
+    let age_s = hit.entry.age_s(now);
     app.telemetry.hit(keyed.spec.route(), hit.tier, age_s, hit.entry.negative);
-    let response = from_entry(app, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
+    let response = from_entry(app, now, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
@@ -66,7 +68,7 @@ fn told_stale(
     cache_status: &CacheStatus,
 ) -> Response<AnswerBody> {
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
-    let response = from_entry(app, Conditions::of(keyed), hit, cache_status);
+    let response = from_entry(app, app.clock.now(), Conditions::of(keyed), hit, cache_status);
     tell_hit(app, keyed, hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
@@ -86,12 +88,13 @@ pub fn stale_on_error(
     let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
-    let response = from_entry(app, conditions, hit, &cache_status);
+    let response = from_entry(app, app.clock.now(), conditions, hit, &cache_status);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
 
 fn from_entry(
     app: &App,
+    now: Timestamp,
     conditions: Conditions<'_>,
     hit: &Hit,
     cache_status: &CacheStatus,
@@ -99,25 +102,22 @@ fn from_entry(
     let entry = &hit.entry;
     let saved = Duration::from_millis(u64::from(entry.upstream_time_ms));
     app.telemetry.saved(entry.usage, saved);
-    if conditions.are_met_by(entry.status, &entry.headers, app.clock.now()) {
+    let age = HeaderValue::from(entry.age_s(now));
+    if conditions.are_met_by(entry.status, &entry.headers, now) {
         let mut headers = not_modified_fields(&entry.headers);
-        headers.insert(AGE, HeaderValue::from(entry.age_s(app.clock.now())));
-        cache_status.append_to(&mut headers);
-        fields::add_via(&mut headers);
-        return answer(StatusCode::NOT_MODIFIED, headers, AnswerBody::whole(Bytes::new()));
+        headers.insert(AGE, age);
+        return signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none());
     }
     app.telemetry.served_from_cache(entry.body.len() as u64);
     let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
     headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    headers.insert(AGE, HeaderValue::from(entry.age_s(app.clock.now())));
-    cache_status.append_to(&mut headers);
-    fields::add_via(&mut headers);
+    headers.insert(AGE, age);
     let body = if fields::is_event_stream(&headers) {
         AnswerBody::events(entry.body.clone())
     } else {
         AnswerBody::whole(entry.body.clone())
     };
-    answer(entry.status, headers, body)
+    signed(entry.status, headers, cache_status, body)
 }
 
 /// Answers the leader of a flight, who alone sees cookies, ids and rate limits.
@@ -149,10 +149,8 @@ pub async fn lead(
         let response = not_modified(line, &head.all_fields, &cache_status);
         return told(is_traced, response, Outcome::Miss, reason, None);
     }
-    let mut headers = head.all_fields;
-    cache_status.append_to(&mut headers);
-    fields::add_via(&mut headers);
-    let response = answer(head.status, headers, from_flight(reader, line, |trailers| trailers));
+    let body = from_flight(reader, line, |trailers| trailers);
+    let response = signed(head.status, head.all_fields, &cache_status, body);
     told(is_traced, response, Outcome::Miss, reason, None)
 }
 
@@ -201,10 +199,8 @@ pub async fn follow(
         return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
     }
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
-    cache_status.append_to(&mut headers);
-    fields::add_via(&mut headers);
-    let shared = |trailers| fields::shared_fields(&trailers);
-    let response = answer(head.status, headers, from_flight(reader, line, shared));
+    let body = from_flight(reader, line, |trailers| fields::shared_fields(&trailers));
+    let response = signed(head.status, headers, &cache_status, body);
     Ok(told(is_traced, response, Outcome::Collapsed, "", None))
 }
 
@@ -227,10 +223,8 @@ fn not_modified(
     cache_status: &CacheStatus,
 ) -> Response<AnswerBody> {
     line.whole();
-    let mut headers = not_modified_fields(fields);
-    cache_status.append_to(&mut headers);
-    fields::add_via(&mut headers);
-    answer(StatusCode::NOT_MODIFIED, headers, AnswerBody::whole(Bytes::new()))
+    let headers = not_modified_fields(fields);
+    signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none())
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
@@ -326,10 +320,8 @@ pub fn passed(
     let forwarded = if cause.by_request { "request" } else { "bypass" };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(parts.status));
     cache_status.detail(cause.code);
-    cache_status.append_to(&mut parts.headers);
-    fields::add_via(&mut parts.headers);
-    let body = Box::new(PassingAnswer::new(body, line, span));
-    let response = answer(parts.status, parts.headers, AnswerBody::Passing(body));
+    let body = AnswerBody::Passing(Box::new(PassingAnswer::new(body, line, span)));
+    let response = signed(parts.status, parts.headers, &cache_status, body);
     told(is_traced, response, Outcome::Bypass, cause.code, None)
 }
 
@@ -372,7 +364,9 @@ fn upstream_problem(error: &UpstreamError) -> Problem {
 }
 
 /// Answers that the upstream is not asked now, and when it will be.
-pub fn held(app: &App, line: Line, upstream: &str, refusal: &Refusal) -> Response<AnswerBody> {
+pub fn held(app: &App, keyed: &Keyed, refusal: &Refusal) -> Response<AnswerBody> {
+    let line = Line::begin(app, Facts::of(keyed), Outcome::Refused);
+    let upstream = keyed.asked.upstream.name();
     let wait_ms = refusal.until.since(app.clock.now()).as_millis();
     // Never earlier than it helps to come back.
     let wait_s = u64::try_from(wait_ms.div_ceil(1000)).unwrap_or(u64::MAX).max(1);
@@ -639,6 +633,18 @@ pub fn without_body<B: Body>(mut response: Response<B>) -> Response<Either<B, Em
         response.headers_mut().entry(CONTENT_LENGTH).or_insert(HeaderValue::from(bytes));
     }
     response.map(|_| Either::Right(Empty::new()))
+}
+
+/// An answer of an upstream, new or stored, that says how it came by here.
+fn signed(
+    status: StatusCode,
+    mut headers: HeaderMap,
+    cache_status: &CacheStatus,
+    body: AnswerBody,
+) -> Response<AnswerBody> {
+    cache_status.append_to(&mut headers);
+    fields::add_via(&mut headers);
+    answer(status, headers, body)
 }
 
 fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
