@@ -34,6 +34,7 @@ mod passing;
 mod protocols;
 mod providers;
 mod purge;
+mod ranges;
 mod refreshing;
 mod reuse;
 mod stale;

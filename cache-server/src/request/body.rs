@@ -1,5 +1,6 @@
 //! Bodies under way: a request's towards the upstream, and an answer's towards the caller.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -198,6 +199,13 @@ pub enum AnswerBody {
         /// Their bytes; not declared as a length, or HTTP/1.1 would not send an event a chunk.
         bytes: u64,
     },
+    /// Some pieces of what is stored.
+    Parts {
+        /// The pieces to come; none is empty.
+        pieces: VecDeque<Bytes>,
+        /// Their bytes.
+        bytes: u64,
+    },
     /// From the upstream straight through.
     Passing(Box<PassingAnswer>),
     /// From a flight.
@@ -244,6 +252,13 @@ impl AnswerBody {
         AnswerBody::Whole(None)
     }
 
+    /// These pieces, none of them empty, in a row.
+    #[must_use]
+    pub fn parts(pieces: VecDeque<Bytes>) -> AnswerBody {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
+        AnswerBody::Parts { pieces, bytes }
+    }
+
     /// A stored event stream.
     #[must_use]
     pub fn events(stream: Bytes) -> AnswerBody {
@@ -266,6 +281,11 @@ impl Body for AnswerBody {
                 let event = events.next();
                 *bytes -= event.as_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(event.map(|data| Ok(Frame::data(data))))
+            }
+            AnswerBody::Parts { pieces, bytes } => {
+                let piece = pieces.pop_front();
+                *bytes -= piece.as_ref().map_or(0, Bytes::len) as u64;
+                Poll::Ready(piece.map(|data| Ok(Frame::data(data))))
             }
             AnswerBody::Passing(answer) => {
                 let frame = ready!(Pin::new(&mut answer.body).poll_frame(context));
@@ -293,7 +313,7 @@ impl Body for AnswerBody {
     fn is_end_stream(&self) -> bool {
         match self {
             AnswerBody::Whole(bytes) => bytes.is_none(),
-            AnswerBody::Events { bytes, .. } => *bytes == 0,
+            AnswerBody::Events { bytes, .. } | AnswerBody::Parts { bytes, .. } => *bytes == 0,
             AnswerBody::Passing(answer) => answer.body.is_end_stream(),
             AnswerBody::Flight(_) => false,
             AnswerBody::Traced(traced) => traced.is_end_stream(),
@@ -305,6 +325,7 @@ impl Body for AnswerBody {
             AnswerBody::Whole(bytes) => {
                 SizeHint::with_exact(bytes.as_ref().map_or(0, Bytes::len) as u64)
             }
+            AnswerBody::Parts { bytes, .. } => SizeHint::with_exact(*bytes),
             AnswerBody::Passing(answer) => answer.body.size_hint(),
             AnswerBody::Traced(traced) => traced.size_hint(),
             AnswerBody::Events { .. } | AnswerBody::Flight(_) => SizeHint::default(),

@@ -1,11 +1,12 @@
-//! Conditions: what a caller says it has already. On generic routes they are answered here, from
-//! whatever answers the request (RFC 9111 section 4.3.2); towards the upstream stands only what we
-//! have ourselves.
+//! Conditions: what a caller says it has already, and which part it wants of what there is. On generic
+//! routes they are answered here, from whatever answers the request (RFC 9111 section 4.3.2); towards
+//! the upstream stands only what we have ourselves.
 
-use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH};
+use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::key::Keyed;
+use crate::cache::freshness::range::{Wanted, asks_for_parts, wanted};
 use crate::cache::freshness::validate::{Condition, evaluate};
 use crate::clock::Timestamp;
 
@@ -27,8 +28,9 @@ impl<'a> Conditions<'a> {
     #[must_use]
     pub fn of(keyed: &'a Keyed) -> Conditions<'a> {
         let headers = &keyed.asked.headers;
-        let has_any =
-            || headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE);
+        let has_any = || {
+            [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE].iter().any(|name| headers.contains_key(name))
+        };
         let is_conditional = keyed.spec.is_generic() && has_any();
         Conditions { stated: is_conditional.then_some((&keyed.asked.method, headers)) }
     }
@@ -47,6 +49,20 @@ impl<'a> Conditions<'a> {
             evaluate(stated, method, status, fields, now) == Condition::NotModified
         })
     }
+
+    /// What the caller wants of an entry with these fields and so many bytes.
+    #[must_use]
+    pub fn wanted(
+        self,
+        status: StatusCode,
+        fields: &HeaderMap,
+        body_bytes: u64,
+        now: Timestamp,
+    ) -> Wanted {
+        self.stated.map_or(Wanted::Whole, |(method, stated)| {
+            wanted(stated, method, status, fields, body_bytes, now)
+        })
+    }
 }
 
 impl Conditional {
@@ -55,7 +71,7 @@ impl Conditional {
     pub fn of(keyed: &Keyed) -> Conditional {
         let kept = |(method, stated): (&Method, &HeaderMap)| {
             let mut fields = HeaderMap::new();
-            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE] {
+            for name in [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE, IF_RANGE] {
                 for value in stated.get_all(&name) {
                     fields.append(&name, value.clone());
                 }
@@ -64,4 +80,10 @@ impl Conditional {
         };
         Conditional { stated: Conditions::of(keyed).stated.map(kept) }
     }
+}
+
+/// Whether a request that has a key is for a part of its answer.
+#[must_use]
+pub fn is_for_parts(keyed: &Keyed) -> bool {
+    keyed.spec.is_generic() && asks_for_parts(&keyed.asked.method, &keyed.asked.headers)
 }

@@ -20,8 +20,12 @@ use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
 
-/// What is wrong with a 304 that nobody asked for, or that is about another answer.
-const NOT_MODIFIED_OF_WHAT: &str = "it said 304 of what is not stored";
+/// What a 304 is that nobody asked for, or that is about another answer.
+#[must_use]
+pub fn not_modified_of_what(upstream: &str) -> UpstreamError {
+    let why = "it said 304 of what is not stored".into();
+    UpstreamError::Broken { upstream: upstream.into(), why }
+}
 
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller. Says
 /// whether it brought a whole answer that is no failure of the upstream.
@@ -151,8 +155,7 @@ async fn ask<'o>(
             return Ok((answer, None));
         }
     }
-    let (upstream, why) = (order.upstream.name().into(), NOT_MODIFIED_OF_WHAT.into());
-    Err(Stopped::Failed(UpstreamError::Broken { upstream, why }))
+    Err(Stopped::Failed(not_modified_of_what(order.upstream.name())))
 }
 
 async fn send(

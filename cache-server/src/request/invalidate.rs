@@ -10,19 +10,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AGE, CONTENT_LOCATION, LOCATION};
+use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
+use super::confirm::Doubted;
 use super::identify::Asked;
-use super::{order, store};
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector};
-use crate::cache::freshness::RequestDirectives;
-use crate::cache::freshness::date::date_if_none;
-use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
-use crate::cache::freshness::update::{freshened, head_confirms};
 use crate::cache::purge::{Manner, Target as Purged};
-use crate::clock::Timestamp;
 use crate::telemetry::PurgedBy;
 use crate::upstream::mount::Target;
 
@@ -40,17 +35,6 @@ pub enum Aftermath {
     Head(Box<Doubted>),
 }
 
-/// An entry that a HEAD confirms, or not.
-#[derive(Debug)]
-pub struct Doubted {
-    entry: Arc<Entry>,
-    policy: HttpPolicy,
-    has_authorization: bool,
-    began: Timestamp,
-    /// The newest purge order then.
-    purge_sequence: u64,
-}
-
 impl Aftermath {
     /// Of a request that is about to be sent.
     #[must_use]
@@ -58,13 +42,7 @@ impl Aftermath {
         match (stored, &asked.spec) {
             (Some(entry), Some((spec, _))) if asked.method == Method::HEAD => {
                 let policy = asked.settings.policies.policy(&asked.policy_question(spec, None));
-                Aftermath::Head(Box::new(Doubted {
-                    policy: store::http_policy(&policy, policy.negative_for),
-                    has_authorization: order::has_authorization(&asked.headers, false),
-                    began: app.clock.now(),
-                    purge_sequence: app.purges.sequence(),
-                    entry,
-                }))
+                Aftermath::Head(Box::new(Doubted::of(app, &policy, &asked.headers, false, entry)))
             }
             _ if asked.is_generic && is_unsafe(&asked.method) => {
                 Aftermath::Unsafe(asked.target.clone())
@@ -87,54 +65,14 @@ impl Aftermath {
                     }
                 }
             }
-            Aftermath::Head(doubted) if status == StatusCode::OK => doubted.settle(app, fields),
+            Aftermath::Head(doubted) if status == StatusCode::OK => {
+                if doubted.after_head(app, fields).is_none() {
+                    let key = Purged::Selector(Selector::key(&doubted.entry().key));
+                    app.purge_soon(&[key], Manner::Soft, PurgedBy::Invalidation);
+                }
+            }
             Aftermath::Head(_) => {}
         }
-    }
-}
-
-impl Doubted {
-    fn settle(&self, app: &App, fields: &HeaderMap) {
-        if let Some(entry) = self.brought_up_to_date(app.clock.now(), fields) {
-            let _ = app.tier.put(Arc::new(entry));
-            return;
-        }
-        let key = Purged::Selector(Selector::key(&self.entry.key));
-        app.purge_soon(&[key], Manner::Soft, PurgedBy::Invalidation);
-    }
-
-    /// The entry with newer fields and the times that they tell; nothing if they are of something
-    /// else, or it would not be stored so.
-    fn brought_up_to_date(&self, now: Timestamp, fields: &HeaderMap) -> Option<Entry> {
-        let entry = &self.entry;
-        if !head_confirms(&entry.headers, entry.body.len() as u64, fields) {
-            return None;
-        }
-        let mut fields = fields.clone();
-        date_if_none(&mut fields, now);
-        let headers = freshened(&entry.headers, &fields);
-        let mut told = headers.clone();
-        told.extend(fields.get(AGE).map(|age| (AGE, age.clone())));
-        let exchange = Exchange {
-            method: &Method::GET,
-            request: &RequestDirectives::default(),
-            has_authorization: self.has_authorization,
-            status: entry.status,
-            fields: &told,
-            asked: self.began,
-            answered: now,
-        };
-        let storing = storing(&exchange, &self.policy).ok().filter(|storing| !storing.negative)?;
-        Some(Entry {
-            headers,
-            stored: now,
-            generated: storing.generated,
-            initial_age_s: storing.initial_age_s,
-            ends: storing.ends,
-            must_revalidate: storing.must_revalidate,
-            purge_sequence: self.purge_sequence,
-            ..Entry::clone(entry)
-        })
     }
 }
 

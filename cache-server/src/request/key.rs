@@ -143,6 +143,12 @@ impl Cause {
     pub const HEAD: Cause =
         Cause::ours("head", "A HEAD is answered from what a GET has stored, or passed through.");
 
+    /// It asks for a part of what is not stored.
+    pub const RANGE: Cause = Cause::ours(
+        "range",
+        "A part is cut out of what is stored whole; else it is asked of the upstream, as a part.",
+    );
+
     /// It is a WebSocket.
     pub const TUNNEL: Cause = Cause::ours("tunnel", "What a WebSocket carries is not cached.");
 
@@ -227,11 +233,10 @@ fn cause_in_header(asked: &Asked, spec: &KeySpec) -> Option<Cause> {
     if asked.directives.no_store {
         return Some(Cause::callers("no-store", "The request says Cache-Control: no-store."));
     }
-    let is_answered = |name: &HeaderName| {
-        spec.is_generic() && (*name == IF_NONE_MATCH || *name == IF_MODIFIED_SINCE)
-    };
-    if CONDITIONAL.iter().any(|name| asked.headers.contains_key(name) && !is_answered(name)) {
-        let advice = "Ranges, and conditions that ask for one, are passed through.";
+    const FOR_AN_ORIGIN: [HeaderName; 2] = [IF_MATCH, IF_UNMODIFIED_SINCE];
+    let not_ours = if spec.is_generic() { &FOR_AN_ORIGIN[..] } else { &CONDITIONAL[..] };
+    if not_ours.iter().any(|name| asked.headers.contains_key(name)) {
+        let advice = "Conditions that only the upstream can look at are passed through.";
         return Some(Cause::callers("conditional", advice));
     }
     if spec.is_generic() && fields::accepts_event_stream(&asked.headers) {

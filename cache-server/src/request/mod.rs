@@ -11,6 +11,7 @@ pub mod authority;
 pub mod body;
 pub mod coalesce;
 pub mod conditions;
+pub mod confirm;
 pub mod deadline;
 pub mod fetch;
 pub mod hold;
@@ -21,6 +22,7 @@ pub mod landing;
 pub mod line;
 pub mod lookup;
 pub mod order;
+pub mod part;
 pub mod pass;
 pub mod purge;
 pub mod refresh;
@@ -140,6 +142,9 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
         if let Some(refusal) = hold.refusal {
             return respond::held(app, &keyed, &refusal);
         }
+    }
+    if conditions::is_for_parts(&keyed) {
+        return part::ask(app, keyed, stale).await;
     }
     fetch_together(app, keyed, stale).await
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::{ACCEPT_ENCODING, AUTHORIZATION};
+use http::header::{ACCEPT_ENCODING, AUTHORIZATION, IF_RANGE, RANGE};
 use http::{HeaderMap, HeaderValue};
 use keyspec::{Credentials, Key, KeySpec};
 
@@ -111,6 +111,9 @@ pub fn prepare(
     let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = keyed;
     if spec.is_generic() {
         fields::replace_conditions(&mut headers, validates.as_deref());
+        // What is fetched for the cache is the whole.
+        headers.remove(RANGE);
+        headers.remove(IF_RANGE);
         if policy.vary_normalize.contains(&ACCEPT_ENCODING) {
             // What compares alike must be asked alike.
             headers.remove(ACCEPT_ENCODING);

@@ -1,8 +1,11 @@
 //! Respond: every answer leaves through here. HTTP statuses of our own refusals and failures
 //! are chosen in this file and nowhere else, and so is what `Cache-Status` (RFC 9211) says.
 
+mod parts;
+
 use std::fmt::Write as _;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,7 +26,9 @@ use super::lookup::{self, Hit};
 use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
 use crate::app::App;
+use crate::cache::entry::Entry;
 use crate::cache::flight::{Failure, Next};
+use crate::cache::freshness::range::Wanted;
 use crate::cache::freshness::validate::not_modified_fields;
 use crate::cache::freshness::vary;
 use crate::cache::purge::Verdict;
@@ -40,7 +45,7 @@ pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
     let now = app.clock.now();
     let age_s = hit.entry.age_s(now);
     app.telemetry.hit(keyed.spec.route(), hit.tier, age_s, hit.entry.negative);
-    let response = from_entry(app, now, Conditions::of(keyed), hit, &CacheStatus::hit(hit));
+    let response = from_entry(app, now, Conditions::of(keyed), &hit.entry, &CacheStatus::hit(hit));
     tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
@@ -68,7 +73,8 @@ fn told_stale(
     cache_status: &CacheStatus,
 ) -> Response<AnswerBody> {
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
-    let response = from_entry(app, app.clock.now(), Conditions::of(keyed), hit, cache_status);
+    let response =
+        from_entry(app, app.clock.now(), Conditions::of(keyed), &hit.entry, cache_status);
     tell_hit(app, keyed, hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
@@ -88,18 +94,33 @@ pub fn stale_on_error(
     let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
-    let response = from_entry(app, app.clock.now(), conditions, hit, &cache_status);
+    let response = from_entry(app, app.clock.now(), conditions, &hit.entry, &cache_status);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
+}
+
+/// Answers with an entry that the upstream has just confirmed, past any flight.
+pub fn confirmed(
+    app: &App,
+    mut line: Line,
+    conditions: Conditions<'_>,
+    entry: &Arc<Entry>,
+) -> Response<AnswerBody> {
+    let now = app.clock.now();
+    line.answered(Outcome::Bypass, "confirmed", entry.status);
+    line.whole();
+    let mut cache_status = CacheStatus::forwarded("stale", Some(StatusCode::NOT_MODIFIED));
+    cache_status.key(&entry.key);
+    let response = from_entry(app, now, conditions, entry, &cache_status);
+    told(line.is_traced(), response, Outcome::Bypass, "confirmed", None)
 }
 
 fn from_entry(
     app: &App,
     now: Timestamp,
     conditions: Conditions<'_>,
-    hit: &Hit,
+    entry: &Entry,
     cache_status: &CacheStatus,
 ) -> Response<AnswerBody> {
-    let entry = &hit.entry;
     let saved = Duration::from_millis(u64::from(entry.upstream_time_ms));
     app.telemetry.saved(entry.usage, saved);
     let age = HeaderValue::from(entry.age_s(now));
@@ -108,10 +129,16 @@ fn from_entry(
         headers.insert(AGE, age);
         return signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none());
     }
-    app.telemetry.served_from_cache(entry.body.len() as u64);
+    let body_bytes = entry.body.len() as u64;
+    let wanted = conditions.wanted(entry.status, &entry.headers, body_bytes, now);
+    app.telemetry.served_from_cache(parts::bytes(&wanted, body_bytes));
     let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
     headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     headers.insert(AGE, age);
+    if wanted != Wanted::Whole {
+        let (status, body) = parts::cut(&wanted, &entry.body, &mut headers);
+        return signed(status, headers, cache_status, body);
+    }
     let body = if fields::is_event_stream(&headers) {
         AnswerBody::events(entry.body.clone())
     } else {

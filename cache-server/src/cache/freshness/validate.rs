@@ -3,8 +3,7 @@
 
 use http::header::{
     AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, LAST_MODIFIED,
-    RANGE, VARY,
+    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
 };
 use http::{Method, StatusCode};
 
@@ -83,7 +82,7 @@ pub enum Condition {
 
 /// Looks at a request's conditions in the order of RFC 9110 section 13.2.2, as far as a cache may
 /// (RFC 9111 section 4.3.2): `If-None-Match` before `If-Modified-Since`, and only of an entry
-/// with status 200. `now` is for dates whose year has two digits.
+/// with status 200. What follows in that order, `If-Range`, is looked at in [`range`](super::range). `now` is for dates whose year has two digits.
 #[must_use]
 pub fn evaluate(
     request: &HeaderMap,
@@ -92,7 +91,7 @@ pub fn evaluate(
     entry_headers: &HeaderMap,
     now: Timestamp,
 ) -> Condition {
-    const NOT_OURS: [HeaderName; 4] = [IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE];
+    const NOT_OURS: [HeaderName; 2] = [IF_MATCH, IF_UNMODIFIED_SINCE];
     if NOT_OURS.iter().any(|name| request.contains_key(name)) {
         return Condition::PreconditionNotOurs;
     }
@@ -280,7 +279,7 @@ mod tests {
 
     #[test]
     fn conditions_that_only_the_upstream_can_look_at_are_not_ours() {
-        for name in [IF_MATCH, IF_UNMODIFIED_SINCE, IF_RANGE, RANGE] {
+        for name in [IF_MATCH, IF_UNMODIFIED_SINCE] {
             let request = [(name, "*"), (IF_NONE_MATCH, "*")];
             assert_eq!(asked(&request, &[]), Condition::PreconditionNotOurs);
         }

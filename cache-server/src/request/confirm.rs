@@ -1,0 +1,111 @@
+//! Confirm: what is stored, once an answer past the cache says that it still holds: the answer to HEAD
+//! (RFC 9111 section 4.3.5), or a 304 to who asked for a part (section 4.3.4).
+
+use std::sync::Arc;
+
+use http::header::AGE;
+use http::{HeaderMap, Method};
+
+use super::{order, store};
+use crate::app::App;
+use crate::cache::entry::Entry;
+use crate::cache::freshness::RequestDirectives;
+use crate::cache::freshness::date::date_if_none;
+use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
+use crate::cache::freshness::update::{freshened, head_confirms, not_modified_confirms};
+use crate::clock::Timestamp;
+use crate::config::policy::Policy;
+
+/// An entry that the upstream is asked about, and what decides on it once that answers.
+#[derive(Debug)]
+pub struct Doubted {
+    entry: Arc<Entry>,
+    policy: HttpPolicy,
+    has_authorization: bool,
+    began: Timestamp,
+    /// The newest purge order then.
+    purge_sequence: u64,
+}
+
+impl Doubted {
+    /// Of a request with these fields that is about to be sent.
+    #[must_use]
+    pub fn of(
+        app: &App,
+        policy: &Policy,
+        fields: &HeaderMap,
+        is_shared: bool,
+        entry: Arc<Entry>,
+    ) -> Doubted {
+        Doubted {
+            policy: store::http_policy(policy, policy.negative_for),
+            has_authorization: order::has_authorization(fields, is_shared),
+            began: app.clock.now(),
+            purge_sequence: app.purges.sequence(),
+            entry,
+        }
+    }
+
+    /// What is asked about.
+    #[must_use]
+    pub fn entry(&self) -> &Arc<Entry> {
+        &self.entry
+    }
+
+    /// Stores what the answer to a HEAD confirms, with the fields and times that it tells; nothing if
+    /// it is of something else, or would not be stored so.
+    pub fn after_head(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
+        let body_bytes = self.entry.body.len() as u64;
+        let confirms = head_confirms(&self.entry.headers, body_bytes, fields);
+        confirms.then(|| self.stored_anew(app, fields)).flatten()
+    }
+
+    /// The entry that a 304 confirms, with the fields that it tells: stored, if it may still be.
+    /// Nothing if it is of something else.
+    pub fn after_not_modified(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
+        if !not_modified_confirms(&self.entry.headers, fields) {
+            return None;
+        }
+        let for_this_caller = || {
+            let headers = freshened(&self.entry.headers, fields);
+            Arc::new(Entry { headers, ..Entry::clone(&self.entry) })
+        };
+        Some(self.stored_anew(app, fields).unwrap_or_else(for_this_caller))
+    }
+
+    fn stored_anew(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
+        let entry = Arc::new(self.brought_up_to_date(app.clock.now(), fields)?);
+        let _ = app.tier.put(Arc::clone(&entry));
+        Some(entry)
+    }
+
+    /// The entry with newer fields and the times that they tell; nothing if it would not be stored so.
+    fn brought_up_to_date(&self, now: Timestamp, fields: &HeaderMap) -> Option<Entry> {
+        let entry = &self.entry;
+        let mut fields = fields.clone();
+        date_if_none(&mut fields, now);
+        let headers = freshened(&entry.headers, &fields);
+        let mut told = headers.clone();
+        told.extend(fields.get(AGE).map(|age| (AGE, age.clone())));
+        let exchange = Exchange {
+            method: &Method::GET,
+            request: &RequestDirectives::default(),
+            has_authorization: self.has_authorization,
+            status: entry.status,
+            fields: &told,
+            asked: self.began,
+            answered: now,
+        };
+        let storing = storing(&exchange, &self.policy).ok().filter(|storing| !storing.negative)?;
+        Some(Entry {
+            headers,
+            stored: now,
+            generated: storing.generated,
+            initial_age_s: storing.initial_age_s,
+            ends: storing.ends,
+            must_revalidate: storing.must_revalidate,
+            purge_sequence: self.purge_sequence,
+            ..Entry::clone(entry)
+        })
+    }
+}
