@@ -482,3 +482,49 @@ async fn a_warning_is_a_field_like_any_other_and_never_added() {
         assert_eq!(stale.field("warning"), warning);
     }
 }
+
+// Sections 3.3 of this RFC, 15.3.5 and 8.6 of RFC 9110.
+#[tokio::test]
+async fn an_answer_without_content_is_stored_and_has_no_length() {
+    let (upstream, server) =
+        answering(|_, _| Reply::bytes("").status(204).with("cache-control", "max-age=60")).await;
+    for is_hit in [false, true] {
+        let answer = get(&server, &[]).await;
+        assert_eq!((answer.status.as_u16(), answer.is_hit()), (204, is_hit));
+        assert_eq!(answer.field("content-length"), "");
+    }
+    assert_eq!(upstream.calls(), 1);
+}
+
+// Sections 3.2 and 5.2.1.2.
+#[tokio::test]
+async fn a_confirmation_leaves_digests_of_the_stored_bytes_as_they_are() {
+    let (_upstream, server) = answering(|count, _| match count {
+        0 => with(Reply::bytes("body"), STALE).with("repr-digest", "sha-256=:old:"),
+        _ => Reply::bytes("").status(304).with("repr-digest", "sha-256=:new:"),
+    })
+    .await;
+    get(&server, &[]).await;
+    let confirmed = get(&server, &[]).await;
+    assert_eq!((text(&confirmed), confirmed.field("repr-digest")), ("body", "sha-256=:old:"));
+}
+
+// Section 5.2.1.2.
+#[tokio::test]
+async fn who_takes_what_is_stale_gets_it_also_without_a_validator() {
+    let says_a_second = |_: &Received| Reply::bytes("body").with("cache-control", "max-age=1");
+    let upstream = Upstream::start(says_a_second).await;
+    // A refresh ahead of its end would make it young again.
+    let config = "[[route]]\nendpoint = \"http\"\nrefresh_ahead = 0.0\n";
+    let server = Server::start(Setup::in_front_of(&upstream).config(config)).await;
+    get(&server, &[]).await;
+    let stale = async || {
+        let answer = get(&server, &[("cache-control", "max-stale=60")]).await;
+        assert!(answer.is_hit(), "{}", answer.cache_status());
+        (answer.ttl_s() < 0).then_some(answer)
+    };
+    black_box_tests::eventually("its fresh end", stale).await;
+    assert_eq!(upstream.calls(), 1);
+    get(&server, &[]).await;
+    assert_eq!(upstream.calls(), 2, "nobody else gets it");
+}

@@ -674,7 +674,11 @@ fn signed(
     answer(status, headers, body)
 }
 
-fn answer(status: StatusCode, headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+fn answer(status: StatusCode, mut headers: HeaderMap, body: AnswerBody) -> Response<AnswerBody> {
+    // Upstreams say 0, and may not (RFC 9110 section 8.6).
+    if status == StatusCode::NO_CONTENT {
+        headers.remove(CONTENT_LENGTH);
+    }
     let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;

@@ -147,11 +147,15 @@ impl AnswerHead {
         self.all_fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
     }
 
-    /// Whether its end can be told from a cut: by a length, chunks, or an HTTP/2 stream's end.
-    /// One that ends when the connection closes cannot (RFC 9112 section 8).
+    /// Whether its end can be told from a cut: by a length, chunks, an HTTP/2 stream's end, or as it
+    /// has no body by its status. One that ends when the connection closes cannot (RFC 9112 sections
+    /// 6.3 and 8).
     #[must_use]
     pub fn has_a_verifiable_end(&self) -> bool {
-        self.version >= Version::HTTP_2 || self.chunked || self.content_length().is_some()
+        self.version >= Version::HTTP_2
+            || self.chunked
+            || self.status == StatusCode::NO_CONTENT
+            || self.content_length().is_some()
     }
 
     /// Whether its bytes are as they are meant, not compressed.
@@ -195,6 +199,7 @@ mod tests {
         assert!(head(200, &[("content-length", "3")]).has_a_verifiable_end());
         assert!(head(200, &[("transfer-encoding", "chunked")]).has_a_verifiable_end());
         assert!(!head(200, &[]).has_a_verifiable_end());
+        assert!(head(204, &[]).has_a_verifiable_end(), "there is nothing to be cut");
     }
 
     #[test]

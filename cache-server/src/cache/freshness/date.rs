@@ -78,7 +78,7 @@ fn fixdate(text: &[u8]) -> Option<Timestamp> {
     let rest = in_gmt(rest.strip_prefix(b", ")?)?;
     let [day, month, year, time] = parts(rest, [2, 3, 4, 8], b"   ")?;
     let date = Date { year: whole_number(year)?, month: month_of(month)?, day: whole_number(day)? };
-    date.at(time).filter(|_| date.is_on(|name| name[..3].eq_ignore_ascii_case(weekday)))
+    date.at(time).filter(|_| is_weekday(weekday, 3))
 }
 
 /// `Sunday, 06-Nov-94 08:49:37 GMT`
@@ -92,9 +92,9 @@ fn rfc850(text: &[u8], now: Timestamp) -> Option<Timestamp> {
     let latest = 1970 + limit / YEAR_MS + 1;
     let latest = latest - (latest - year) % 100;
     let dates = [latest, latest - 100].map(|year| Date { year, month, day });
-    let mut near = dates.iter().filter_map(|date| Some((date, date.at(time)?)));
-    let (date, at) = near.find(|(_, at)| at.0 <= limit)?;
-    date.is_on(|name| name.eq_ignore_ascii_case(weekday)).then_some(at)
+    let mut near = dates.iter().filter_map(|date| date.at(time));
+    let at = near.find(|at| at.0 <= limit)?;
+    is_weekday(weekday, usize::MAX).then_some(at)
 }
 
 /// `Sun Nov  6 08:49:37 1994`
@@ -102,7 +102,7 @@ fn asctime(text: &[u8]) -> Option<Timestamp> {
     let [weekday, month, day, time, year] = parts(text, [3, 3, 2, 8, 4], b"    ")?;
     let day = whole_number(day.strip_prefix(b" ").unwrap_or(day))?;
     let date = Date { year: whole_number(year)?, month: month_of(month)?, day };
-    date.at(time).filter(|_| date.is_on(|name| name[..3].eq_ignore_ascii_case(weekday)))
+    date.at(time).filter(|_| is_weekday(weekday, 3))
 }
 
 /// What stands before ` GMT`. No other zone is one (RFC 9111 section 4.2).
@@ -147,12 +147,12 @@ impl Date {
         let months: u64 = (0..self.month).map(|month| days_in(self.year, month)).sum();
         years + months + self.day - 1
     }
+}
 
-    /// Whether this is the name of its weekday. The epoch was a Thursday.
-    fn is_on(self, names: impl Fn(&[u8]) -> bool) -> bool {
-        WEEKDAYS.iter().position(|name| names(name)).map(|index| index as u64)
-            == Some((self.days() + 4) % 7)
-    }
+/// Whether this is the name of a weekday, or so many letters of one. Which one is not looked at: it adds
+/// nothing to the date, and some who write dates get it wrong (RFC 9110 section 5.6.7).
+fn is_weekday(name: &[u8], letters: usize) -> bool {
+    WEEKDAYS.iter().any(|day| day[..letters.min(day.len())].eq_ignore_ascii_case(name))
 }
 
 fn days_in(year: u64, month: usize) -> u64 {
@@ -210,6 +210,7 @@ mod tests {
         assert_eq!(read("Sunday, 06-Nov-94 08:49:37 GMT"), Some(NOV_1994));
         assert_eq!(read("Sun Nov  6 08:49:37 1994"), Some(NOV_1994));
         assert_eq!(read("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Timestamp(0)));
+        assert_eq!(read("Mon Nov  6 08:49:37 1994"), Some(NOV_1994), "any weekday will do");
         assert_eq!(read("Fri, 31 Dec 9999 23:59:59 GMT"), Some(Timestamp(YEAR_10000_MS - 1000)));
     }
 
@@ -223,7 +224,8 @@ mod tests {
             "Sun, 06 Nov 1994 08:49:37 UTC",
             "Sun, 06 Nov 1994 08:49:37 EST",
             "Sun, 06 Nov 1994 08:49:37GMT",
-            "Mon, 06 Nov 1994 08:49:37 GMT",
+            "Day, 06 Nov 1994 08:49:37 GMT",
+            "Sunday, 06 Nov 1994 08:49:37 GMT",
             "Sun, 6 Nov 1994 08:49:37 GMT",
             "Sun, 06 Nov 94 08:49:37 GMT",
             "Sun, 06 Nov 1994 8:49:37 GMT",

@@ -65,7 +65,7 @@ pub struct Ends {
     pub stale_while_revalidate: Timestamp,
     /// Usable when the upstream fails before this time.
     pub stale_if_error: Timestamp,
-    /// Until when it is kept to be validated; never an answer by itself.
+    /// Until when it is kept to be validated, or for who takes it stale; never an answer by itself.
     pub validate: Timestamp,
 }
 
@@ -83,7 +83,7 @@ impl Ends {
 
     /// The same, kept for so long beyond the fresh end if that is longer.
     #[must_use]
-    pub fn kept_to_validate(self, beyond: Duration) -> Ends {
+    pub fn kept_beyond(self, beyond: Duration) -> Ends {
         Ends { validate: self.validate.max(self.fresh.plus(beyond)), ..self }
     }
 
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_kept_to_be_validated_beyond_all_other_ends_and_answers_nobody() {
-        let ends = Ends::of(Timestamp(0), LIFETIME).kept_to_validate(Duration::from_secs(100));
+        let ends = Ends::of(Timestamp(0), LIFETIME).kept_beyond(Duration::from_secs(100));
         assert_eq!(ends.last(), Timestamp(110_000));
         let kept = Freshness::Stale {
             by: Duration::from_secs(99),
@@ -192,7 +192,7 @@ mod tests {
             if_error: false,
         };
         assert_eq!(judge(&ends, Timestamp(109_000)), kept);
-        let shorter = Ends::of(Timestamp(0), LIFETIME).kept_to_validate(Duration::from_secs(1));
+        let shorter = Ends::of(Timestamp(0), LIFETIME).kept_beyond(Duration::from_secs(1));
         assert_eq!(shorter, Ends::of(Timestamp(0), LIFETIME), "it is never kept shorter");
     }
 

@@ -22,6 +22,10 @@ use crate::clock::Timestamp;
 /// How long beyond its fresh end an entry with a validator is kept, to be validated.
 pub const KEPT_TO_VALIDATE: Duration = Duration::from_hours(7 * 24);
 
+/// How long beyond its fresh end any other entry is kept, for requests that take it stale (`max-stale`,
+/// `stale-if-error`); not so if it must be revalidated.
+pub const KEPT_FOR_WHO_TAKES_IT_STALE: Duration = Duration::from_mins(10);
+
 /// A question and the head of its answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Exchange<'a> {
@@ -179,7 +183,13 @@ pub fn storing(exchange: &Exchange<'_>, policy: &HttpPolicy) -> Result<Storing, 
     let negative = policy.negative.statuses.has(exchange.status);
     let mut ends = Ends::of(generated, lifetime);
     if validate::has_validator(exchange.fields) {
-        ends = ends.kept_to_validate(KEPT_TO_VALIDATE);
+        ends = ends.kept_beyond(KEPT_TO_VALIDATE);
+    } else if policy.obey_upstream
+        && !must_revalidate
+        && !negative
+        && ends.fresh > exchange.answered
+    {
+        ends = ends.kept_beyond(KEPT_FOR_WHO_TAKES_IT_STALE);
     }
     if negative && !policy.negative.longest.is_zero() {
         ends = ends.at_most(generated.plus(policy.negative.longest));

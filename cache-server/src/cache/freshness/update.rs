@@ -23,9 +23,18 @@ const NEVER_STORED: [HeaderName; 7] = [
     TRAILER,
 ];
 
-/// Never changed by a confirmation: what tells how the stored bytes are to be read, and `Vary`, under
-/// which the entry is filed.
-const NEVER_UPDATED: [HeaderName; 4] = [CONTENT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, VARY];
+/// Never changed by a confirmation: what tells how the stored bytes are to be read, digests of them,
+/// and `Vary`, under which the entry is filed.
+const NEVER_UPDATED: [HeaderName; 8] = [
+    CONTENT_ENCODING,
+    CONTENT_RANGE,
+    CONTENT_TYPE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("repr-digest"),
+    VARY,
+];
 
 /// What is stored of an answer's fields on a generic route: all but those that are never stored,
 /// and those that it says not to store. Fields that concern one connection are gone already. The

@@ -14,7 +14,7 @@ fn stored() -> Stored {
         stale_if_error: Duration::from_secs(20),
     };
     let generated = Timestamp(100_000);
-    let ends = Ends::of(generated, lifetime).kept_to_validate(Duration::from_secs(90));
+    let ends = Ends::of(generated, lifetime).kept_beyond(Duration::from_secs(90));
     Stored { ends, generated, initial_age_s: 2, must_revalidate: false }
 }
 
@@ -150,7 +150,7 @@ prop_compose! {
         let [fresh, stale_while_revalidate, stale_if_error, kept] =
             [fresh, revalidate, error, kept].map(Duration::from_millis);
         let lifetime = Lifetime { fresh, stale_while_revalidate, stale_if_error };
-        let ends = Ends::of(Timestamp(generated), lifetime).kept_to_validate(kept);
+        let ends = Ends::of(Timestamp(generated), lifetime).kept_beyond(kept);
         Stored { ends, generated: Timestamp(generated), initial_age_s, must_revalidate }
     }
 }

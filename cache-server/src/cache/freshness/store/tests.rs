@@ -192,7 +192,7 @@ fn no_cache_is_stored_only_to_be_validated() {
     let line = "no-cache, max-age=5, stale-if-error=9, stale-while-revalidate=9";
     let storing = says(line).with(TAG).obeyed().unwrap();
     let kept = Lifetime::fresh_for(Duration::ZERO);
-    assert_eq!(storing.ends, Ends::of(ANSWERED, kept).kept_to_validate(KEPT_TO_VALIDATE));
+    assert_eq!(storing.ends, Ends::of(ANSWERED, kept).kept_beyond(KEPT_TO_VALIDATE));
     assert_eq!(storing.ends.fresh, storing.generated);
     assert!(storing.must_revalidate);
     // RFC 9111 section 3: not even then, if the status alone does not allow it.
@@ -243,9 +243,18 @@ fn an_entry_with_a_validator_is_kept_to_be_validated() {
         assert_eq!(storing.ends.validate, ANSWERED.plus(KEPT_TO_VALIDATE));
         assert_eq!(storing.ends.stale_if_error, ANSWERED);
     }
-    let storing = says("max-age=5, stale-if-error=4").obeyed().unwrap();
-    assert_eq!(storing.ends.validate, ANSWERED.plus(9 * SECOND));
     assert_eq!(says("max-age=0").obeyed(), Err(NotStored::Expired));
+}
+
+#[test]
+fn an_entry_without_a_validator_is_kept_a_while_for_who_takes_it_stale() {
+    let kept = |line: &str| says(line).obeyed().unwrap().ends.validate;
+    let fresh_end = ANSWERED.plus(5 * SECOND);
+    assert_eq!(kept("max-age=5, stale-if-error=4"), fresh_end.plus(KEPT_FOR_WHO_TAKES_IT_STALE));
+    assert_eq!(kept("max-age=5, stale-if-error=900"), fresh_end.plus(900 * SECOND));
+    for line in ["max-age=5, must-revalidate", "s-maxage=5", "max-age=5, proxy-revalidate"] {
+        assert_eq!(kept(line), fresh_end, "{line}");
+    }
 }
 
 // RFC 9111 section 4.2.2.
@@ -311,13 +320,12 @@ fn an_operators_lifetime_stands_in_for_an_upstream_that_is_not_obeyed_or_says_no
         assert_eq!(stored(line, &deaf), operators, "{line}");
         assert!(!says(line).by(&deaf).unwrap().must_revalidate);
     }
-    assert_eq!(stored("", &silent), operators);
-    assert_eq!(stored("immutable, stale-if-error=9", &silent), operators);
+    let kept = operators.map(|ends| ends.kept_beyond(KEPT_FOR_WHO_TAKES_IT_STALE));
+    assert_eq!(stored("", &silent), kept);
+    assert_eq!(stored("immutable, stale-if-error=9", &silent), kept);
     assert_eq!(stored("no-store", &silent), Err(NotStored::NoStore));
-    assert_eq!(
-        stored("max-age=5", &silent),
-        Ok(Ends::of(ANSWERED, Lifetime::fresh_for(5 * SECOND)))
-    );
+    let said = Ends::of(ANSWERED, Lifetime::fresh_for(5 * SECOND));
+    assert_eq!(stored("max-age=5", &silent), Ok(said.kept_beyond(KEPT_FOR_WHO_TAKES_IT_STALE)));
     let strict = Ok(Ends::of(ANSWERED, Lifetime::fresh_for(lifetime.fresh)));
     assert_eq!(stored("must-revalidate", &silent), strict, "that is something said");
     assert_eq!(says("").status(302).by(&deaf), Err(NotStored::Status));
