@@ -7,6 +7,7 @@ mod configuration;
 mod connection_limits;
 mod cool_downs;
 mod demo;
+mod emitting;
 mod failures;
 mod flight_crowds;
 mod flight_failing;

@@ -5,6 +5,7 @@
 //! model name before a longer prefix before a shorter one, then the endpoint, then the upstream.
 
 mod check;
+mod emission;
 mod words;
 
 use std::collections::HashMap;
@@ -19,6 +20,7 @@ use check::{Known, check_route, check_specs};
 use super::tagging::TagTemplate;
 use super::{ConfigError, parse_reuse, written};
 use crate::cache::freshness::Lifetime;
+use crate::cache::freshness::emit::Emission;
 use crate::cache::freshness::negative::NegativeStatuses;
 
 /// All policies of a config.
@@ -71,6 +73,8 @@ pub struct Policy {
     pub when_nobody_reads: WhenNobodyReads,
     /// Request fields whose spelling does not count in `Vary`.
     pub vary_normalize: Arc<[HeaderName]>,
+    /// What its answers say on their way out.
+    pub emission: Option<Arc<Emission>>,
     /// What its entries are tagged with.
     pub tags: Arc<[TagTemplate]>,
     /// Whether requests may add tags.
@@ -118,6 +122,7 @@ struct Rule {
     refresh_ahead: Option<f64>,
     when_nobody_reads: Option<WhenNobodyReads>,
     vary_normalize: Option<Arc<[HeaderName]>>,
+    emission: Option<Arc<Emission>>,
     tags: Option<Arc<[TagTemplate]>>,
     tags_from_request: Option<bool>,
     soft_purge_on_model_change: Option<bool>,
@@ -276,12 +281,20 @@ impl Policies {
             vary_normalize: self
                 .said(asked, |rule| rule.vary_normalize.clone())
                 .unwrap_or_default(),
+            emission: self.emission(asked),
             tags: self.said(asked, |rule| rule.tags.clone()).unwrap_or_default(),
             tags_from_request: self.said(asked, |rule| rule.tags_from_request).unwrap_or(false),
             soft_purge_on_model_change: self
                 .said(asked, |rule| rule.soft_purge_on_model_change)
                 .unwrap_or(false),
         }
+    }
+
+    /// What answers say on their way out, where the rules of HTTP decide.
+    #[must_use]
+    pub fn emission(&self, asked: &Asked<'_>) -> Option<Arc<Emission>> {
+        let is_generic = asked.endpoint == Route::Generic.name();
+        is_generic.then(|| self.said(asked, |rule| rule.emission.clone())).flatten()
     }
 
     fn scope(&self, asked: &Asked<'_>) -> Scope {

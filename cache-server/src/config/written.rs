@@ -406,6 +406,8 @@ pub struct Route {
     pub tags_from_request: Option<bool>,
     /// Sets: whether entries of a model become stale when another model begins to answer for it.
     pub soft_purge_on_model_change: Option<bool>,
+    /// Sets: what caches in front of us, and browsers, are told to keep of HTTP at large.
+    pub emit: Option<Emit>,
     /// Sets: `tenant`, or `shared`: callers of every named tenant share answers.
     pub scope: Option<String>,
     /// Sets: whether `shared` includes callers that belong to no `[[tenant]]`.
@@ -414,6 +416,37 @@ pub struct Route {
     pub ignore_members: Option<Vec<String>>,
     /// Sets: members that the key keeps although it leaves them out by default.
     pub keep_members: Option<Vec<String>>,
+}
+
+/// `[route.emit]`: what the answers of a route say on their way out. Where `browser` is set, none of
+/// the upstream's lifetimes goes on.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Emit {
+    /// How long browsers keep an answer, and all who read `Cache-Control` alone.
+    pub browser: Option<Span>,
+    /// How long after that they answer with it while they refresh it.
+    pub browser_stale_while_revalidate: Option<Span>,
+    /// How long after its end they answer with it when we fail.
+    pub browser_stale_if_error: Option<Span>,
+    /// How long a cache in front of us keeps it, if that is another time. Only what all callers share
+    /// is kept there at all.
+    pub cdn: Option<Span>,
+    /// How long after that the cache in front answers while it refreshes.
+    pub cdn_stale_while_revalidate: Option<Span>,
+    /// How long after its end the cache in front answers when we fail.
+    pub cdn_stale_if_error: Option<Span>,
+    /// Where the cache in front is told: `CDN-Cache-Control` (the default), `Surrogate-Control`,
+    /// `Cache-Server-Cache-Control`, or `Cache-Control` for `s-maxage`.
+    pub cdn_fields: Option<Vec<String>>,
+    /// Where tags stand: `Surrogate-Key`, `Cache-Tag`; nowhere if not set.
+    pub tag_fields: Option<Vec<String>>,
+    /// What `Vary` names besides.
+    pub vary: Option<Vec<String>>,
+    /// Whether answers without an `ETag` get one, made from their bytes.
+    pub etag: Option<bool>,
+    /// Fields of the upstream that do not go out.
+    pub strip: Option<Vec<String>>,
 }
 
 /// `[[tenant]]`

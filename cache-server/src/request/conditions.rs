@@ -1,10 +1,12 @@
-//! Conditions: what a caller says it has already, and which part it wants of what there is. On generic
-//! routes they are answered here, from whatever answers the request (RFC 9111 section 4.3.2); towards
-//! the upstream stands only what we have ourselves.
+//! Conditions: on which an answer goes out. What a caller says it has already, and which part it wants of
+//! what there is, is on generic routes answered here, from whatever answers the request (RFC 9111 section
+//! 4.3.2); towards the upstream stands only what we have ourselves. With them goes what the route has
+//! others told of the answer, whatever it comes from.
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 
+use super::emit::Emitting;
 use super::key::Keyed;
 use crate::cache::freshness::range::{Wanted, asks_for_parts, wanted};
 use crate::cache::freshness::validate::{Condition, evaluate};
@@ -15,12 +17,14 @@ use crate::clock::Timestamp;
 pub struct Conditions<'a> {
     /// The method and the fields; nothing where there are no conditions.
     stated: Option<(&'a Method, &'a HeaderMap)>,
+    emitting: Option<&'a Emitting>,
 }
 
 /// The same, for when the request is gone.
 #[derive(Debug)]
 pub struct Conditional {
     stated: Option<(Method, HeaderMap)>,
+    emitting: Option<Emitting>,
 }
 
 impl<'a> Conditions<'a> {
@@ -32,14 +36,15 @@ impl<'a> Conditions<'a> {
             [IF_NONE_MATCH, IF_MODIFIED_SINCE, RANGE].iter().any(|name| headers.contains_key(name))
         };
         let is_conditional = keyed.spec.is_generic() && has_any();
-        Conditions { stated: is_conditional.then_some((&keyed.asked.method, headers)) }
+        let stated = is_conditional.then_some((&keyed.asked.method, headers));
+        Conditions { stated, emitting: keyed.emitting.as_ref() }
     }
 
     /// Of a request that is gone.
     #[must_use]
     pub fn kept(conditional: &'a Conditional) -> Conditions<'a> {
-        let stated = conditional.stated.as_ref();
-        Conditions { stated: stated.map(|(method, fields)| (method, fields)) }
+        let stated = conditional.stated.as_ref().map(|(method, fields)| (method, fields));
+        Conditions { stated, emitting: conditional.emitting.as_ref() }
     }
 
     /// Whether the caller has this answer already.
@@ -48,6 +53,12 @@ impl<'a> Conditions<'a> {
         self.stated.is_some_and(|(method, stated)| {
             evaluate(stated, method, status, fields, now) == Condition::NotModified
         })
+    }
+
+    /// What the route has others told of the answer, if anything.
+    #[must_use]
+    pub fn emitting(self) -> Option<&'a Emitting> {
+        self.emitting
     }
 
     /// What the caller wants of an entry with these fields and so many bytes.
@@ -78,7 +89,8 @@ impl Conditional {
             }
             (method.clone(), fields)
         };
-        Conditional { stated: Conditions::of(keyed).stated.map(kept) }
+        let stated = Conditions::of(keyed).stated.map(kept);
+        Conditional { stated, emitting: keyed.emitting.clone() }
     }
 }
 

@@ -14,6 +14,7 @@ use hyper::body::Incoming;
 use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
 
 use super::body::PassingBody;
+use super::emit::Emitting;
 use super::identify::{Asked, Reuse};
 use super::lookup::Hit;
 use super::rejection::Rejection;
@@ -46,6 +47,8 @@ pub struct Keyed {
     pub policy: Policy,
     /// Whether callers of other tenants share its answer.
     pub is_shared: bool,
+    /// What others are told of its answer.
+    pub emitting: Option<Emitting>,
     /// What the levers that an operator has pulled do to it.
     pub effects: Effects,
     /// Its body, byte for byte.
@@ -443,6 +446,7 @@ fn interpret(
         place: key,
         validates: None,
         meaning,
+        emitting: Emitting::by(&policy, is_shared),
         policy,
         is_shared,
         effects,

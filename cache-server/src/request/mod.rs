@@ -13,6 +13,7 @@ pub mod coalesce;
 pub mod conditions;
 pub mod confirm;
 pub mod deadline;
+pub mod emit;
 pub mod fetch;
 pub mod hold;
 pub mod identify;

@@ -46,7 +46,7 @@ pub async fn ask(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<A
             Some(hit) if is_failure(answer.status()) => {
                 asking.stale_on_error(line, hit, Some(answer.status()))
             }
-            _ => respond::passed(line, &cause, answer, span),
+            _ => pass::back(app, &asked, line, &cause, answer, span),
         },
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
         Err(Unanswered::Upstream(error)) => match &asking.stale {

@@ -7,10 +7,10 @@ use http::Response;
 use super::body::{AnswerBody, PassingBody};
 use super::identify::Asked;
 use super::invalidate::Aftermath;
-use super::key::Unkeyed;
+use super::key::{Cause, Unkeyed};
 use super::line::{Facts, Line};
 use super::rejection::Rejection;
-use super::{hold, respond, suspend};
+use super::{emit, hold, respond, suspend};
 use crate::app::App;
 use crate::telemetry::trace::Step;
 use crate::upstream::{UpstreamError, fields};
@@ -26,11 +26,24 @@ pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
     match ask(app, &mut asked, body).await {
         Ok((answer, span)) => {
             aftermath.settle(app, answer.status(), answer.headers()).await;
-            respond::passed(line, &cause, answer, span)
+            back(app, &asked, line, &cause, answer, span)
         }
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
         Err(Unanswered::Upstream(error)) => respond::upstream_failed(line, &error),
     }
+}
+
+/// Passes on what the upstream said, less what its route does not let out.
+pub fn back(
+    app: &App,
+    asked: &Asked,
+    line: Line,
+    cause: &Cause,
+    mut answer: Response<reqwest::Body>,
+    span: Step,
+) -> Response<AnswerBody> {
+    emit::past(asked, answer.headers_mut(), app.clock.now());
+    respond::passed(line, cause, answer, span)
 }
 
 /// Why there is no answer from the upstream.

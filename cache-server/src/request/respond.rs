@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
@@ -127,6 +127,7 @@ fn from_entry(
     if conditions.are_met_by(entry.status, &entry.headers, now) {
         let mut headers = not_modified_fields(&entry.headers);
         headers.insert(AGE, age);
+        emit_of_entry(conditions, &mut headers, entry, now);
         return signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none());
     }
     let body_bytes = entry.body.len() as u64;
@@ -135,6 +136,7 @@ fn from_entry(
     let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
     headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     headers.insert(AGE, age);
+    emit_of_entry(conditions, &mut headers, entry, now);
     if wanted != Wanted::Whole {
         let (status, body) = parts::cut(&wanted, &entry.body, &mut headers);
         return signed(status, headers, cache_status, body);
@@ -147,6 +149,28 @@ fn from_entry(
     signed(entry.status, headers, cache_status, body)
 }
 
+fn emit_of_entry(
+    conditions: Conditions<'_>,
+    headers: &mut HeaderMap,
+    entry: &Entry,
+    now: Timestamp,
+) {
+    if let Some(emitting) = conditions.emitting() {
+        emitting.of_entry(headers, entry, now);
+    }
+}
+
+fn emit_of_head(
+    conditions: Conditions<'_>,
+    headers: &mut HeaderMap,
+    head: &AnswerHead,
+    now: Timestamp,
+) {
+    if let Some(emitting) = conditions.emitting() {
+        emitting.of_head(headers, head, now);
+    }
+}
+
 /// Answers the leader of a flight, who alone sees cookies, ids and rate limits.
 pub async fn lead(
     app: &App,
@@ -157,7 +181,7 @@ pub async fn lead(
     let landed = board.head().await;
     let OnBoard { reader, key, by_request, was_stale, conditional, .. } = board;
     let conditions = Conditions::kept(&conditional);
-    let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
+    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
         Err(response) => return *response,
     };
@@ -171,13 +195,15 @@ pub async fn lead(
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.stored(&head);
     cache_status.key(&key);
-    if head.may_be_stored() && conditions.are_met_by(head.status, &head.all_fields, app.clock.now())
-    {
-        let response = not_modified(line, &head.all_fields, &cache_status);
+    let (now, mut headers) = (app.clock.now(), std::mem::take(&mut head.all_fields));
+    let is_met = head.may_be_stored() && conditions.are_met_by(head.status, &headers, now);
+    emit_of_head(conditions, &mut headers, &head, now);
+    if is_met {
+        let response = not_modified(line, &headers, &cache_status);
         return told(is_traced, response, Outcome::Miss, reason, None);
     }
     let body = from_flight(reader, line, |trailers| trailers);
-    let response = signed(head.status, head.all_fields, &cache_status, body);
+    let response = signed(head.status, headers, &cache_status, body);
     told(is_traced, response, Outcome::Miss, reason, None)
 }
 
@@ -194,7 +220,7 @@ pub async fn follow(
     let OnBoard { reader, key, keyed, was_stale, conditional, mut span, .. } = board;
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
     let conditions = Conditions::kept(&conditional);
-    let (head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
+    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
         Err(response) => return Ok(*response),
     };
@@ -212,8 +238,9 @@ pub async fn follow(
     cache_status.stored(&head);
     cache_status.key(&key);
     let is_traced = line.is_traced();
-    let (length, age) = (head.content_length(), head.stored_age_s(app.clock.now()));
-    let mut headers = head.shared_fields;
+    let now = app.clock.now();
+    let (length, age) = (head.content_length(), head.stored_age_s(now));
+    let mut headers = std::mem::take(&mut head.shared_fields);
     // It was not asked for this request (RFC 9111 section 4).
     headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
     if is_failure(head.status) {
@@ -221,7 +248,9 @@ pub async fn follow(
         let wait = head.all_fields.get(RETRY_AFTER);
         headers.extend(wait.map(|wait| (RETRY_AFTER, wait.clone())));
     }
-    if conditions.are_met_by(head.status, &headers, app.clock.now()) {
+    let is_met = conditions.are_met_by(head.status, &headers, now);
+    emit_of_head(conditions, &mut headers, &head, now);
+    if is_met {
         let response = not_modified(line, &headers, &cache_status);
         return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
     }
@@ -565,6 +594,8 @@ impl Problem {
         let body = problem_document(self.status, self.code, &self.detail);
         let mut headers = HeaderMap::new();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        // A cache in front may keep errors by itself, and this one concerns this moment alone.
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.extend(self.retry_after_s.map(|wait| (RETRY_AFTER, HeaderValue::from(wait))));
         let mut cache_status = CacheStatus::named();
         cache_status.detail(self.code);

@@ -43,8 +43,8 @@ pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
         head.stored = by_http.storing.as_ref().err().map(|not| Err(not.code()));
         head.by_http = Some(by_http);
     }
-    let tags = tags(order, head, None).into_kept();
-    let of_answer = tags.iter().map(|tag| Selector::tag(tag));
+    head.tags = tags(order, head, None).into_kept().into();
+    let of_answer = head.tags.iter().map(|tag| Selector::tag(tag));
     head.selectors = order.asked_selectors.iter().copied().chain(of_answer).collect();
 }
 

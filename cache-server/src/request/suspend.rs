@@ -60,7 +60,7 @@ pub async fn serve(app: &Arc<App>, mut keyed: Keyed, since: Timestamp) -> Respon
             let conditions = Conditions::kept(&conditional);
             respond::stale_on_error(app, line, conditions, &fallback, Some(answer.status()))
         }
-        Ok((answer, span)) => respond::passed(line, &cause, answer, span),
+        Ok((answer, span)) => pass::back(app, &asked, line, &cause, answer, span),
         Err(Unanswered::Upstream(_)) if may_stand_in() => {
             respond::stale_on_error(app, line, Conditions::kept(&conditional), &fallback, None)
         }

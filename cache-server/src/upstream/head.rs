@@ -29,6 +29,8 @@ pub struct AnswerHead {
     pub answered: StatusCode,
     /// What the rules of HTTP say of it, where they decide.
     pub by_http: Option<ByHttp>,
+    /// Its tags, as far as they are known at the headers.
+    pub tags: Arc<[Box<str>]>,
     /// What a purge order may name of it, as far as that is known at the headers.
     pub selectors: Arc<[Selector]>,
     /// The newest purge order when it was asked for.
@@ -73,6 +75,7 @@ impl AnswerHead {
             status: parts.status,
             answered: parts.status,
             by_http: None,
+            tags: Arc::default(),
             selectors: Arc::default(),
             purge_sequence: 0,
             shared_fields: fields::shared_fields(&parts.headers),

@@ -8,11 +8,12 @@
 //! until the fourth it is kept, to be validated.
 //!
 //! An answer comes through [`cache_control`], [`date`] and [`vary`] to [`store`], and leaves by
-//! [`serve`], [`validate`] and [`range`]; [`update`] takes in what the upstream says of it later.
+//! [`serve`], [`validate`], [`range`] and [`emit`]; [`update`] takes in what the upstream says of it later.
 
 pub mod cache_control;
 pub mod date;
 pub mod early;
+pub mod emit;
 pub mod negative;
 pub mod range;
 pub mod serve;

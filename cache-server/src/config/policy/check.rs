@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::HeaderName;
 use keyspec::{DeclaredSpec, KeySpec, KeySpecs, ModelRoute, Route, SpecError};
 
+use super::emission::check_emission;
 use super::{ModelPattern, Rule, Selects, WhenNobodyReads};
 use crate::cache::freshness::negative::{MAY_BE_NEGATIVE, NegativeStatuses};
 use crate::config::tagging::{TEMPLATES_MAX, TagTemplate};
@@ -61,6 +62,7 @@ pub(super) fn check_route(
         refresh_ahead: check_refresh_ahead(route, &field)?,
         when_nobody_reads: check_when_nobody_reads(route, &field)?,
         vary_normalize: check_names(route, &field)?,
+        emission: check_emission(route, &field)?,
         tags: check_tags(route, &field)?,
         tags_from_request: route.tags_from_request,
         soft_purge_on_model_change: route.soft_purge_on_model_change,

@@ -59,6 +59,7 @@ impl Rule {
                 let names: Vec<&str> = names.iter().map(HeaderName::as_str).collect();
                 format!("normalises {} for Vary", names.join(" and "))
             }),
+            self.emission.as_ref().map(|emission| super::emission::in_words(emission)),
             self.tags.as_ref().map(|tags| format!("tags its entries ({})", tags.len())),
             self.tags_from_request.map(|allowed| {
                 let verb = if allowed { "takes" } else { "takes no" };

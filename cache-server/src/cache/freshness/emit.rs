@@ -1,0 +1,250 @@
+//! Emitting: what a cache in front of us, and the browsers behind it, are told to keep, where a route
+//! says so.
+//!
+//! Freshness is one clock from end to end: an answer that is an hour old here is an hour old for
+//! everybody, and a browser that may keep it for a minute would keep it for none. So a route that emits
+//! lifetimes begins anew with each answer, as an origin would: none of the upstream's lifetimes goes on,
+//! and `Age` and `Date` say now (RFC 9213 section 2.3). What each keeps adds up.
+//!
+//! Nothing becomes public that is not: only what all callers share, whoever they are, may be kept by a
+//! cache in front, which checks no credential. Of all else it is told to store nothing, and browsers that
+//! it is private. What is not stored here goes on as the upstream said it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderMap, HeaderName, HeaderValue, VARY};
+
+use super::Lifetime;
+use super::vary::{self, Vary};
+use crate::clock::Timestamp;
+
+/// What the answers of a route say on their way out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Emission {
+    /// How long they are kept; nothing to leave that to the upstream.
+    pub lifetimes: Option<Lifetimes>,
+    /// Where their tags stand.
+    pub tag_fields: Box<[TagField]>,
+    /// What they vary with besides.
+    pub vary: Box<[HeaderName]>,
+    /// Whether those without a tag of their own get one, made from their bytes.
+    pub etag: bool,
+    /// What does not go out.
+    pub strip: Box<[HeaderName]>,
+}
+
+/// How long an answer is kept by others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lifetimes {
+    /// By browsers, and by all who read `Cache-Control` alone.
+    pub browser: Lifetime,
+    /// By the cache in front, if that is another time.
+    pub cdn: Option<Cdn>,
+}
+
+/// How long the cache in front keeps an answer, and where it is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cdn {
+    /// How long.
+    pub lifetime: Lifetime,
+    /// Where that is said.
+    pub fields: Box<[CdnField]>,
+}
+
+/// A field that a cache in front reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CdnField {
+    /// `s-maxage` in `Cache-Control`: nginx, Varnish and most CDNs.
+    CacheControl,
+    /// RFC 9213.
+    CdnCacheControl,
+    /// Another server like this one.
+    CacheServerCacheControl,
+    /// The Edge Architecture Specification, with the windows of RFC 5861.
+    SurrogateControl,
+}
+
+impl CdnField {
+    /// All there are.
+    pub const ALL: [CdnField; 4] = [
+        CdnField::CacheControl,
+        CdnField::CdnCacheControl,
+        CdnField::CacheServerCacheControl,
+        CdnField::SurrogateControl,
+    ];
+
+    /// The field.
+    #[must_use]
+    pub fn name(self) -> HeaderName {
+        match self {
+            CdnField::CacheControl => CACHE_CONTROL,
+            CdnField::CdnCacheControl => HeaderName::from_static("cdn-cache-control"),
+            CdnField::CacheServerCacheControl => {
+                HeaderName::from_static("cache-server-cache-control")
+            }
+            CdnField::SurrogateControl => HeaderName::from_static("surrogate-control"),
+        }
+    }
+}
+
+/// A field for tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TagField {
+    /// Separated by spaces: Fastly, Varnish.
+    SurrogateKey,
+    /// Separated by commas: Cloudflare, Akamai.
+    CacheTag,
+}
+
+impl TagField {
+    /// All there are.
+    pub const ALL: [TagField; 2] = [TagField::SurrogateKey, TagField::CacheTag];
+
+    /// The field.
+    #[must_use]
+    pub fn name(self) -> HeaderName {
+        HeaderName::from_static(match self {
+            TagField::SurrogateKey => "surrogate-key",
+            TagField::CacheTag => "cache-tag",
+        })
+    }
+
+    /// The tags in its form; nothing if there are none. One that the form cannot hold is left out.
+    fn written(self, tags: &[Box<str>]) -> Option<HeaderValue> {
+        let (separator, is_apart): (_, fn(char) -> bool) = match self {
+            TagField::SurrogateKey => (" ", char::is_whitespace),
+            TagField::CacheTag => (",", |character| character == ','),
+        };
+        let fitting: Vec<&str> =
+            tags.iter().map(|tag| &**tag).filter(|tag| !tag.contains(is_apart)).collect();
+        let value = HeaderValue::from_str(&fitting.join(separator)).ok()?;
+        (!value.is_empty()).then_some(value)
+    }
+}
+
+/// What is known of an answer that goes out.
+#[derive(Clone, Copy, Debug)]
+pub struct Kept<'a> {
+    /// Whether a cache that checks no credential may keep it.
+    pub is_public: bool,
+    /// Whether it is fresh here.
+    pub is_fresh: bool,
+    /// Whether the upstream forbids to answer with it once it is stale.
+    pub must_revalidate: bool,
+    /// Its tags.
+    pub tags: &'a [Box<str>],
+}
+
+impl Emission {
+    /// Puts onto the fields of an answer what this route says of it. Of what is not stored here,
+    /// `kept` is nothing, and only what is stripped goes.
+    pub fn put_onto(&self, fields: &mut HeaderMap, kept: Option<Kept<'_>>, now: Timestamp) {
+        if let Some(kept) = kept {
+            if let Some(lifetimes) = &self.lifetimes {
+                lifetimes.put_onto(fields, &kept, now);
+            }
+            self.put_tags(fields, &kept);
+            self.put_vary(fields);
+        }
+        for name in &self.strip {
+            fields.remove(name);
+        }
+    }
+
+    /// What nobody else keeps nobody else purges.
+    fn put_tags(&self, fields: &mut HeaderMap, kept: &Kept<'_>) {
+        for field in &self.tag_fields {
+            fields.remove(field.name());
+            let written = field.written(kept.tags).filter(|_| kept.is_public);
+            fields.extend(written.map(|tags| (field.name(), tags)));
+        }
+    }
+
+    fn put_vary(&self, fields: &mut HeaderMap) {
+        let Vary::Names(said) = vary::parse(fields) else { return };
+        let more: Vec<&str> =
+            self.vary.iter().filter(|name| !said.contains(name)).map(HeaderName::as_str).collect();
+        let value = HeaderValue::from_str(&more.join(", ")).ok().filter(|_| !more.is_empty());
+        if let Some(value) = value {
+            fields.append(VARY, value);
+        }
+    }
+}
+
+impl Lifetimes {
+    fn put_onto(&self, fields: &mut HeaderMap, kept: &Kept<'_>, now: Timestamp) {
+        let forbids_transforming = says_no_transform(fields);
+        fields.remove(EXPIRES);
+        for field in CdnField::ALL {
+            fields.remove(field.name());
+        }
+        let mut browser = String::from(if kept.is_public { "public" } else { "private" });
+        write_lifetime(&mut browser, self.browser, kept);
+        if let Some(cdn) = &self.cdn {
+            cdn.put_onto(fields, &mut browser, kept);
+        }
+        if forbids_transforming {
+            browser.push_str(", no-transform");
+        }
+        insert(fields, CACHE_CONTROL, &browser);
+        fields.insert(AGE, HeaderValue::from_static("0"));
+        insert(fields, DATE, &httpdate::fmt_http_date(now.as_system_time()));
+    }
+}
+
+impl Cdn {
+    fn put_onto(&self, fields: &mut HeaderMap, browser: &mut String, kept: &Kept<'_>) {
+        for field in &self.fields {
+            match (field, kept.is_public) {
+                (CdnField::CacheControl, true) => {
+                    let fresh_s = if kept.is_fresh { self.lifetime.fresh.as_secs() } else { 0 };
+                    let _ = write!(browser, ", s-maxage={fresh_s}");
+                }
+                // `private` says it.
+                (CdnField::CacheControl, false) => {}
+                (_, true) => {
+                    let mut text = String::new();
+                    write_lifetime(&mut text, self.lifetime, kept);
+                    insert(fields, field.name(), &text);
+                }
+                (_, false) => insert(fields, field.name(), "no-store"),
+            }
+        }
+    }
+}
+
+/// Writes a lifetime as directives. Once it is stale here it is so for all, but for the windows in which
+/// what is stale may answer.
+fn write_lifetime(text: &mut String, lifetime: Lifetime, kept: &Kept<'_>) {
+    let fresh = if kept.is_fresh { lifetime.fresh } else { Duration::ZERO };
+    let separator = if text.is_empty() { "" } else { ", " };
+    let _ = write!(text, "{separator}max-age={}", fresh.as_secs());
+    if kept.must_revalidate {
+        text.push_str(", must-revalidate");
+        return;
+    }
+    let windows = [
+        ("stale-while-revalidate", lifetime.stale_while_revalidate),
+        ("stale-if-error", lifetime.stale_if_error),
+    ];
+    for (name, window) in windows.iter().filter(|(_, window)| window.as_secs() > 0) {
+        let _ = write!(text, ", {name}={}", window.as_secs());
+    }
+}
+
+fn insert(fields: &mut HeaderMap, name: HeaderName, text: &str) {
+    fields.insert(name, HeaderValue::from_str(text).expect("made of words and digits"));
+}
+
+/// Whether the upstream forbids to change the bytes (RFC 9111 section 5.2.2.6): whatever it says of
+/// lifetimes, that stays.
+fn says_no_transform(fields: &HeaderMap) -> bool {
+    let lines = fields.get_all(CACHE_CONTROL).iter().map(HeaderValue::as_bytes);
+    let mut directives =
+        lines.flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii);
+    directives.any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
+}
+
+#[cfg(test)]
+mod tests;
