@@ -40,6 +40,7 @@ mod refreshing;
 mod reuse;
 mod stale;
 mod streams;
+mod targeted;
 mod taste;
 mod tenants;
 mod terminal;

@@ -17,6 +17,7 @@ pub mod negatives;
 pub mod overrides;
 pub mod purge;
 pub mod recent;
+pub mod structured;
 pub mod suspension;
 mod sync;
 pub mod tags;

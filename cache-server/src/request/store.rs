@@ -15,12 +15,11 @@ use super::order::Order;
 use super::respond::is_failure;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector, Usage};
-use crate::cache::freshness::cache_control::ResponseDirectives;
 use crate::cache::freshness::negative::Negative;
 use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotStored, Storing};
 use crate::cache::freshness::update::stored_fields;
 use crate::cache::freshness::vary::{self, Vary};
-use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early};
+use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early, targeted};
 use crate::cache::purge::{Manner, Target as Purged, Verdict};
 use crate::cache::tags::Tags;
 use crate::cache::variants::{Variants, variant_key};
@@ -37,7 +36,7 @@ pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
     head.purge_sequence = order.purge_sequence;
     if order.spec.is_generic() {
         let by_http = by_http(app, order, head);
-        let says = ResponseDirectives::parse(&head.all_fields);
+        let says = targeted::deciding(&head.all_fields);
         head.shared_fields = stored_fields(&head.all_fields, &says);
         // What the headers forbid is known before the body is there.
         head.stored = by_http.storing.as_ref().err().map(|not| Err(not.code()));
@@ -259,7 +258,8 @@ fn obeying(order: &Order, head: &AnswerHead, now: Timestamp) -> Option<Storing> 
 /// have: they make no answer of a model private.
 fn lifetime_fields(fields: &HeaderMap) -> HeaderMap {
     const OF_LIFETIMES: [HeaderName; 4] = [AGE, CACHE_CONTROL, DATE, EXPIRES];
-    let kept = fields.iter().filter(|(name, _)| OF_LIFETIMES.contains(name));
+    let speaks = |name| OF_LIFETIMES.contains(name) || targeted::TARGETS.contains(name);
+    let kept = fields.iter().filter(|(name, _)| speaks(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
 

@@ -112,7 +112,7 @@ impl Reach {
             *self = Reach::Everything;
             return;
         };
-        match (&mut *self, field_names(list)) {
+        match (&mut *self, field_names(&unescaped(list))) {
             (Reach::Everything, _) => {}
             (Reach::Nothing, Some(names)) => *self = Reach::Fields(names),
             (Reach::Fields(known), Some(names)) if known.len() + names.len() <= FIELD_NAMES_MAX => {
@@ -148,6 +148,8 @@ pub struct ResponseDirectives {
     pub proxy_revalidate: bool,
     /// It is to be stored only by who understands its status, and by those despite `no_store`.
     pub must_understand: bool,
+    /// It is said in a field that is for us, so that `Expires` says nothing (RFC 9213 section 2.2).
+    pub is_targeted: bool,
 }
 
 impl ResponseDirectives {
@@ -198,8 +200,7 @@ fn keep_smaller(kept: &mut Option<Duration>, said: Duration) {
 }
 
 /// The names in a list; nothing if there is none, one is no name, or they are too many.
-fn field_names(list: &[u8]) -> Option<Vec<HeaderName>> {
-    let list = unescaped(list);
+pub(super) fn field_names(list: &[u8]) -> Option<Vec<HeaderName>> {
     let members = list.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let mut names = Vec::new();
     for member in members.filter(|member| !member.is_empty()) {

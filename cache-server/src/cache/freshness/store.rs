@@ -16,7 +16,7 @@ use http::{Method, StatusCode};
 use super::cache_control::{Reach, RequestDirectives, ResponseDirectives};
 use super::negative::{Negative, NegativeStatuses};
 use super::serve::{Decision, Stored, decide};
-use super::{Ends, Lifetime, date, validate, vary};
+use super::{Ends, Lifetime, date, targeted, validate, vary};
 use crate::clock::Timestamp;
 
 /// How long beyond its fresh end an entry with a validator is kept, to be validated.
@@ -164,7 +164,7 @@ pub fn says_what_there_is(status: StatusCode) -> bool {
 /// Why it is not.
 pub fn storing(exchange: &Exchange<'_>, policy: &HttpPolicy) -> Result<Storing, NotStored> {
     is_of_a_kind_that_is_stored(exchange, policy)?;
-    let says = ResponseDirectives::parse(exchange.fields);
+    let says = targeted::deciding(exchange.fields);
     if policy.obey_upstream {
         is_allowed(exchange.status, &says)?;
     }
@@ -346,9 +346,13 @@ fn said_lifetime(
     guessed(exchange, policy).map(with_its_windows).ok_or(NotStored::NoLifetime)
 }
 
-/// The lifetime that the upstream names (RFC 9111 section 4.2.1).
+/// The lifetime that the upstream names (RFC 9111 section 4.2.1, RFC 9213 section 2.2).
 fn explicit(exchange: &Exchange<'_>, says: &ResponseDirectives) -> Option<Duration> {
-    says.s_maxage.or(says.max_age).or_else(|| {
+    let said = says.s_maxage.or(says.max_age);
+    if says.is_targeted {
+        return said;
+    }
+    said.or_else(|| {
         let expires = date::expires(exchange.fields, exchange.answered)?;
         Some(expires.since(date::date(exchange.fields, exchange.answered)))
     })

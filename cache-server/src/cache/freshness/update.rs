@@ -8,6 +8,7 @@ use http::header::{
 
 use super::cache_control::ResponseDirectives;
 use super::date::single;
+use super::targeted::deciding;
 use super::validate::entity_tag;
 
 /// Never stored: what is between us and a neighbour (RFC 9111 section 3.1), what is reckoned anew
@@ -50,16 +51,16 @@ pub fn stored_fields(fields: &HeaderMap, says: &ResponseDirectives) -> HeaderMap
 /// bytes depend on.
 #[must_use]
 pub fn freshened(stored: &HeaderMap, confirming: &HeaderMap) -> HeaderMap {
-    let says = ResponseDirectives::parse(confirming);
     let mut fields = stored.clone();
-    let is_taken = |name: &HeaderName| is_stored(name, &says) && !NEVER_UPDATED.contains(name);
-    for name in confirming.keys().filter(|name| is_taken(name)) {
+    for name in confirming.keys().filter(|name| !NEVER_UPDATED.contains(name)) {
         fields.remove(name);
-        for value in confirming.get_all(name).iter().filter_map(copied) {
-            fields.append(name.clone(), value);
+        for value in confirming.get_all(name) {
+            fields.append(name.clone(), value.clone());
         }
     }
-    fields
+    // The whole says what may be kept: the field that decides may be one that did not change.
+    let says = deciding(&fields);
+    stored_fields(&fields, &says)
 }
 
 /// Whether a 304 is about this entry (RFC 9111 section 4.3.4): a strong tag that it has decides
@@ -122,7 +123,7 @@ mod tests {
 
     fn stored(lines: &[(&'static str, &'static str)]) -> HeaderMap {
         let fields = fields(lines);
-        stored_fields(&fields, &ResponseDirectives::parse(&fields))
+        stored_fields(&fields, &deciding(&fields))
     }
 
     // RFC 9111 section 3.1.
@@ -200,6 +201,20 @@ mod tests {
         ]);
         assert_eq!(freshened(&held, &confirming), expected);
         assert_eq!(freshened(&held, &HeaderMap::new())[CACHE_CONTROL], "max-age=5");
+    }
+
+    // RFC 9111 section 3.2, RFC 9213 section 2.2.
+    #[test]
+    fn the_updated_whole_says_which_fields_are_kept() {
+        let targeted = ("cdn-cache-control", "max-age=5, private=\"x-own\"");
+        let held = fields(&[targeted, ("x-own", "1")]);
+        let confirming = fields(&[("cache-control", "max-age=9"), ("x-own", "2")]);
+        let expected = fields(&[targeted, ("cache-control", "max-age=9")]);
+        assert_eq!(freshened(&held, &confirming), expected);
+        let says_no_more = fields(&[("cdn-cache-control", "max-age=5"), ("x-own", "2")]);
+        assert_eq!(freshened(&held, &says_no_more), says_no_more);
+        let says_so_now = fields(&[("cache-control", "private=\"x-own\"")]);
+        assert_eq!(freshened(&fields(&[("x-own", "1")]), &says_so_now), says_so_now);
     }
 
     // RFC 9111 section 4.3.4.

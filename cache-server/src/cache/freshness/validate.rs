@@ -8,6 +8,7 @@ use http::header::{
 use http::{Method, StatusCode};
 
 use super::date::{self, single};
+use super::targeted::TARGETS;
 use crate::clock::Timestamp;
 
 /// Tags of an `If-None-Match` that are looked at. None of those behind them matches.
@@ -154,15 +155,17 @@ fn is_not_modified_since(request: &HeaderMap, entry_headers: &HeaderMap, now: Ti
     changed.zip(since).is_some_and(|(changed, since)| changed <= since)
 }
 
-/// What a 304 carries of an answer's fields (RFC 9110 section 15.4.5), and its age, without which
-/// it would look newer than it is. `Last-Modified` is only for those that have no tag.
+/// What a 304 carries of an answer's fields (RFC 9110 section 15.4.5), the fields that guide caches
+/// behind us like `Cache-Control` (RFC 9213), and its age, without which it would look newer than it
+/// is. `Last-Modified` is only for those that have no tag.
 #[must_use]
 pub fn not_modified_fields(entry_headers: &HeaderMap) -> HeaderMap {
     const CARRIED: [HeaderName; 7] =
         [AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, VARY];
     let has_tag = entry_headers.contains_key(ETAG);
-    let is_carried =
-        |name: &HeaderName| CARRIED.contains(name) || (*name == LAST_MODIFIED && !has_tag);
+    let is_carried = |name: &HeaderName| {
+        CARRIED.contains(name) || TARGETS.contains(name) || (*name == LAST_MODIFIED && !has_tag)
+    };
     let fields = entry_headers.iter().filter(|(name, _)| is_carried(name));
     fields.map(|(name, value)| (name.clone(), value.clone())).collect()
 }
@@ -315,6 +318,8 @@ mod tests {
         let mut entry = vec![
             (AGE, "3"),
             (CACHE_CONTROL, "max-age=5"),
+            (TARGETS[0].clone(), "max-age=6"),
+            (TARGETS[1].clone(), "max-age=7"),
             (CONTENT_LOCATION, "/x"),
             (DATE, EARLY),
             (ETAG, "\"a\""),

@@ -271,6 +271,7 @@ prop_compose! {
         ResponseDirectives {
             max_age, s_maxage, stale_while_revalidate, stale_if_error, no_cache, private,
             no_store, public, must_revalidate, proxy_revalidate, must_understand,
+            is_targeted: false,
         }
     }
 }

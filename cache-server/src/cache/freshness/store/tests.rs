@@ -385,6 +385,44 @@ fn every_reason_has_a_word_of_its_own() {
     assert_eq!(words.len(), all.len());
 }
 
+// RFC 9213 section 2.2.
+#[test]
+fn a_targeted_lifetime_goes_before_every_other() {
+    const CDN: &str = "cdn-cache-control";
+    let past = ("expires", "Sun, 06 Nov 1994 08:49:36 GMT");
+    let later = ("expires", "Sun, 06 Nov 1994 09:49:37 GMT");
+    let fresh = |told: Told| told.obeyed().map(|storing| storing.ends.fresh.since(ANSWERED));
+    let beside = |targeted, other| fresh(told(&[DATE, (CDN, targeted), other]));
+    assert_eq!(beside("max-age=60", past), Ok(60 * SECOND));
+    assert_eq!(beside("max-age=60", ("cache-control", "no-store, private")), Ok(60 * SECOND));
+    assert_eq!(beside("max-age=0", later), Err(NotStored::Expired));
+    assert_eq!(beside("none", later), Err(NotStored::NoLifetime));
+    assert_eq!(beside("no-store", ("cache-control", "max-age=60")), Err(NotStored::NoStore));
+    assert_eq!(beside("private", ("cache-control", "max-age=60")), Err(NotStored::Private));
+    assert_eq!(beside("max-age=60", ("age", "61")), Err(NotStored::Expired));
+    assert_eq!(beside("&&&", later), Ok(3600 * SECOND), "what is invalid is not there");
+    let wrong_type = beside("max-age=\"10000\"", ("cache-control", "no-store"));
+    assert_eq!(wrong_type, Err(NotStored::Expired));
+}
+
+// RFC 9111 section 3.5, RFC 9213 section 2.2.
+#[test]
+fn the_field_that_decides_gives_the_permission_too() {
+    let asked = |targeted, cache_control| {
+        let lines = [("cdn-cache-control", targeted), ("cache-control", cache_control)];
+        Told { has_authorization: true, ..told(&lines) }.obeyed().map(|_| ())
+    };
+    assert_eq!(asked("max-age=60", "public"), Err(NotStored::Authorization));
+    assert_eq!(asked("max-age=60, public", "max-age=60"), Ok(()));
+    assert_eq!(asked("max-age=60, must-revalidate", "max-age=60"), Ok(()));
+    let in_doubt = asked("max-age=60, must-revalidate=5", "max-age=60");
+    assert_eq!(in_doubt, Err(NotStored::Authorization));
+    let cookie = ("set-cookie", "a=b");
+    let sets = |targeted| told(&[("cdn-cache-control", targeted), cookie]).obeyed().map(|_| ());
+    assert_eq!(sets("max-age=60"), Err(NotStored::SetCookie));
+    assert_eq!(sets("max-age=60, public"), Ok(()));
+}
+
 proptest! {
     #[test]
     fn what_is_stored_is_of_use_and_no_younger_than_it_says(
@@ -415,11 +453,12 @@ proptest! {
 
     #[test]
     fn hostile_fields_never_panic(
-        lines in proptest::collection::vec((0..8_usize, proptest::collection::vec(any::<u8>(), 0..50)), 0..8),
+        lines in proptest::collection::vec((0..9_usize, proptest::collection::vec(any::<u8>(), 0..50)), 0..8),
         status in 100..1000_u16, asked in any::<u64>(), answered in any::<u64>(),
     ) {
-        const NAMES: [&str; 8] = [
+        const NAMES: [&str; 9] = [
             "cache-control", "age", "date", "expires", "last-modified", "vary", "etag", "set-cookie",
+            "cdn-cache-control",
         ];
         let fields: HeaderMap = lines.iter().filter_map(|(name, value)| {
             let value = HeaderValue::from_bytes(value).ok()?;
