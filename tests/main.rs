@@ -40,6 +40,7 @@ mod refreshing;
 mod reuse;
 mod stale;
 mod streams;
+mod surrogate;
 mod targeted;
 mod taste;
 mod tenants;

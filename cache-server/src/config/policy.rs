@@ -57,6 +57,8 @@ pub struct Policy {
     pub lifetime: Lifetime,
     /// Whether the upstream's `Cache-Control` decides instead.
     pub obey_upstream: bool,
+    /// Whether its `Surrogate-Control` counts among that, and is kept from callers.
+    pub surrogate_control: bool,
     /// Who shares its answers.
     pub scope: Scope,
     /// How long at most an answer is fresh by its age alone; nothing for not at all.
@@ -113,6 +115,7 @@ struct Rule {
     stale_while_revalidate: Option<Duration>,
     stale_if_error: Option<Duration>,
     obey_upstream: Option<bool>,
+    surrogate_control: Option<bool>,
     shared: Option<bool>,
     allow_unverified_callers: Option<bool>,
     heuristic_fresh_max: Option<Duration>,
@@ -263,6 +266,7 @@ impl Policies {
                     .unwrap_or(default.stale_if_error),
             },
             obey_upstream: self.said(asked, |rule| rule.obey_upstream).unwrap_or(is_generic),
+            surrogate_control: self.said(asked, |rule| rule.surrogate_control).unwrap_or(false),
             scope: self.scope(asked),
             heuristic_fresh_max: self.said(asked, |rule| rule.heuristic_fresh_max),
             negative_for: self.said(asked, |rule| rule.negative_for).unwrap_or(negative_for),

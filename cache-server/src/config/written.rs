@@ -380,6 +380,8 @@ pub struct Route {
     pub stale_if_error: Option<Span>,
     /// Sets: whether the upstream's `Cache-Control` decides instead.
     pub obey_upstream: Option<bool>,
+    /// Sets: whether the upstream's `Surrogate-Control` counts among that, and is kept from callers.
+    pub surrogate_control: Option<bool>,
     /// Sets: how long at most an answer of HTTP at large is fresh by its age alone: a tenth of the
     /// time since it was last modified (RFC 9111 section 4.2.2). Off where no route says.
     pub heuristic_fresh_max: Option<Span>,

@@ -12,6 +12,7 @@ use crate::cache::entry::Entry;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
+use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::{freshened, head_confirms, not_modified_confirms};
 use crate::clock::Timestamp;
 use crate::config::policy::Policy;
@@ -21,6 +22,7 @@ use crate::config::policy::Policy;
 pub struct Doubted {
     entry: Arc<Entry>,
     policy: HttpPolicy,
+    heeds_surrogate_control: bool,
     has_authorization: bool,
     began: Timestamp,
     /// The newest purge order then.
@@ -39,6 +41,7 @@ impl Doubted {
     ) -> Doubted {
         Doubted {
             policy: store::http_policy(policy, policy.negative_for),
+            heeds_surrogate_control: policy.surrogate_control,
             has_authorization: order::has_authorization(fields, is_shared),
             began: app.clock.now(),
             purge_sequence: app.purges.sequence(),
@@ -55,22 +58,30 @@ impl Doubted {
     /// Stores what the answer to a HEAD confirms, with the fields and times that it tells; nothing if
     /// it is of something else, or would not be stored so.
     pub fn after_head(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
-        let body_bytes = self.entry.body.len() as u64;
-        let confirms = head_confirms(&self.entry.headers, body_bytes, fields);
-        confirms.then(|| self.stored_anew(app, fields)).flatten()
+        let (fields, body_bytes) = (self.taken_in(fields), self.entry.body.len() as u64);
+        let confirms = head_confirms(&self.entry.headers, body_bytes, &fields);
+        confirms.then(|| self.stored_anew(app, &fields)).flatten()
     }
 
     /// The entry that a 304 confirms, with the fields that it tells: stored, if it may still be.
     /// Nothing if it is of something else.
     pub fn after_not_modified(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
-        if !not_modified_confirms(&self.entry.headers, fields) {
+        let fields = self.taken_in(fields);
+        if !not_modified_confirms(&self.entry.headers, &fields) {
             return None;
         }
         let for_this_caller = || {
-            let headers = freshened(&self.entry.headers, fields);
+            let headers = freshened(&self.entry.headers, &fields);
             Arc::new(Entry { headers, ..Entry::clone(&self.entry) })
         };
-        Some(self.stored_anew(app, fields).unwrap_or_else(for_this_caller))
+        Some(self.stored_anew(app, &fields).unwrap_or_else(for_this_caller))
+    }
+
+    /// What was answered, less what a surrogate keeps to itself.
+    fn taken_in(&self, fields: &HeaderMap) -> HeaderMap {
+        let mut fields = fields.clone();
+        surrogate::take_in(&mut fields, self.heeds_surrogate_control);
+        fields
     }
 
     fn stored_anew(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {

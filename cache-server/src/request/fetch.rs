@@ -15,6 +15,7 @@ use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::says_what_there_is;
+use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::telemetry::trace::Step;
 use crate::upstream::head::AnswerHead;
@@ -90,6 +91,7 @@ async fn run(
     };
     let (answer, confirmed) = asked.map_err(|_elapsed| Stopped::Overdue)??;
     let (mut parts, body) = answer.into_parts();
+    surrogate::take_in(&mut parts.headers, order.policy.surrogate_control);
     if order.spec.is_generic() {
         date_if_none(&mut parts.headers, app.clock.now());
     }

@@ -29,6 +29,7 @@ use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::flight::{Failure, Next};
 use crate::cache::freshness::range::Wanted;
+use crate::cache::freshness::surrogate::WITHHELD;
 use crate::cache::freshness::validate::not_modified_fields;
 use crate::cache::freshness::vary;
 use crate::cache::purge::Verdict;
@@ -693,13 +694,15 @@ pub fn without_body<B: Body>(mut response: Response<B>) -> Response<Either<B, Em
     response.map(|_| Either::Right(Empty::new()))
 }
 
-/// An answer of an upstream, new or stored, that says how it came by here.
+/// An answer of an upstream, new or stored, that says how it came by here, without what the
+/// upstream said to surrogates.
 fn signed(
     status: StatusCode,
     mut headers: HeaderMap,
     cache_status: &CacheStatus,
     body: AnswerBody,
 ) -> Response<AnswerBody> {
+    headers.remove(WITHHELD);
     cache_status.append_to(&mut headers);
     fields::add_via(&mut headers);
     answer(status, headers, body)

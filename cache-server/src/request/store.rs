@@ -258,7 +258,7 @@ fn obeying(order: &Order, head: &AnswerHead, now: Timestamp) -> Option<Storing> 
 /// have: they make no answer of a model private.
 fn lifetime_fields(fields: &HeaderMap) -> HeaderMap {
     const OF_LIFETIMES: [HeaderName; 4] = [AGE, CACHE_CONTROL, DATE, EXPIRES];
-    let speaks = |name| OF_LIFETIMES.contains(name) || targeted::TARGETS.contains(name);
+    let speaks = |name| OF_LIFETIMES.contains(name) || targeted::may_decide(name);
     let kept = fields.iter().filter(|(name, _)| speaks(name));
     kept.map(|(name, value)| (name.clone(), value.clone())).collect()
 }

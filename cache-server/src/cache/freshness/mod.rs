@@ -7,9 +7,9 @@
 //! (RFC 5861 section 3), until the third it may answer when the upstream fails (section 4), and
 //! until the fourth it is kept, to be validated.
 //!
-//! An answer comes through [`cache_control`] or [`targeted`], [`date`] and [`vary`] to [`store`], and
-//! leaves by [`serve`], [`validate`], [`range`] and [`emit`]; [`update`] takes in what the upstream says
-//! of it later.
+//! An answer comes through [`cache_control`], [`targeted`] or [`surrogate`], [`date`] and [`vary`] to
+//! [`store`], and leaves by [`serve`], [`validate`], [`range`] and [`emit`]; [`update`] takes in what the
+//! upstream says of it later.
 
 pub mod cache_control;
 pub mod date;
@@ -19,6 +19,7 @@ pub mod negative;
 pub mod range;
 pub mod serve;
 pub mod store;
+pub mod surrogate;
 pub mod targeted;
 pub mod update;
 pub mod validate;

@@ -6,6 +6,8 @@
 //! that cannot be read is as if it were not there (section 2.1). What can be read, and has a member
 //! whose value is of a wrong type, decides: the member is taken in the way that forbids. A lifetime
 //! is zero then, a prohibition holds, and a permission does not.
+//!
+//! Behind them stands `Surrogate-Control`, where a route heeds it.
 
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use http::{HeaderMap, HeaderName};
 use sfv::{BareItem, Dictionary, ListEntry, Parser};
 
 use super::cache_control::{DELTA_SECONDS_MAX, Reach, ResponseDirectives, field_names};
+use super::surrogate;
 use crate::cache::structured;
 
 /// For us alone.
@@ -35,8 +38,15 @@ pub const MEMBERS_MAX: usize = 64;
 /// `Cache-Control`.
 #[must_use]
 pub fn deciding(fields: &HeaderMap) -> ResponseDirectives {
-    let targeted = || TARGETS.iter().find_map(|name| read(fields, name));
-    targeted().unwrap_or_else(|| ResponseDirectives::parse(fields))
+    let targeted = TARGETS.iter().find_map(|name| read(fields, name));
+    let targeted = targeted.or_else(|| surrogate::read(fields));
+    targeted.unwrap_or_else(|| ResponseDirectives::parse(fields))
+}
+
+/// Whether a field of this name may decide in the place of `Cache-Control`.
+#[must_use]
+pub fn may_decide(name: &HeaderName) -> bool {
+    TARGETS.contains(name) || *name == surrogate::WITHHELD
 }
 
 /// The directives of one field, if it is valid and not empty.

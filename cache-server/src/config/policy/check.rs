@@ -53,6 +53,7 @@ pub(super) fn check_route(
         stale_while_revalidate: route.stale_while_revalidate.map(|span| span.0),
         stale_if_error: route.stale_if_error.map(|span| span.0),
         obey_upstream: route.obey_upstream,
+        surrogate_control: route.surrogate_control,
         shared: check_scope(route, &field)?,
         allow_unverified_callers: route.allow_unverified_callers,
         heuristic_fresh_max: route.heuristic_fresh_max.map(|span| span.0),

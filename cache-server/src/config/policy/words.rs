@@ -32,6 +32,10 @@ impl Rule {
                 let verb = if obeys { "obeys" } else { "does not obey" };
                 format!("{verb} the upstream's Cache-Control")
             }),
+            self.surrogate_control.map(|heeds| {
+                let verb = if heeds { "heeds" } else { "does not heed" };
+                format!("{verb} Surrogate-Control")
+            }),
             self.shared.map(|shared| {
                 if shared { "shared by the tenants" } else { "not shared" }.to_owned()
             }),
