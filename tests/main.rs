@@ -2,6 +2,7 @@
 
 mod admin;
 mod back_offs;
+mod cache_groups;
 mod command;
 mod configuration;
 mod connection_limits;

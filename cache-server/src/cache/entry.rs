@@ -122,6 +122,19 @@ impl Selector {
         Selector::of(b"tag", &[tag.as_bytes()])
     }
 
+    /// The selector of a group of an origin (RFC 9875 section 2.1).
+    #[must_use]
+    pub fn group(origin: &str, group: &str) -> Selector {
+        let origin_bytes = (origin.len() as u64).to_le_bytes();
+        Selector::of(b"group", &[&origin_bytes, origin.as_bytes(), group.as_bytes()])
+    }
+
+    /// The selector of whatever is of any group of an origin.
+    #[must_use]
+    pub fn any_group(origin: &str) -> Selector {
+        Selector::of(b"any group", &[origin.as_bytes()])
+    }
+
     /// The selector of the forwarded URL, by its name.
     #[must_use]
     pub fn url(url: &str) -> Selector {
@@ -592,6 +605,9 @@ pub(crate) mod tests {
         assert_ne!(Selector::tag("a"), Selector::model("a"));
         assert_ne!(Selector::asked_model("", "a"), Selector::model("a"));
         assert_ne!(Selector::asked_model("ab", "c"), Selector::asked_model("a", "bc"));
+        assert_ne!(Selector::group("", "a"), Selector::tag("a"));
+        assert_ne!(Selector::group("a", ""), Selector::any_group("a"));
+        assert_ne!(Selector::group("ab", "c"), Selector::group("a", "bc"));
         let key = Key::from_bytes([b'k'; 32]);
         assert_ne!(Selector::key(&key), Selector::tag(&"k".repeat(32)));
         assert_ne!(Selector::key(&key), Selector::key(&Key::from_bytes([b'l'; 32])));

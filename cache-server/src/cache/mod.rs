@@ -12,6 +12,7 @@ pub mod cool_down;
 pub mod entry;
 pub mod flight;
 pub mod freshness;
+pub mod groups;
 pub mod memo;
 pub mod negatives;
 pub mod overrides;

@@ -1,11 +1,15 @@
 //! Tags: names that an entry can be purged by, beside its key and URL.
 //!
-//! They come from the upstream (`Surrogate-Key`, separated by spaces; `Cache-Tag`, by commas;
-//! `Cache-Groups`, RFC 9875), from the templates of a route, and from the request where a route
-//! lets it. An entry has at most [`TAGS_MAX`] of them, and none longer than [`TAG_BYTES_MAX`]: a purge
-//! by one that was left out would not reach it, so that an answer with more is not stored.
+//! They come from the upstream (`Surrogate-Key`, separated by spaces; `Cache-Tag`, by commas), from
+//! the templates of a route, and from the request where a route lets it. An upstream's groups
+//! (`Cache-Groups`) are tags too, and besides what its own answers purge by. An entry has at most
+//! [`TAGS_MAX`] of them, and none longer than [`TAG_BYTES_MAX`]: a purge by one that was left out
+//! would not reach it, so that an answer with more is not stored.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::cache::entry::Selector;
+use crate::cache::groups::Groups;
 
 /// Most tags of one entry.
 pub const TAGS_MAX: usize = 64;
@@ -18,12 +22,12 @@ pub const CACHE_SERVER_TAGS: HeaderName = HeaderName::from_static("cache-server-
 
 const SURROGATE_KEY: HeaderName = HeaderName::from_static("surrogate-key");
 const CACHE_TAG: HeaderName = HeaderName::from_static("cache-tag");
-const CACHE_GROUPS: HeaderName = HeaderName::from_static("cache-groups");
 
 /// The tags of an entry that is being made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tags {
     kept: Vec<Box<str>>,
+    groups: Vec<Box<str>>,
     left_out: usize,
 }
 
@@ -50,8 +54,12 @@ impl Tags {
         for value in texts(fields, &CACHE_TAG) {
             value.split(',').for_each(|tag| self.add(tag));
         }
-        for value in texts(fields, &CACHE_GROUPS) {
-            strings_of_list(value).iter().for_each(|tag| self.add(tag));
+        match Groups::of_answer(fields) {
+            Groups::Named(groups) => {
+                groups.iter().for_each(|group| self.add(group));
+                self.groups = groups;
+            }
+            Groups::TooMany => self.left_out += 1,
         }
     }
 
@@ -68,6 +76,13 @@ impl Tags {
         self.left_out
     }
 
+    /// What purges an entry that has them and is of this origin.
+    pub fn selectors(&self, origin: &str) -> impl Iterator<Item = Selector> {
+        let any_group = (!self.groups.is_empty()).then(|| Selector::any_group(origin));
+        let groups = self.groups.iter().map(move |group| Selector::group(origin, group));
+        self.kept.iter().map(|tag| Selector::tag(tag)).chain(groups).chain(any_group)
+    }
+
     /// The tags.
     #[must_use]
     pub fn into_kept(self) -> Box<[Box<str>]> {
@@ -77,37 +92,6 @@ impl Tags {
 
 fn texts<'h>(fields: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
     fields.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok())
-}
-
-/// The strings of a list of strings (RFC 9651 section 3.1); parameters are passed over. What is no
-/// such list gives what was read before the fault: more is purged by a tag that is read than by
-/// one that is not.
-fn strings_of_list(value: &str) -> Vec<String> {
-    let mut strings = Vec::new();
-    let mut rest = value.trim_start();
-    while let Some(quoted) = rest.strip_prefix('"') {
-        let Some((string, behind)) = unquoted(quoted) else { break };
-        strings.push(string);
-        match behind.find(',') {
-            Some(comma) => rest = behind[comma + 1..].trim_start(),
-            None => break,
-        }
-    }
-    strings
-}
-
-/// The string up to its closing quotation mark, and what follows.
-fn unquoted(quoted: &str) -> Option<(String, &str)> {
-    let mut string = String::new();
-    let mut characters = quoted.char_indices();
-    while let Some((at, character)) = characters.next() {
-        match character {
-            '"' => return Some((string, &quoted[at + 1..])),
-            '\\' => string.push(characters.next()?.1),
-            other => string.push(other),
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -128,16 +112,43 @@ mod tests {
     fn tags_are_read_in_the_form_of_each_field() {
         assert_eq!(of_upstream(&[("surrogate-key", " a b  c ")]), ["a", "b", "c"]);
         assert_eq!(of_upstream(&[("cache-tag", "a b, c,,")]), ["a b", "c"]);
-        let groups = r#""a, b" , "c\"d";q=1, "e""#;
+        let groups = r#""a, b" , "c\"d";q=1, "e", """#;
         assert_eq!(of_upstream(&[("cache-groups", groups)]), ["a, b", "c\"d", "e"]);
-        assert_eq!(of_upstream(&[("cache-groups", r#""a", b, "c""#)]), ["a"]);
-        assert_eq!(of_upstream(&[("cache-groups", r#""never closed"#)]), [""; 0]);
+        assert_eq!(of_upstream(&[("cache-groups", r#""a", b, "c""#)]), [""; 0]);
     }
 
     #[test]
     fn one_name_in_several_fields_is_one_tag() {
         let tags = of_upstream(&[("surrogate-key", "a"), ("cache-tag", "a,b")]);
         assert_eq!(tags, ["a", "b"]);
+    }
+
+    // RFC 9875 section 2.1.
+    #[test]
+    fn a_group_purges_by_itself_and_with_all_groups_and_as_a_tag() {
+        let mut tags = Tags::default();
+        let groups = HeaderValue::from_static("\" A \", \"\"");
+        tags.add_of_upstream(&HeaderMap::from_iter([("cache-groups".parse().unwrap(), groups)]));
+        let expected = [
+            Selector::tag("A"),
+            Selector::group("http://u", ""),
+            Selector::group("http://u", " A "),
+            Selector::any_group("http://u"),
+        ];
+        assert_eq!(tags.selectors("http://u").collect::<Vec<_>>(), expected);
+        assert_eq!(Tags::default().selectors("http://u").count(), 0);
+    }
+
+    #[test]
+    fn groups_beyond_their_bound_are_left_out() {
+        let list = |count: usize| {
+            let names: Vec<_> = (0..count).map(|index| format!("\"{index}\"")).collect();
+            let value = HeaderValue::from_str(&names.join(", ")).unwrap();
+            let mut tags = Tags::default();
+            tags.add_of_upstream(&HeaderMap::from_iter([("cache-groups".parse().unwrap(), value)]));
+            tags.left_out()
+        };
+        assert_eq!((list(TAGS_MAX), list(TAGS_MAX + 1)), (0, 1));
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::header::AGE;
 use http::{HeaderMap, Method};
 
+use super::identify::Asked;
 use super::{order, store};
 use crate::app::App;
 use crate::cache::entry::Entry;
@@ -14,6 +15,7 @@ use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
 use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::{freshened, head_confirms, not_modified_confirms};
+use crate::cache::tags::Tags;
 use crate::clock::Timestamp;
 use crate::config::policy::Policy;
 
@@ -21,6 +23,8 @@ use crate::config::policy::Policy;
 #[derive(Debug)]
 pub struct Doubted {
     entry: Arc<Entry>,
+    /// Of its URL.
+    origin: String,
     policy: HttpPolicy,
     heeds_surrogate_control: bool,
     has_authorization: bool,
@@ -30,19 +34,20 @@ pub struct Doubted {
 }
 
 impl Doubted {
-    /// Of a request with these fields that is about to be sent.
+    /// Of a request that is about to be sent.
     #[must_use]
     pub fn of(
         app: &App,
         policy: &Policy,
-        fields: &HeaderMap,
+        asked: &Asked,
         is_shared: bool,
         entry: Arc<Entry>,
     ) -> Doubted {
         Doubted {
+            origin: asked.target.origin(),
             policy: store::http_policy(policy, policy.negative_for),
             heeds_surrogate_control: policy.surrogate_control,
-            has_authorization: order::has_authorization(fields, is_shared),
+            has_authorization: order::has_authorization(&asked.headers, is_shared),
             began: app.clock.now(),
             purge_sequence: app.purges.sequence(),
             entry,
@@ -109,14 +114,29 @@ impl Doubted {
         };
         let storing = storing(&exchange, &self.policy).ok().filter(|storing| !storing.negative)?;
         Some(Entry {
-            headers,
             stored: now,
             generated: storing.generated,
             initial_age_s: storing.initial_age_s,
             ends: storing.ends,
             must_revalidate: storing.must_revalidate,
             purge_sequence: self.purge_sequence,
-            ..Entry::clone(entry)
+            ..self.with_fields(headers)?
         })
+    }
+
+    /// The entry with these fields, and with the tags and groups that they add; nothing if those are
+    /// too many.
+    fn with_fields(&self, headers: HeaderMap) -> Option<Entry> {
+        let mut tags = Tags::default();
+        self.entry.tags.iter().for_each(|tag| tags.add(tag));
+        tags.add_of_upstream(&headers);
+        if tags.left_out() > 0 {
+            return None;
+        }
+        let mut selectors = self.entry.selectors.to_vec();
+        let more = tags.selectors(&self.origin).filter(|one| !self.entry.selectors.contains(one));
+        selectors.extend(more);
+        let (tags, selectors) = (tags.into_kept(), selectors.into());
+        Some(Entry { headers, tags, selectors, ..Entry::clone(&self.entry) })
     }
 }

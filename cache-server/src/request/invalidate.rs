@@ -2,8 +2,10 @@
 //!
 //! An unsafe method that did not fail makes stored answers of its URL, and of those that its answer
 //! names on the same origin, invalid (RFC 9111 section 4.4): for all tenants and all variants, as
-//! a purge by URL is. Methods that nobody knows count as unsafe. What is keyed by its body, a call
-//! of a model or of a tool, changes nothing: each would purge its neighbours.
+//! a purge by URL is. The same goes for the groups of that origin that its answer names (RFC 9875
+//! section 3): what is purged with them purges nothing else. Methods that nobody knows count as
+//! unsafe. What is keyed by its body, a call of a model or of a tool, changes nothing: each would
+//! purge its neighbours.
 //!
 //! A HEAD brings up to date what a GET has stored, or makes it stale (section 4.3.5).
 
@@ -17,6 +19,7 @@ use super::confirm::Doubted;
 use super::identify::Asked;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector};
+use crate::cache::groups::Groups;
 use crate::cache::purge::{Manner, Target as Purged};
 use crate::telemetry::PurgedBy;
 use crate::upstream::mount::Target;
@@ -42,7 +45,7 @@ impl Aftermath {
         match (stored, &asked.spec) {
             (Some(entry), Some((spec, _))) if asked.method == Method::HEAD => {
                 let policy = asked.settings.policies.policy(&asked.policy_question(spec, None));
-                Aftermath::Head(Box::new(Doubted::of(app, &policy, &asked.headers, false, entry)))
+                Aftermath::Head(Box::new(Doubted::of(app, &policy, asked, false, entry)))
             }
             _ if asked.is_generic && is_unsafe(&asked.method) => {
                 Aftermath::Unsafe(asked.target.clone())
@@ -58,8 +61,8 @@ impl Aftermath {
             Aftermath::None => {}
             Aftermath::Unsafe(target) => {
                 if status.is_success() || status.is_redirection() {
-                    let urls: Vec<Purged> = invalidated(target, fields).collect();
-                    let ordered = app.purge(&urls, Manner::Hard, PurgedBy::Invalidation);
+                    let named: Vec<Purged> = invalidated(target, fields).collect();
+                    let ordered = app.purge(&named, Manner::Hard, PurgedBy::Invalidation);
                     if !matches!(tokio::time::timeout(DURABLE_WITHIN, ordered).await, Ok(Ok(_))) {
                         tracing::warn!("an invalidation is in force, and not yet on disk");
                     }
@@ -86,7 +89,9 @@ fn invalidated(target: &Target, fields: &HeaderMap) -> impl Iterator<Item = Purg
         .into_iter()
         .filter_map(|name| target.on_same_origin(text(fields, &name)?));
     let targets = std::iter::once(target.clone()).chain(named);
-    targets.map(|target| Purged::Selector(Selector::url(&target.name())))
+    let urls = targets.map(|target| Selector::url(&target.name()));
+    let groups = Groups::invalidated_by(fields).selectors(&target.origin());
+    urls.chain(groups).map(Purged::Selector)
 }
 
 fn text<'h>(fields: &'h HeaderMap, name: &HeaderName) -> Option<&'h str> {

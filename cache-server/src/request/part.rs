@@ -27,7 +27,7 @@ pub async fn ask(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<A
         return pass::through(app, keyed.unkeyed(Cause::RANGE)).await;
     };
     let conditional = Conditional::of(&keyed);
-    let doubted = Doubted::of(app, &keyed.policy, &keyed.asked.headers, keyed.is_shared, entry);
+    let doubted = Doubted::of(app, &keyed.policy, &keyed.asked, keyed.is_shared, entry);
     let line = Line::past(app, Facts::of(&keyed), &Cause::RANGE);
     let (is_shared, keyed_headers) = (keyed.is_shared, Arc::clone(&keyed.spec));
     let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(Cause::RANGE);

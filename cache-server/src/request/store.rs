@@ -42,9 +42,10 @@ pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
         head.stored = by_http.storing.as_ref().err().map(|not| Err(not.code()));
         head.by_http = Some(by_http);
     }
-    head.tags = tags(order, head, None).into_kept().into();
-    let of_answer = head.tags.iter().map(|tag| Selector::tag(tag));
+    let (tags, origin) = (tags(order, head, None), order.target.origin());
+    let of_answer = tags.selectors(&origin);
     head.selectors = order.asked_selectors.iter().copied().chain(of_answer).collect();
+    head.tags = tags.into_kept().into();
 }
 
 /// Purges the entry that was asked about, where the upstream has another answer by now and that is
@@ -187,7 +188,7 @@ fn try_store(
     if tags.left_out() > 0 {
         return Err("too-many-tags");
     }
-    let entry = entry(app, order, head, body, &report, tags.into_kept(), storing);
+    let entry = entry(app, order, head, body, &report, tags, storing);
     if place(app, order, head, entry) { Ok(report.usage) } else { Err("too-large") }
 }
 
@@ -269,12 +270,12 @@ fn entry(
     head: &AnswerHead,
     body: Bytes,
     report: &Report,
-    tags: Box<[Box<str>]>,
+    tags: Tags,
     storing: Storing,
 ) -> Entry {
     let mut selectors = order.asked_selectors.clone();
     selectors.extend(report.model.as_deref().map(Selector::model));
-    selectors.extend(tags.iter().map(|tag| Selector::tag(tag)));
+    selectors.extend(tags.selectors(&order.target.origin()));
     Entry {
         key: order.place,
         tenant: order.tenant.clone(),
@@ -291,7 +292,7 @@ fn entry(
         negative: storing.negative,
         is_variants: false,
         url: order.target.masked().into(),
-        tags,
+        tags: tags.into_kept(),
         selectors: selectors.into_boxed_slice(),
         purge_sequence: purge_sequence(app, order, report),
         upstream_request_id: fields::request_id(&head.all_fields),

@@ -28,6 +28,12 @@ impl Target {
         })
     }
 
+    /// The origin (RFC 9110 section 4.3.1), as a text.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        self.origin.origin().ascii_serialization()
+    }
+
     /// The path as forwarded.
     #[must_use]
     pub fn path(&self) -> &str {
@@ -81,13 +87,13 @@ impl Target {
         });
         pairs.sort_unstable();
         let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        format!("{}{}?{query}", self.origin.origin().ascii_serialization(), self.path)
+        format!("{}{}?{query}", self.origin(), self.path)
     }
 
     /// The URL with the value of a `key` parameter masked, for logs and people.
     #[must_use]
     pub fn masked(&self) -> String {
-        let mut text = format!("{}{}", self.origin.origin().ascii_serialization(), self.path);
+        let mut text = format!("{}{}", self.origin(), self.path);
         for (index, pair) in self.query().unwrap_or("").split('&').enumerate() {
             if pair.is_empty() {
                 continue;
