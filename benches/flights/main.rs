@@ -15,6 +15,8 @@ mod calls;
 mod clock;
 mod expiry;
 mod held_up;
+#[path = "../shared/peers.rs"]
+mod installed;
 mod load;
 mod measure;
 mod peers;

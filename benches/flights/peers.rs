@@ -1,18 +1,24 @@
 //! The peers: nginx and Varnish as their manuals set them up for this, where they are installed.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
-use tokio::process::Command;
-
+use crate::installed;
 use crate::shared::process::Server;
 
 /// How long a stale answer may be given while it is refreshed: pages say so.
 pub(crate) const STALE_FOR: Duration = Duration::from_secs(60);
-/// Where servers are installed that are for administrators.
-const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// A lock for each key, and refreshes behind stale answers.
+const NGINX: &str = "proxy_cache_key $request_uri;
+            proxy_cache_lock on;
+            proxy_cache_use_stale updating;
+            proxy_cache_background_update on;";
+
+/// Two pools, and threads for all callers and refreshes from the beginning: it is slow to make them
+/// in a storm.
+const VARNISH: [&str; 4] = ["-p", "listen_depth=4096", "-p", "thread_pool_min=600"];
 
 /// Starts nginx in front of the upstream; nothing if it is not installed.
 pub(crate) async fn nginx(
@@ -20,15 +26,7 @@ pub(crate) async fn nginx(
     upstream: SocketAddr,
     core: Option<usize>,
 ) -> anyhow::Result<Option<Server>> {
-    let Some(binary) = installed("nginx") else { return Ok(None) };
-    let folder = folder.join("nginx");
-    std::fs::create_dir(&folder)?;
-    let address = free_address()?;
-    let config = folder.join("nginx.conf");
-    std::fs::write(&config, nginx_config(&folder, address, upstream))?;
-    let mut command = Command::new(binary);
-    command.arg("-c").arg(&config).arg("-p").arg(&folder).args(["-e", "stderr"]);
-    start("nginx", command, core, address).await.map(Some)
+    installed::nginx(folder, upstream, core, NGINX).await
 }
 
 /// Starts Varnish in front of the upstream; nothing if it is not installed.
@@ -37,85 +35,5 @@ pub(crate) async fn varnish(
     upstream: SocketAddr,
     core: Option<usize>,
 ) -> anyhow::Result<Option<Server>> {
-    let Some(binary) = installed("varnishd") else { return Ok(None) };
-    let folder = folder.join("varnish");
-    std::fs::create_dir(&folder)?;
-    let address = free_address()?;
-    let mut command = Command::new(binary);
-    command
-        .args(["-F", "-j", "none", "-T", "none"])
-        .arg("-n")
-        .arg(&folder)
-        .args(["-a", &address.to_string(), "-b", &upstream.to_string()])
-        .args(["-s", "malloc,256m", "-p", "listen_depth=4096"])
-        // Two pools, and threads for all callers and refreshes from the beginning: it is slow to
-        // make them in a storm.
-        .args(["-p", "thread_pool_min=600"]);
-    start("Varnish", command, core, address).await.map(Some)
-}
-
-async fn start(
-    name: &'static str,
-    command: Command,
-    core: Option<usize>,
-    address: SocketAddr,
-) -> anyhow::Result<Server> {
-    let listens = |_: &str| std::net::TcpStream::connect(address).is_ok().then_some(address);
-    Server::start_and_wait(name, command, core, listens).await
-}
-
-/// One worker, as there is one core; a lock for each key, and refreshes behind stale answers.
-fn nginx_config(folder: &Path, address: SocketAddr, upstream: SocketAddr) -> String {
-    let folder = folder.display();
-    format!(
-        r#"user root;
-daemon off;
-worker_processes 1;
-worker_rlimit_nofile 16384;
-pid {folder}/pid;
-error_log stderr error;
-events {{ worker_connections 8192; }}
-http {{
-    access_log off;
-    tcp_nodelay on;
-    keepalive_requests 1000000;
-    client_body_temp_path {folder}/bodies;
-    proxy_temp_path {folder}/proxied;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
-    proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1h use_temp_path=off;
-    upstream model {{
-        server {upstream};
-        keepalive 64;
-        keepalive_requests 1000000;
-    }}
-    server {{
-        listen {address} backlog=4096;
-        location / {{
-            proxy_pass http://model;
-            proxy_http_version 1.1;
-            proxy_set_header Connection "";
-            proxy_cache bench;
-            proxy_cache_key $request_uri;
-            proxy_cache_lock on;
-            proxy_cache_use_stale updating;
-            proxy_cache_background_update on;
-        }}
-    }}
-}}
-"#
-    )
-}
-
-/// A free port. Whoever starts next takes it: nothing else is started in between.
-fn free_address() -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
-    Ok(listener.local_addr()?)
-}
-
-fn installed(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from));
-    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+    installed::varnish(folder, upstream, core, &VARNISH).await
 }
