@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test lint fmt bench bench-flights bench-keys soak deny
+.PHONY: run test lint fmt bench bench-flights bench-keys conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -39,6 +39,11 @@ bench-flights: release
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
 	cargo bench --locked --package cache-server-benches --bench keys
+
+# The rules of HTTP for caches, one by one, and nginx and Varnish by the same rules where they are
+# installed; prints a table. Fails if we break a MUST.
+conformance: release
+	$(RELEASE)/conformance
 
 # Ten minutes of load of every kind with every answer checked. Others: make soak MINUTES=60
 soak: release
