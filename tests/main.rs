@@ -36,6 +36,7 @@ mod passing;
 mod protocols;
 mod providers;
 mod purge;
+mod query;
 mod ranges;
 mod refreshing;
 mod reuse;

@@ -292,6 +292,13 @@ pub(crate) fn is_utf8(content_type: &str) -> bool {
     parameters(content_type).is_some_and(|parameters| parameters.iter().all(is_fine))
 }
 
+/// Whether a media type has parameters beside those that forms and JSON have. One that cannot be
+/// read has none.
+pub(crate) fn has_unknown_parameters(content_type: &str) -> bool {
+    let is_unknown = |(name, _): &(String, String)| name != "charset" && name != "boundary";
+    parameters(content_type).is_some_and(|parameters| parameters.iter().any(is_unknown))
+}
+
 /// The one parameter of a field that has this name.
 fn parameter(field: &str, wanted: &str) -> Option<String> {
     let mut all = parameters(field)?.into_iter().filter(|(name, _)| name == wanted);

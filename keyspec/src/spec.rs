@@ -331,17 +331,23 @@ impl KeySpec {
     ) -> Result<BodyForm, NotKeyable> {
         let essence = content_type.map(form::essence);
         let is_type = |wanted: &str| essence.as_deref() == Some(wanted);
+        let is_utf8 = content_type.is_none_or(form::is_utf8);
+        // A parameter that nobody knows may change what the body means. Who declares a spec says
+        // what counts.
+        let is_of_unknown_meaning =
+            !self.is_declared() && content_type.is_some_and(form::has_unknown_parameters);
         let by_type = match essence.as_deref() {
             _ if body.is_empty() => BodyForm::None,
+            Some(_) if is_of_unknown_meaning => BodyForm::Raw,
             Some("application/x-www-form-urlencoded") => BodyForm::Form,
             Some("multipart/form-data") => BodyForm::Multipart,
-            Some("application/json") => BodyForm::Json,
+            // In another charset the bytes are other text, and need not be JSON at all.
+            Some("application/json") if is_utf8 => BodyForm::Json,
             // The same members mean another thing in `application/json-patch+json`, so the type
             // of all else counts.
             _ => BodyForm::Raw,
         };
         let form = if self.body == BodyForm::ByType { by_type } else { self.body };
-        let is_utf8 = content_type.is_none_or(form::is_utf8);
         match form {
             BodyForm::None if !body.is_empty() => Err(NotKeyable::UnexpectedBody),
             BodyForm::Form if !is_type("application/x-www-form-urlencoded") || !is_utf8 => {

@@ -7,7 +7,7 @@ use http::header::{
     CONTENT_ENCODING, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE,
     RANGE,
 };
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -17,6 +17,7 @@ use super::body::PassingBody;
 use super::emit::Emitting;
 use super::identify::{Asked, Reuse};
 use super::lookup::Hit;
+use super::query::{Content, key_of_query};
 use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
@@ -438,7 +439,7 @@ fn interpret(
         headers: &asked.headers,
     };
     let key = spec.key(&request, &meaning);
-    let key = if spec.is_generic() { key_of_uri(key, &asked.target) } else { key };
+    let key = if spec.is_generic() { key_of_http(key, &asked, &body) } else { key };
     Reading::Keyed(Box::new(Keyed {
         asked,
         spec,
@@ -455,7 +456,17 @@ fn interpret(
     }))
 }
 
-/// The key of a generic request. A spec's key tells what a query means, whatever its order and its
+/// The key of a generic request, by what the rules of HTTP have in it beside its spec.
+fn key_of_http(key: Key, asked: &Asked, body: &[u8]) -> Key {
+    let key = key_of_uri(key, &asked.target);
+    if asked.method != Method::QUERY {
+        return key;
+    }
+    let is_verbatim = asked.directives.no_transform;
+    key_of_query(key, Content { fields: &asked.headers, body, is_verbatim })
+}
+
+/// The key by the URI. A spec's key tells what a query means, whatever its order and its
 /// escapes; to HTTP that is another URI, whose answer may be another (RFC 9111 section 4). So where
 /// the query is not in its plain form, sorted and without escapes, its spelling is a part of the key.
 fn key_of_uri(key: Key, target: &Target) -> Key {

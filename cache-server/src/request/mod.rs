@@ -26,6 +26,7 @@ pub mod order;
 pub mod part;
 pub mod pass;
 pub mod purge;
+pub mod query;
 pub mod refresh;
 pub mod rejection;
 pub mod respond;

@@ -1,6 +1,6 @@
 //! Bodies that are no JSON: forms, parts, bytes and none at all.
 
-use keyspec::{BodyForm, FORM_ENTRIES_MAX, Key, KeySpecs, NotKeyable};
+use keyspec::{BodyForm, FORM_ENTRIES_MAX, Key, KeySpec, KeySpecs, NotKeyable};
 use proptest::prelude::*;
 
 use super::{Request, json, one, specs};
@@ -347,6 +347,8 @@ fn a_body_is_read_as_its_media_type_says_where_the_spec_leaves_it_to_that() {
         (Some("Application/JSON ; charset=utf-8"), b"[1]", BodyForm::Json),
         (Some("application/x-www-form-urlencoded"), b"a=1", BodyForm::Form),
         (Some("multipart/form-data; boundary=x"), &parts, BodyForm::Multipart),
+        (Some("application/json; odata=verbose"), b"{}", BodyForm::Json),
+        (Some("application/json; charset=utf-16"), b"{}", BodyForm::Raw),
         (Some("application/json-patch+json"), b"[]", BodyForm::Raw),
         (Some("text/plain"), b"a=1", BodyForm::Raw),
         (None, b"{}", BodyForm::Raw),
@@ -365,6 +367,20 @@ fn a_body_is_read_as_its_media_type_says_where_the_spec_leaves_it_to_that() {
     for (index, key) in keys.iter().enumerate() {
         assert!(!keys[..index].contains(key), "{}", types[index]);
     }
+}
+
+#[test]
+fn a_parameter_that_nobody_knows_counts_where_nobody_has_declared_what_does() {
+    let spec = KeySpec::http();
+    let form_of = |content_type, body: &[u8]| spec.read_as(Some(content_type), body).expect("fine");
+    let json = form_of("application/json;charset=utf-8", b"{}");
+    assert_eq!(json.body, BodyForm::Json);
+    let one = form_of("application/json;profile=a", b"{}");
+    let other = form_of("application/json;profile=b", b"{}");
+    assert_eq!((one.body, other.body), (BodyForm::Raw, BodyForm::Raw));
+    assert_ne!(one.digest, other.digest);
+    let form = form_of("application/x-www-form-urlencoded;v=2", b"a=b");
+    assert_eq!(form.body, BodyForm::Raw);
 }
 
 /// Pairs of few names, so that some repeat.

@@ -29,6 +29,8 @@ pub struct RequestDirectives {
     pub no_cache: bool,
     /// Keep nothing of this exchange.
     pub no_store: bool,
+    /// Change nothing of the content, not even to find what is stored of it (RFC 10008 section 2.7).
+    pub no_transform: bool,
     /// Answer from the cache or not at all.
     pub only_if_cached: bool,
     /// The oldest answer that is wanted.
@@ -67,6 +69,7 @@ impl RequestDirectives {
         match directive.lower_case_name(&mut [0; NAME_BYTES_MAX]) {
             b"no-cache" => self.no_cache = true,
             b"no-store" => self.no_store = true,
+            b"no-transform" => self.no_transform = true,
             b"only-if-cached" => self.only_if_cached = true,
             b"max-age" => keep_smaller(&mut self.max_age, seconds.unwrap_or_default()),
             b"max-stale" => {

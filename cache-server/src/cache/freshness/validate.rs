@@ -96,7 +96,8 @@ pub fn evaluate(
     if NOT_OURS.iter().any(|name| request.contains_key(name)) {
         return Condition::PreconditionNotOurs;
     }
-    let is_read = matches!(*method, Method::GET | Method::HEAD);
+    // What a QUERY selects is what a GET would of a resource of its own (RFC 10008 section 2.6).
+    let is_read = matches!(*method, Method::GET | Method::HEAD | Method::QUERY);
     let holds_what_there_is = if request.contains_key(IF_NONE_MATCH) {
         // For other methods it would be 412, of the state that the upstream has.
         if !is_read {
@@ -292,6 +293,17 @@ mod tests {
         };
         assert_eq!(post(IF_NONE_MATCH), Condition::PreconditionNotOurs);
         assert_eq!(post(IF_MODIFIED_SINCE), Condition::Proceed, "it means nothing there");
+    }
+
+    // RFC 10008 section 2.6.
+    #[test]
+    fn the_conditions_of_a_query_are_looked_at_as_those_of_a_get() {
+        let entry = fields(&[(ETAG, "\"a\""), (LAST_MODIFIED, EARLY)]);
+        for (name, value) in [(IF_NONE_MATCH, "\"a\""), (IF_MODIFIED_SINCE, EARLY)] {
+            let request = fields(&[(name, value)]);
+            let condition = evaluate(&request, &Method::QUERY, StatusCode::OK, &entry, NOW);
+            assert_eq!(condition, Condition::NotModified);
+        }
     }
 
     // RFC 9111 section 4.3.1.
