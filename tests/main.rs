@@ -27,6 +27,7 @@ mod key_specs;
 mod keys;
 mod lifecycle;
 mod limits;
+mod loops;
 mod mounts;
 mod negative_entries;
 mod never_stored;

@@ -110,7 +110,7 @@ async fn a_fill_asks_for_identity_and_forwards_all_else_as_it_came() {
             let (field, was) = (field.as_str(), &received.headers);
             assert_eq!(values(was, field), values(&twice.sent, field), "{name}: {field}");
         }
-        let ours = ["content-length", "host", "via"];
+        let ours = ["cdn-loop", "content-length", "host", "via"];
         let is_known = |field: &&str| twice.sent.contains_key(*field) || ours.contains(field);
         let added: Vec<&str> =
             received.headers.keys().map(HeaderName::as_str).filter(|f| !is_known(f)).collect();

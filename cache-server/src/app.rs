@@ -39,6 +39,7 @@ use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::health::HealthReport;
+use crate::upstream::loops::LoopMark;
 use settings::Settings;
 
 /// The flights of this server.
@@ -61,6 +62,8 @@ pub struct App {
     pub memo: Memo,
     /// The fills under way.
     pub flights: Arc<AnswerFlights>,
+    /// What tells the requests that we forwarded from all others.
+    pub loops: LoopMark,
     /// What was purged.
     pub purges: Purges,
     /// Which model answers for which name.
@@ -148,6 +151,7 @@ impl App {
             }
         };
         Ok(Arc::new(App {
+            loops: LoopMark::random(),
             purges,
             aliases: Aliases::default(),
             unshared: Unshared::default(),

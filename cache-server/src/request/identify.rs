@@ -204,6 +204,11 @@ pub fn identify(
     }
     // First of all: what a caller names in Connection must count for nothing below.
     fields::strip_hop_by_hop(&mut parts.headers);
+    let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
+    // A PURGE ends here, wherever it has been.
+    if !may_purge && app.loops.is_seen_on(&parts.headers) {
+        return Err(Rejection::Loop);
+    }
     if parts.method == Method::CONNECT {
         return Err(Rejection::NoTunnel);
     }
@@ -227,7 +232,6 @@ pub fn identify(
     let credentials = Credentials::from_request(&parts.headers, target.query());
     let credentials = if is_generic { credentials.with_cookies() } else { credentials };
     let tenant = tenant(&settings, &credentials);
-    let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
     let reuse = Reuse::parse(&parts.headers)?;
     let mut directives = RequestDirectives::parse(&parts.headers);
     // In the words of HTTP: what is stored answers only once the upstream has confirmed it.

@@ -104,7 +104,7 @@ pub fn prepare(
         let (keyed_headers, by_http) = (keyed.spec.keyed_headers(), keyed.spec.is_generic());
         fields::keep_what_all_callers_share(&mut headers, keyed_headers, by_http);
     }
-    fields::prepare_request(&mut headers);
+    fields::prepare_request(&mut headers, &app.loops);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
     let asked_model = keyed.model().map(Into::into);
     let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);

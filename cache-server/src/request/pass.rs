@@ -67,7 +67,7 @@ pub async fn ask(
 ) -> Result<(Response<reqwest::Body>, Step), Unanswered> {
     let (fault, credential) = (body.fault(), asked.credential());
     let mut headers = std::mem::take(&mut asked.headers);
-    fields::prepare_request(&mut headers);
+    fields::prepare_request(&mut headers, &app.loops);
     // Where the body was not read.
     asked.trace.note_model(asked.model_in_path());
     let mut span = asked.trace.fetch(&asked.call(), &mut headers);

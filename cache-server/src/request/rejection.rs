@@ -15,6 +15,8 @@ pub enum Rejection {
     },
     /// The address is in our part of the path, and we have nothing there.
     NoSuchAddress,
+    /// It has been here before, or has passed more servers of our kind than anyone has in line.
+    Loop,
     /// It wants a tunnel, which would be a way past everything.
     NoTunnel,
     /// The body has a transfer coding that we do not undo.

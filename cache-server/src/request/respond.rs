@@ -37,6 +37,7 @@ use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
 use crate::upstream::head::AnswerHead;
+use crate::upstream::loops::PASSES_MAX;
 use crate::upstream::{UpstreamError, fields};
 
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
@@ -457,6 +458,7 @@ impl Rejection {
                 "no-such-address",
                 "addresses under /_cache are the cache's own, and this is none of them".into(),
             ),
+            Rejection::Loop => in_circles(),
             Rejection::NoTunnel => plain(
                 StatusCode::NOT_IMPLEMENTED,
                 "no-tunnel",
@@ -563,6 +565,20 @@ impl ListenerRejection {
 #[must_use]
 pub fn too_many_connections() -> Response<AnswerBody> {
     ListenerRejection::TooManyConnections.problem().into_response()
+}
+
+/// A request that comes back; whoever runs the server is to look where it is sent.
+fn in_circles() -> Problem {
+    Problem {
+        status: StatusCode::LOOP_DETECTED,
+        code: "loop",
+        detail: format!(
+            "the request has been here before, or has passed more than {PASSES_MAX} cache-servers: \
+             see whether an upstream's URL leads back here; its fields CDN-Loop and Via tell where \
+             it has been"
+        ),
+        retry_after_s: None,
+    }
 }
 
 /// A bound of ours that may have room again soon.

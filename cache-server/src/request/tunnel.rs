@@ -67,7 +67,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
     };
     let credential = asked.credential();
     let mut headers: HeaderMap = std::mem::take(&mut asked.headers);
-    fields::prepare_request(&mut headers);
+    fields::prepare_request(&mut headers, &app.loops);
     fields::upgrade_to_websocket(&mut headers);
     let mut span = asked.trace.fetch(&asked.call(), &mut headers);
     let mut answer = match asked.upstream.send_upgrade(&asked.target, headers).await {

@@ -5,6 +5,7 @@ use http::header::{
     UPGRADE, VIA,
 };
 
+use super::loops::{CDN_LOOP, LoopMark};
 use crate::cache::entry::Entry;
 use crate::cache::freshness::validate::conditions_for;
 use crate::cache::tags;
@@ -20,7 +21,8 @@ const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 
 /// Removes what concerns one connection only (RFC 9110 section 7.6.1): the fields named by
-/// `Connection`, and those known to be so. `Host` is no such field, whoever names it.
+/// `Connection`, and those known to be so. `Host` is no such field, whoever names it, and neither
+/// are those that tell where a request has been.
 pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
     let named: Vec<HeaderName> = headers
         .get_all(CONNECTION)
@@ -28,7 +30,7 @@ pub fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| HeaderName::from_bytes(name.trim().as_bytes()).ok())
-        .filter(|name| name != header::HOST)
+        .filter(|name| ![header::HOST, VIA, CDN_LOOP].contains(name))
         .collect();
     for name in named {
         headers.remove(name);
@@ -62,7 +64,8 @@ pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
 /// tenants share it: the leader's fields must not reach the followers' answer. What stays names
 /// the caller, the form of the body, or is in the key (`keyed`). By the rules of HTTP cookies stay
 /// too, whose answers need a permission to be stored, and what negotiates, which upstreams name in
-/// `Vary`. What proxies add, such as `X-Forwarded-Host`, does not: many reflect it, and few name it.
+/// `Vary`. What proxies add, such as `X-Forwarded-Host`, does not: many reflect it, and few name it;
+/// but for where the request has been, without which nobody would see it go in circles.
 pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName], by_http: bool) {
     const BY_HTTP: [HeaderName; 6] = [
         header::ACCEPT,
@@ -72,12 +75,14 @@ pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName]
         header::COOKIE,
         header::ORIGIN,
     ];
-    const KEPT: [HeaderName; 11] = [
+    const KEPT: [HeaderName; 13] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::USER_AGENT,
+        VIA,
         HeaderName::from_static("api-key"),
         HeaderName::from_static("baggage"),
+        CDN_LOOP,
         HeaderName::from_static("openai-organization"),
         HeaderName::from_static("openai-project"),
         HeaderName::from_static("traceparent"),
@@ -111,8 +116,9 @@ pub fn add_via(headers: &mut HeaderMap) {
     headers.append(VIA, HeaderValue::from_static("1.1 cache-server"));
 }
 
-/// What a request carries upstream: all that the caller sent, less what ends here.
-pub fn prepare_request(headers: &mut HeaderMap) {
+/// What a request carries upstream: all that the caller sent, less what ends here, and word of where
+/// it has been.
+pub fn prepare_request(headers: &mut HeaderMap, ours: &LoopMark) {
     headers.remove(CACHE_SERVER_REUSE);
     headers.remove(tags::CACHE_SERVER_TAGS);
     // The client sets these from the URL and the body that it really sends.
@@ -120,6 +126,7 @@ pub fn prepare_request(headers: &mut HeaderMap) {
     headers.remove(header::CONTENT_LENGTH);
     headers.remove(header::EXPECT);
     add_via(headers);
+    ours.add_to(headers);
 }
 
 /// Puts what we have in the place of what the caller has: its conditions are answered here, from
@@ -348,12 +355,29 @@ mod tests {
             ("host", "cache.local"),
             ("via", "1.0 before"),
         ]);
-        prepare_request(&mut headers);
+        let ours = LoopMark::random();
+        prepare_request(&mut headers, &ours);
+        assert!(ours.is_seen_on(&headers));
+        headers.remove(CDN_LOOP);
         let expected = fields(&[
             ("authorization", "Bearer k"),
             ("via", "1.0 before"),
             ("via", "1.1 cache-server"),
         ]);
         assert_eq!(headers, expected);
+    }
+
+    #[test]
+    fn where_a_request_has_been_is_never_taken_off() {
+        let been = [("via", "1.1 edge"), ("cdn-loop", "edge")];
+        let mut headers = fields(&been);
+        headers.insert(CONNECTION, HeaderValue::from_static("via, cdn-loop, x-hop"));
+        headers.insert("x-hop", HeaderValue::from_static("1"));
+        headers.insert("x-forwarded-host", HeaderValue::from_static("evil"));
+        strip_hop_by_hop(&mut headers);
+        for by_http in [true, false] {
+            keep_what_all_callers_share(&mut headers, &[], by_http);
+            assert_eq!(headers, fields(&been));
+        }
     }
 }

@@ -7,6 +7,7 @@ pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod health;
+pub mod loops;
 pub mod mount;
 
 /// The upstream did not give a complete answer. An upstream's own error status is an answer.
