@@ -51,5 +51,6 @@ mod terminal;
 mod tls_upstream;
 mod top;
 mod tracing;
+mod trailers;
 mod tunnels;
 mod waiting;

@@ -21,7 +21,7 @@ use crate::cache::freshness::serve::{self, Stored};
 use crate::clock::Timestamp;
 
 /// The version that this build writes, and the only one that it reads.
-pub const FORMAT_VERSION: u8 = 2;
+pub const FORMAT_VERSION: u8 = 3;
 
 /// A head larger than this is refused on both sides: header blocks are bounded long before.
 const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -43,8 +43,13 @@ pub struct Entry {
     pub status: StatusCode,
     /// The fields that every caller may see.
     pub headers: HeaderMap,
+    /// Its `ETag` was made here, from its bytes: the upstream does not know it.
+    pub tag_is_ours: bool,
     /// The answer's bytes, unchanged.
     pub body: Bytes,
+    /// What came after the bytes, as far as every caller may see it: never mixed with `headers`
+    /// (RFC 9111 section 3.1). Bounded with them, by the head of the binary form.
+    pub trailers: HeaderMap,
     /// When it was stored.
     pub stored: Timestamp,
     /// When the upstream generated it, as well as that is known.
@@ -234,6 +239,8 @@ impl Entry {
             is_variants: true,
             negative: false,
             headers: HeaderMap::new(),
+            tag_is_ours: false,
+            trailers: HeaderMap::new(),
             tags: Box::default(),
             selectors,
             body,
@@ -256,10 +263,11 @@ impl Entry {
     }
 
     fn head_bytes(&self) -> usize {
-        let headers: usize =
-            self.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
+        let fields = self.headers.iter().chain(&self.trailers);
+        let fields: usize =
+            fields.map(|(name, value)| name.as_str().len() + value.len() + 48).sum();
         let tags: usize = self.tags.iter().map(|tag| tag.len() + 24).sum();
-        headers
+        fields
             + tags
             + self.url.len()
             + self.selectors.len() * Selector::BYTES
@@ -334,7 +342,8 @@ impl Entry {
         ] {
             out.extend_from_slice(&time.0.to_le_bytes());
         }
-        out.extend([self.must_revalidate, self.negative, self.is_variants].map(u8::from));
+        let flags = [self.must_revalidate, self.negative, self.is_variants, self.tag_is_ours];
+        out.extend(flags.map(u8::from));
         put_bytes(&mut out, self.url.as_bytes());
         out.extend_from_slice(&length_u32(self.tags.len()).to_le_bytes());
         self.tags.iter().for_each(|tag| put_bytes(&mut out, tag.as_bytes()));
@@ -350,11 +359,8 @@ impl Entry {
         for selector in &self.selectors {
             out.extend_from_slice(&selector.0);
         }
-        out.extend_from_slice(&length_u32(self.headers.len()).to_le_bytes());
-        for (name, value) in &self.headers {
-            put_bytes(&mut out, name.as_str().as_bytes());
-            put_bytes(&mut out, value.as_bytes());
-        }
+        put_fields(&mut out, &self.headers);
+        put_fields(&mut out, &self.trailers);
         out
     }
 
@@ -378,6 +384,7 @@ impl Entry {
             must_revalidate: from.flag()?,
             negative: from.flag()?,
             is_variants: from.flag()?,
+            tag_is_ours: from.flag()?,
             url: from.text()?,
             tags: from.texts()?,
             initial_age_s: from.u32()?,
@@ -388,7 +395,8 @@ impl Entry {
             encoding: from.array::<1>()?[0],
             key_id: from.u32()?,
             selectors: from.selectors()?,
-            headers: from.headers()?,
+            headers: from.fields()?,
+            trailers: from.fields()?,
             body,
         };
         if from.0.is_empty() { Ok(entry) } else { Err(damaged("bytes after the entry's head")) }
@@ -460,22 +468,30 @@ impl<'a> Cursor<'a> {
         bytes.chunks_exact(Selector::BYTES).map(|chunk| Ok(Selector(array(chunk)?))).collect()
     }
 
-    fn headers(&mut self) -> io::Result<HeaderMap> {
+    fn fields(&mut self) -> io::Result<HeaderMap> {
         let count = self.u32()?;
-        let mut headers = HeaderMap::new();
+        let mut fields = HeaderMap::new();
         for _ in 0..count {
             let name = HeaderName::from_bytes(self.bytes()?).map_err(|_| damaged("field name"))?;
             let value =
                 HeaderValue::from_bytes(self.bytes()?).map_err(|_| damaged("field value"))?;
-            headers.try_append(name, value).map_err(|_| damaged("too many fields"))?;
+            fields.try_append(name, value).map_err(|_| damaged("too many fields"))?;
         }
-        Ok(headers)
+        Ok(fields)
     }
 }
 
 fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&length_u32(bytes.len()).to_le_bytes());
     out.extend_from_slice(bytes);
+}
+
+fn put_fields(out: &mut Vec<u8>, fields: &HeaderMap) {
+    out.extend_from_slice(&length_u32(fields.len()).to_le_bytes());
+    for (name, value) in fields {
+        put_bytes(out, name.as_str().as_bytes());
+        put_bytes(out, value.as_bytes());
+    }
 }
 
 fn put_optional(out: &mut Vec<u8>, text: Option<&str>) {
@@ -522,6 +538,9 @@ pub(crate) mod tests {
         headers.append("content-type", HeaderValue::from_static("application/json"));
         headers.append("x-many", HeaderValue::from_static("one"));
         headers.append("x-many", HeaderValue::from_static("two"));
+        let mut trailers = HeaderMap::new();
+        trailers.append("x-checksum", HeaderValue::from_static("abc"));
+        trailers.append("x-many", HeaderValue::from_static("three"));
         Entry {
             key: Key::from_bytes(key),
             tenant: "team-a".into(),
@@ -529,7 +548,9 @@ pub(crate) mod tests {
             model: Some("text-embedding-3-small".into()),
             status: StatusCode::OK,
             headers,
+            tag_is_ours: true,
             body: Bytes::from_static(body),
+            trailers,
             stored: Timestamp(1_000_000),
             generated: Timestamp(990_000),
             initial_age_s: 10,
@@ -596,6 +617,27 @@ pub(crate) mod tests {
     fn a_body_over_the_bound_is_refused_before_it_is_read() {
         let bytes = encoded(&sample([3; 32], b"the body"));
         assert!(Entry::read_from(&mut &bytes[..], 7).is_err());
+    }
+
+    #[test]
+    fn a_head_over_its_bound_is_refused_by_fields_and_trailers_alike() {
+        let half = || HeaderValue::from_bytes(&vec![b'x'; HEAD_BYTES_MAX / 2]).unwrap();
+        let mut entry = sample([3; 32], b"x");
+        entry.headers.insert("x-half", half());
+        assert_eq!(decoded(&encoded(&entry)).unwrap(), entry);
+        let before = entry.head_bytes();
+        entry.trailers.insert("x-half", half());
+        assert!(entry.head_bytes() >= before + HEAD_BYTES_MAX / 2, "trailers weigh as fields do");
+        let refused = entry.write_to(&mut Vec::new()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::InvalidInput);
+    }
+
+    #[test]
+    fn a_record_of_variants_has_nothing_of_the_answer_beside_it() {
+        let entry = sample([3; 32], b"x");
+        let key = Key::from_bytes([4; 32]);
+        let record = entry.record_of_variants(key, Box::default(), Bytes::new(), None);
+        assert!(record.headers.is_empty() && record.trailers.is_empty() && !record.tag_is_ours);
     }
 
     #[test]

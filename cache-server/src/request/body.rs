@@ -210,8 +210,16 @@ pub enum AnswerBody {
     Passing(Box<PassingAnswer>),
     /// From a flight.
     Flight(Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, BoxError>> + Send>>),
+    /// One of the stored ones, and what comes behind it.
+    Trailed(Box<TrailedBody>),
     /// Any of these, with the span that ends with it.
     Traced(Box<TracedBody>),
+}
+
+/// A body with trailers. It declares no length, or HTTP/1.1 would not send them.
+pub struct TrailedBody {
+    body: AnswerBody,
+    trailers: Option<HeaderMap>,
 }
 
 /// An upstream's answer that no cache looks at.
@@ -265,6 +273,12 @@ impl AnswerBody {
         let bytes = stream.len() as u64;
         AnswerBody::Events { events: EventFrames::new(stream), bytes }
     }
+
+    /// The same, with trailers behind it.
+    #[must_use]
+    pub fn followed_by(self, trailers: HeaderMap) -> AnswerBody {
+        AnswerBody::Trailed(Box::new(TrailedBody { body: self, trailers: Some(trailers) }))
+    }
 }
 
 impl Body for AnswerBody {
@@ -306,6 +320,11 @@ impl Body for AnswerBody {
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             AnswerBody::Flight(stream) => stream.as_mut().poll_next(context),
+            AnswerBody::Trailed(trailed) => {
+                let frame = ready!(Pin::new(&mut trailed.body).poll_frame(context));
+                let trailers = || trailed.trailers.take().map(|last| Ok(Frame::trailers(last)));
+                Poll::Ready(frame.or_else(trailers))
+            }
             AnswerBody::Traced(traced) => Pin::new(&mut **traced).poll_frame(context),
         }
     }
@@ -316,6 +335,7 @@ impl Body for AnswerBody {
             AnswerBody::Events { bytes, .. } | AnswerBody::Parts { bytes, .. } => *bytes == 0,
             AnswerBody::Passing(answer) => answer.body.is_end_stream(),
             AnswerBody::Flight(_) => false,
+            AnswerBody::Trailed(trailed) => trailed.trailers.is_none(),
             AnswerBody::Traced(traced) => traced.is_end_stream(),
         }
     }
@@ -328,7 +348,9 @@ impl Body for AnswerBody {
             AnswerBody::Parts { bytes, .. } => SizeHint::with_exact(*bytes),
             AnswerBody::Passing(answer) => answer.body.size_hint(),
             AnswerBody::Traced(traced) => traced.size_hint(),
-            AnswerBody::Events { .. } | AnswerBody::Flight(_) => SizeHint::default(),
+            AnswerBody::Events { .. } | AnswerBody::Flight(_) | AnswerBody::Trailed(_) => {
+                SizeHint::default()
+            }
         }
     }
 }

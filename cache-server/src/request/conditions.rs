@@ -1,13 +1,14 @@
 //! Conditions: on which an answer goes out. What a caller says it has already, and which part it wants of
 //! what there is, is on generic routes answered here, from whatever answers the request (RFC 9111 section
 //! 4.3.2); towards the upstream stands only what we have ourselves. With them goes what the route has
-//! others told of the answer, whatever it comes from.
+//! others told of the answer, whatever it comes from, and how the caller takes trailers.
 
 use http::header::{IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_RANGE, RANGE};
 use http::{HeaderMap, Method, StatusCode};
 
 use super::emit::Emitting;
 use super::key::Keyed;
+use super::trailers::Takes;
 use crate::cache::freshness::range::{Wanted, asks_for_parts, wanted};
 use crate::cache::freshness::validate::{Condition, evaluate};
 use crate::clock::Timestamp;
@@ -18,6 +19,7 @@ pub struct Conditions<'a> {
     /// The method and the fields; nothing where there are no conditions.
     stated: Option<(&'a Method, &'a HeaderMap)>,
     emitting: Option<&'a Emitting>,
+    takes: Takes,
 }
 
 /// The same, for when the request is gone.
@@ -25,6 +27,7 @@ pub struct Conditions<'a> {
 pub struct Conditional {
     stated: Option<(Method, HeaderMap)>,
     emitting: Option<Emitting>,
+    takes: Takes,
 }
 
 impl<'a> Conditions<'a> {
@@ -37,14 +40,15 @@ impl<'a> Conditions<'a> {
         };
         let is_conditional = keyed.spec.is_generic() && has_any();
         let stated = is_conditional.then_some((&keyed.asked.method, headers));
-        Conditions { stated, emitting: keyed.emitting.as_ref() }
+        Conditions { stated, emitting: keyed.emitting.as_ref(), takes: keyed.asked.takes }
     }
 
     /// Of a request that is gone.
     #[must_use]
     pub fn kept(conditional: &'a Conditional) -> Conditions<'a> {
         let stated = conditional.stated.as_ref().map(|(method, fields)| (method, fields));
-        Conditions { stated, emitting: conditional.emitting.as_ref() }
+        let Conditional { emitting, takes, .. } = conditional;
+        Conditions { stated, emitting: emitting.as_ref(), takes: *takes }
     }
 
     /// Whether the caller has this answer already.
@@ -59,6 +63,12 @@ impl<'a> Conditions<'a> {
     #[must_use]
     pub fn emitting(self) -> Option<&'a Emitting> {
         self.emitting
+    }
+
+    /// How the caller takes trailers.
+    #[must_use]
+    pub fn takes(self) -> Takes {
+        self.takes
     }
 
     /// What the caller wants of an entry with these fields and so many bytes.
@@ -90,7 +100,7 @@ impl Conditional {
             (method.clone(), fields)
         };
         let stated = Conditions::of(keyed).stated.map(kept);
-        Conditional { stated, emitting: keyed.emitting.clone() }
+        Conditional { stated, emitting: keyed.emitting.clone(), takes: keyed.asked.takes }
     }
 }
 

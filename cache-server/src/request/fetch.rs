@@ -107,7 +107,7 @@ async fn run(
     let mut landing = Landing::new(head, writer, order.may_be_left);
     let landed = async {
         let trailers = match confirmed {
-            Some(entry) => landing.pass_on(entry.body.clone()).await.map(|()| None)?,
+            Some(entry) => landing.take_stored(entry).await?,
             None => landing.take_in(order, body).await?,
         };
         hold::note_end(app, order, Ok(status));

@@ -11,6 +11,7 @@ use keyspec::{Credentials, KeySpec, Route, TenantScope};
 use super::authority;
 use super::deadline::Deadline;
 use super::rejection::{ListenerRejection, Rejection};
+use super::trailers::Takes;
 use super::{purge, tunnel};
 use crate::app::App;
 use crate::app::settings::Settings;
@@ -50,6 +51,8 @@ pub struct Asked {
     pub directives: RequestDirectives,
     /// What it says about reuse.
     pub reuse: Reuse,
+    /// How its caller takes trailers.
+    pub takes: Takes,
     /// Whether it is a PURGE of one who may.
     pub may_purge: bool,
     /// Its connection, if it asks for a tunnel and can have one.
@@ -202,6 +205,7 @@ pub fn identify(
     if parts.headers.len() > headers_max {
         return Err(ListenerRejection::TooManyFields { headers_max }.into());
     }
+    let takes = Takes::of(&parts);
     // First of all: what a caller names in Connection must count for nothing below.
     fields::strip_hop_by_hop(&mut parts.headers);
     let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
@@ -246,6 +250,7 @@ pub fn identify(
         spec,
         is_generic,
         tenant,
+        takes,
         may_purge,
         tunnel,
         body: Some(body),

@@ -8,7 +8,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 use super::order::Order;
-use crate::cache::entry::Usage;
+use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
 use crate::upstream::head::AnswerHead;
 use crate::upstream::{UpstreamError, fields};
@@ -95,8 +95,26 @@ impl<'w> Landing<'w> {
                 Err(frame) => {
                     trailers = frame.into_trailers().ok();
                     trailers.iter_mut().for_each(fields::strip_hop_by_hop);
+                    trailers.iter().for_each(|trailers| self.share(trailers));
                 }
             }
+        }
+    }
+
+    /// Takes in what is stored, which the upstream has confirmed; gives its trailers.
+    ///
+    /// # Errors
+    /// When nobody is left to read it.
+    pub async fn take_stored(&mut self, entry: &Entry) -> Result<Option<HeaderMap>, Stopped> {
+        self.pass_on(entry.body.clone()).await?;
+        self.share(&entry.trailers);
+        Ok(self.head.settled.trailers.get().cloned())
+    }
+
+    fn share(&self, trailers: &HeaderMap) {
+        let shared = self.head.shared_trailers(trailers);
+        if !shared.is_empty() {
+            let _ = self.head.settled.trailers.set(shared);
         }
     }
 

@@ -33,6 +33,7 @@ pub mod respond;
 pub mod store;
 pub mod suspend;
 pub mod traced;
+pub mod trailers;
 pub mod tunnel;
 
 use std::sync::Arc;

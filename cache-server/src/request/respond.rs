@@ -10,7 +10,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
@@ -36,7 +38,7 @@ use crate::cache::purge::Verdict;
 use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::{AnswerHead, Settled};
 use crate::upstream::loops::PASSES_MAX;
 use crate::upstream::{UpstreamError, fields};
 
@@ -148,6 +150,10 @@ fn from_entry(
     } else {
         AnswerBody::whole(entry.body.clone())
     };
+    let body = match entry.trailers.is_empty() {
+        true => body,
+        false => conditions.takes().behind(body, entry, &mut headers),
+    };
     signed(entry.status, headers, cache_status, body)
 }
 
@@ -204,7 +210,8 @@ pub async fn lead(
         let response = not_modified(line, &headers, &cache_status);
         return told(is_traced, response, Outcome::Miss, reason, None);
     }
-    let body = from_flight(reader, line, |trailers| trailers);
+    conditions.takes().fit(&mut headers);
+    let body = from_flight(reader, line, None);
     let response = signed(head.status, headers, &cache_status, body);
     told(is_traced, response, Outcome::Miss, reason, None)
 }
@@ -242,6 +249,7 @@ pub async fn follow(
     let is_traced = line.is_traced();
     let now = app.clock.now();
     let (length, age) = (head.content_length(), head.stored_age_s(now));
+    let announcement = head.shared_announcement();
     let mut headers = std::mem::take(&mut head.shared_fields);
     // It was not asked for this request (RFC 9111 section 4).
     headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
@@ -257,7 +265,9 @@ pub async fn follow(
         return Ok(told(is_traced, response, Outcome::Collapsed, "", None));
     }
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
-    let body = from_flight(reader, line, |trailers| fields::shared_fields(&trailers));
+    headers.extend(announcement.map(|names| (TRAILER, names)));
+    conditions.takes().fit(&mut headers);
+    let body = from_flight(reader, line, Some(head.settled));
     let response = signed(head.status, headers, &cache_status, body);
     Ok(told(is_traced, response, Outcome::Collapsed, "", None))
 }
@@ -328,18 +338,21 @@ fn stored_reason(head: &AnswerHead) -> &'static str {
 }
 
 /// The rest of a flight as a body: one that fails cuts the caller's connection, and never ends
-/// it cleanly. Its trailers pass through `shown`.
-fn from_flight(reader: AnswerReader, line: Line, shown: fn(HeaderMap) -> HeaderMap) -> AnswerBody {
-    let frames = stream::unfold(Some((reader, line)), move |reading| async move {
-        let (mut reader, mut line) = reading?;
+/// it cleanly. Whoever reads along has the trailers that are `shared`.
+fn from_flight(reader: AnswerReader, line: Line, shared: Option<Arc<Settled>>) -> AnswerBody {
+    let frames = stream::unfold(Some((reader, line, shared)), move |reading| async move {
+        let (mut reader, mut line, shared) = reading?;
         match reader.next().await {
             Next::Chunk(chunk) => {
                 line.sent(chunk.len() as u64);
-                Some((Ok(Frame::data(chunk)), Some((reader, line))))
+                Some((Ok(Frame::data(chunk)), Some((reader, line, shared))))
             }
             Next::Done(trailers) => {
                 line.whole();
-                let trailers = trailers.map(shown).filter(|trailers| !trailers.is_empty())?;
+                let trailers = match shared {
+                    Some(settled) => settled.trailers.get().cloned(),
+                    None => trailers.filter(|trailers| !trailers.is_empty()),
+                }?;
                 Some((Ok(Frame::trailers(trailers)), None))
             }
             Next::Failed(failure) => {

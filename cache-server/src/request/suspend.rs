@@ -54,15 +54,15 @@ pub async fn serve(app: &Arc<App>, mut keyed: Keyed, since: Timestamp) -> Respon
     let line = Line::past(app, Facts::of(&keyed), &Cause::SUSPENDED);
     let conditional = Conditional::of(&keyed);
     let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(Cause::SUSPENDED);
+    let conditions = Conditions::kept(&conditional);
     let may_stand_in = || !lookup::is_dead(app, &fallback.entry);
     match pass::ask(app, &mut asked, body).await {
         Ok((answer, _)) if may_stand_in() && respond::is_failure(answer.status()) => {
-            let conditions = Conditions::kept(&conditional);
             respond::stale_on_error(app, line, conditions, &fallback, Some(answer.status()))
         }
         Ok((answer, span)) => pass::back(app, &asked, line, &cause, answer, span),
         Err(Unanswered::Upstream(_)) if may_stand_in() => {
-            respond::stale_on_error(app, line, Conditions::kept(&conditional), &fallback, None)
+            respond::stale_on_error(app, line, conditions, &fallback, None)
         }
         Err(Unanswered::Upstream(error)) => respond::upstream_failed(line, &error),
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),

@@ -130,12 +130,13 @@ pub fn prepare_request(headers: &mut HeaderMap, ours: &LoopMark) {
 }
 
 /// Puts what we have in the place of what the caller has: its conditions are answered here, from
-/// the whole answer (RFC 9111 section 4.3.1).
+/// the whole answer (RFC 9111 section 4.3.1). A tag that we made says nothing to the upstream.
 pub fn replace_conditions(headers: &mut HeaderMap, stored: Option<&Entry>) {
     headers.remove(header::IF_NONE_MATCH);
     headers.remove(header::IF_MODIFIED_SINCE);
     let Some(entry) = stored else { return };
     let (tag, date) = conditions_for(&entry.headers);
+    let tag = tag.filter(|_| !entry.tag_is_ours);
     headers.extend(tag.map(|tag| (header::IF_NONE_MATCH, tag)));
     headers.extend(date.map(|date| (header::IF_MODIFIED_SINCE, date)));
 }
@@ -379,5 +380,23 @@ mod tests {
             keep_what_all_callers_share(&mut headers, &[], by_http);
             assert_eq!(headers, fields(&been));
         }
+    }
+
+    // RFC 9111 section 4.3.1.
+    #[test]
+    fn the_upstream_is_not_asked_with_a_tag_that_it_did_not_give() {
+        let mut entry = crate::cache::entry::tests::sample([1; 32], b"");
+        entry.headers.insert(header::ETAG, HeaderValue::from_static("\"a\""));
+        entry.headers.insert(header::LAST_MODIFIED, HeaderValue::from_static("then"));
+        let asked = |entry: &Entry| {
+            let mut headers = fields(&[("if-none-match", "*"), ("if-modified-since", "now")]);
+            replace_conditions(&mut headers, Some(entry));
+            headers
+        };
+        entry.tag_is_ours = true;
+        assert_eq!(asked(&entry), fields(&[("if-modified-since", "then")]));
+        entry.tag_is_ours = false;
+        let both = [("if-none-match", "\"a\""), ("if-modified-since", "then")];
+        assert_eq!(asked(&entry), fields(&both));
     }
 }

@@ -2,15 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use http::header::{AGE, CONTENT_ENCODING, CONTENT_LENGTH, DATE, TRAILER, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Version, response};
 use opentelemetry::trace::SpanContext;
 
-use super::fields;
+use super::{fields, trailers};
 use crate::cache::entry::{Entry, Selector, Usage};
+use crate::cache::freshness::cache_control::ResponseDirectives;
 use crate::cache::freshness::serve::age_s;
 use crate::cache::freshness::store::{NotStored, Storing};
-use crate::cache::freshness::update::freshened;
+use crate::cache::freshness::update::{freshened, stored_fields};
 use crate::cache::variants::Selecting;
 use crate::clock::Timestamp;
 
@@ -63,6 +64,8 @@ pub struct Settled {
     pub usage: OnceLock<Usage>,
     /// What became of storing it.
     pub stored: OnceLock<Result<(), &'static str>>,
+    /// Its trailers, as far as any reader may see them; unset where there are none.
+    pub trailers: OnceLock<HeaderMap>,
 }
 
 impl AnswerHead {
@@ -102,6 +105,7 @@ impl AnswerHead {
         }
         // Not a field of what is stored, but of how old what confirms it is.
         fields.extend(parts.headers.remove(AGE).map(|age| (AGE, age)));
+        fields.extend(trailers::announcement(&entry.trailers).map(|names| (TRAILER, names)));
         let answered = parts.status;
         (parts.status, parts.headers) = (entry.status, fields);
         AnswerHead { answered, ..AnswerHead::of(parts) }
@@ -123,6 +127,27 @@ impl AnswerHead {
     #[must_use]
     pub fn may_be_stored(&self) -> bool {
         self.by_http.as_ref().map_or_else(|| self.is_shareable(), |by_http| by_http.storing.is_ok())
+    }
+
+    /// Those of its trailers that any reader may see: by the rules that its fields are shared by,
+    /// and none that would count for something only in the header.
+    #[must_use]
+    pub fn shared_trailers(&self, trailers: &HeaderMap) -> HeaderMap {
+        let fit = trailers.iter().filter(|(name, _)| !trailers::is_for_the_header_alone(name));
+        let fit = fit.map(|(name, value)| (name.clone(), value.clone())).collect();
+        match self.by_http {
+            Some(_) => stored_fields(&fit, &ResponseDirectives::parse(&self.all_fields)),
+            None => fields::shared_fields(&fit),
+        }
+    }
+
+    /// What its header says of the trailers that any reader may see, if it says anything.
+    #[must_use]
+    pub fn shared_announcement(&self) -> Option<HeaderValue> {
+        if !self.all_fields.contains_key(TRAILER) {
+            return None;
+        }
+        trailers::announcement(&self.shared_trailers(&trailers::announced(&self.all_fields)))
     }
 
     /// How old it is at `now`, in seconds, where the rules of HTTP decide and it is stored.

@@ -9,6 +9,7 @@ pub mod head;
 pub mod health;
 pub mod loops;
 pub mod mount;
+pub mod trailers;
 
 /// The upstream did not give a complete answer. An upstream's own error status is an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

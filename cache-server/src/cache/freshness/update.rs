@@ -12,8 +12,8 @@ use super::targeted::deciding;
 use super::validate::entity_tag;
 
 /// Never stored: what is between us and a neighbour (RFC 9111 section 3.1), what is reckoned anew
-/// for each answer, the names of trailers, which are not stored either, and cookies, which are for
-/// who asked even where the rest is for all (section 7.3).
+/// for each answer, the names of trailers, which those that are stored tell, and cookies, which are
+/// for who asked even where the rest is for all (section 7.3).
 const NEVER_STORED: [HeaderName; 7] = [
     AGE,
     CONTENT_LENGTH,
