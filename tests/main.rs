@@ -3,6 +3,7 @@
 mod admin;
 mod back_offs;
 mod cache_groups;
+mod cache_status;
 mod command;
 mod configuration;
 mod connection_limits;

@@ -61,8 +61,8 @@ async fn every_method_passes_with_its_path_query_and_body() {
         assert_eq!(answer.body, if method == Method::HEAD { "" } else { "done." }, "{method}");
         let said = match method.as_str() {
             "GET" => "cache-server; fwd=miss; fwd-status=207; detail=no-lifetime",
-            "HEAD" => "cache-server; fwd=bypass; fwd-status=207; detail=head",
-            _ => "cache-server; fwd=bypass; fwd-status=207; detail=not-a-model-route",
+            "HEAD" => "cache-server; fwd=miss; fwd-status=207; detail=head",
+            _ => "cache-server; fwd=method; fwd-status=207; detail=not-a-model-route",
         };
         assert!(answer.cache_status().starts_with(said), "{method}: {}", answer.cache_status());
         let received = upstream.received().pop().expect("it was asked");

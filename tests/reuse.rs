@@ -711,7 +711,7 @@ async fn what_is_no_model_call_is_passed_on_and_says_so() {
     let server = Server::start(Setup::in_front_of(&upstream)).await;
     for _ in 0..2 {
         let answer = server.client().ask("/v1/files", &json!({})).await;
-        let said = "cache-server; fwd=bypass; fwd-status=200; detail=not-a-model-route";
+        let said = "cache-server; fwd=method; fwd-status=200; detail=not-a-model-route";
         assert_eq!(answer.cache_status(), said);
     }
     assert_eq!(upstream.calls(), 2);

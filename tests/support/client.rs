@@ -7,6 +7,8 @@ use http::{HeaderMap, StatusCode, Version};
 use reqwest::{Certificate, ClientBuilder, Method, RequestBuilder};
 use serde_json::Value;
 
+use crate::cache_status;
+
 /// A client of one server, with a connection pool of its own.
 #[derive(Clone, Debug)]
 pub struct Client {
@@ -137,10 +139,25 @@ impl Answer {
     }
 
     /// Our member of `Cache-Status`: the last one.
+    ///
+    /// # Panics
+    /// When the field is none by RFC 9211.
     #[must_use]
     pub fn cache_status(&self) -> &str {
+        cache_status::check(&self.headers);
         let last = self.headers.get_all("cache-status").iter().next_back();
         last.map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// What all caches in line say of themselves in `Cache-Status`, from the upstream to us.
+    ///
+    /// # Panics
+    /// When the field is none by RFC 9211.
+    #[must_use]
+    pub fn cache_members(&self) -> Vec<String> {
+        cache_status::check(&self.headers);
+        let lines = self.headers.get_all("cache-status").iter();
+        lines.map(|line| line.to_str().expect("text").to_owned()).collect()
     }
 
     /// Whether it is a hit.

@@ -3,6 +3,7 @@
 //! Nothing here waits for a fixed time: what takes time outside is polled with a deadline.
 
 pub mod by_hand;
+pub mod cache_status;
 pub mod calls;
 pub mod client;
 pub mod collector;

@@ -30,10 +30,8 @@ pub struct OnBoard {
     pub key: Key,
     /// On which route.
     pub route: Route,
-    /// Whether the caller would not have what is stored.
-    pub by_request: bool,
-    /// Whether what is stored is stale.
-    pub was_stale: bool,
+    /// Why the upstream is asked, as `Cache-Status` has it.
+    pub forwarded: &'static str,
     /// What the caller has already.
     pub conditional: Conditional,
     /// The request, for a follower who may have to go alone.
@@ -78,9 +76,7 @@ pub enum Place {
 /// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
 pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
     let (key, route, afresh) = (keyed.key, keyed.spec.route(), keyed.wants_afresh());
-    let (was_stale, conditional) = (keyed.is_stale(app.clock.now()), Conditional::of(&keyed));
-    // A fresh entry that is asked about is one that the request would not have as it is.
-    let by_request = afresh || (keyed.validates.is_some() && !was_stale);
+    let (forwarded, conditional) = (lookup::why_forwarded(app, &keyed), Conditional::of(&keyed));
     let upstream = Arc::clone(&keyed.asked.upstream);
     let wait_max = keyed.asked.settings.fills.flight_wait_max;
     let sequence = app.purges.sequence();
@@ -105,8 +101,7 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
         reader,
         key,
         route,
-        by_request,
-        was_stale,
+        forwarded,
         conditional,
         keyed,
         span,
@@ -120,7 +115,9 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
         }
         Joined::Follower(reader) => Place::Follower(on_board(reader, Some(Box::new(keyed)))),
         Joined::Found(hit) => Place::Found(Box::new(keyed), hit),
-        Joined::Full => Place::Alone(Box::new(keyed.unkeyed(Cause::FLIGHTS_FULL))),
+        Joined::Full => {
+            Place::Alone(Box::new(keyed.unkeyed(Cause::FLIGHTS_FULL.forwarded(forwarded))))
+        }
     }
 }
 

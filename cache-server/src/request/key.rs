@@ -23,7 +23,6 @@ use crate::app::App;
 use crate::cache::budget::Reservation;
 use crate::cache::entry::Entry;
 use crate::cache::overrides::Effects;
-use crate::clock::Timestamp;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
 use crate::upstream::fields;
@@ -42,6 +41,8 @@ pub struct Keyed {
     pub place: Key,
     /// A stale entry that the upstream may confirm.
     pub validates: Option<Arc<Entry>>,
+    /// Whether other variants are stored under its key, and none that its fields select.
+    pub has_other_variants: bool,
     /// What its body says.
     pub meaning: Arc<Meaning>,
     /// What is reused, and for how long.
@@ -69,12 +70,6 @@ impl Keyed {
     #[must_use]
     pub fn wants_afresh(&self) -> bool {
         self.asked.directives.no_cache
-    }
-
-    /// Whether there is an entry, and it is stale.
-    #[must_use]
-    pub fn is_stale(&self, now: Timestamp) -> bool {
-        self.validates.as_ref().is_some_and(|entry| now >= entry.ends.fresh)
     }
 
     /// The same, to be fetched behind an answer that this entry gave.
@@ -113,19 +108,25 @@ pub struct Unkeyed {
 pub struct Cause {
     /// A short word, for `Cache-Status` and metrics.
     pub code: &'static str,
-    /// Whether the request itself asked for it (RFC 9211 section 2.2, `fwd=request`).
-    pub by_request: bool,
+    /// Why it is forwarded, as `Cache-Status` has it (RFC 9211 section 2.2).
+    pub forwarded: &'static str,
     /// What would change it, in one sentence for the operator.
     pub advice: &'static str,
 }
 
 impl Cause {
     const fn ours(code: &'static str, advice: &'static str) -> Cause {
-        Cause { code, by_request: false, advice }
+        Cause { code, forwarded: "bypass", advice }
     }
 
     const fn callers(code: &'static str, advice: &'static str) -> Cause {
-        Cause { code, by_request: true, advice }
+        Cause { code, forwarded: "request", advice }
+    }
+
+    /// The same, where what is stored tells more of why it is forwarded.
+    #[must_use]
+    pub fn forwarded(self, forwarded: &'static str) -> Cause {
+        Cause { forwarded, ..self }
     }
 
     /// The answer that was waited for is for its leader alone.
@@ -184,7 +185,10 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     }
     let Some((spec, _)) = &asked.spec else {
         let advice = "Declare the route in a [[key_spec]], if its answers can be reused.";
-        return Ok(unread(asked, Cause::ours("not-a-model-route", advice), body));
+        let cause = Cause::ours("not-a-model-route", advice);
+        // By the rules of HTTP it is its method that nothing stored answers.
+        let cause = if asked.is_generic { cause.forwarded("method") } else { cause };
+        return Ok(unread(asked, cause, body));
     };
     let spec = Arc::clone(spec);
     if let Some(cause) = cause_in_header(&asked, &spec) {
@@ -446,6 +450,7 @@ fn interpret(
         key,
         place: key,
         validates: None,
+        has_other_variants: false,
         meaning,
         emitting: Emitting::by(&policy, is_shared),
         policy,

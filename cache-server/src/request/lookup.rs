@@ -84,6 +84,27 @@ fn is_due_soon(app: &App, keyed: &Keyed, hit: &Hit) -> bool {
         && early::is_due(ttl, fetch_took, eagerness, fastrand::f64())
 }
 
+/// Why a request that nothing stored answers is forwarded, as `Cache-Status` has it (RFC 9211
+/// section 2.2). A miss is one of a URI or of a key; where other variants are stored, that is told.
+#[must_use]
+pub fn why_forwarded(app: &App, keyed: &Keyed) -> &'static str {
+    // Nobody has looked whether there is a fresh one.
+    if keyed.wants_afresh() && !keyed.spec.is_generic() {
+        return "request";
+    }
+    match &keyed.validates {
+        Some(entry) if is_stale(app, keyed, entry) => "stale",
+        Some(_) => "request",
+        None if keyed.has_other_variants => "vary-miss",
+        None => "miss",
+    }
+}
+
+fn is_stale(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
+    app.clock.now() >= facts(keyed, entry).ends.fresh
+        || app.purges.verdict(&entry.selectors, entry.purge_sequence) != Verdict::Alive
+}
+
 /// Whether an entry that was found has been purged since, while the upstream was asked.
 #[must_use]
 pub fn is_dead(app: &App, entry: &Entry) -> bool {
@@ -116,6 +137,7 @@ async fn find(app: &App, keyed: &mut Keyed) -> Option<(TierName, Arc<Entry>)> {
     }
     let (place, is_listed) = variant(app, keyed, &entry)?;
     keyed.place = place;
+    keyed.has_other_variants = !is_listed;
     if is_listed { read(app, keyed, &place).await } else { None }
 }
 

@@ -136,7 +136,8 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
     }
     // What a HEAD is told says nothing of the body that a GET would be given.
     if keyed.asked.method == Method::HEAD {
-        return pass::through(app, keyed.unkeyed(Cause::HEAD)).await;
+        let cause = Cause::HEAD.forwarded(lookup::why_forwarded(app, &keyed));
+        return pass::through(app, keyed.unkeyed(cause)).await;
     }
     if let Some(hold) = hold::of(app, &keyed) {
         if let Some(hit) = stale {
@@ -178,5 +179,6 @@ async fn go_alone(app: &Arc<App>, keyed: Keyed) -> Response<AnswerBody> {
     if let Some(refusal) = hold::of(app, &keyed).and_then(|hold| hold.refusal) {
         return respond::held(app, &keyed, &refusal);
     }
-    pass::through(app, keyed.unkeyed(Cause::NOT_SHAREABLE)).await
+    let cause = Cause::NOT_SHAREABLE.forwarded(lookup::why_forwarded(app, &keyed));
+    pass::through(app, keyed.unkeyed(cause)).await
 }

@@ -13,7 +13,7 @@ use futures_util::stream;
 use http::header::{
     AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
 use keyspec::Key;
@@ -38,11 +38,10 @@ use crate::cache::purge::Verdict;
 use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
+use crate::upstream::cache_status::CACHE_STATUS;
 use crate::upstream::head::{AnswerHead, Settled};
 use crate::upstream::loops::PASSES_MAX;
 use crate::upstream::{UpstreamError, fields};
-
-const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
@@ -95,7 +94,7 @@ pub fn stale_on_error(
     line.answered(Outcome::Stale, reason, hit.entry.status);
     line.answered_by(hit);
     let mut cache_status = CacheStatus::forwarded("stale", status);
-    let _ = write!(cache_status.0, "; ttl={}", hit.ttl_s);
+    cache_status.ttl(hit);
     cache_status.key(&hit.entry.key);
     cache_status.detail("stale-if-error");
     let response = from_entry(app, app.clock.now(), conditions, &hit.entry, &cache_status);
@@ -129,7 +128,7 @@ fn from_entry(
     app.telemetry.saved(entry.usage, saved);
     let age = HeaderValue::from(entry.age_s(now));
     if conditions.are_met_by(entry.status, &entry.headers, now) {
-        let mut headers = not_modified_fields(&entry.headers);
+        let mut headers = unmodified(&entry.headers);
         headers.insert(AGE, age);
         emit_of_entry(conditions, &mut headers, entry, now);
         return signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none());
@@ -187,7 +186,7 @@ pub async fn lead(
     line: Line,
 ) -> Response<AnswerBody> {
     let landed = board.head().await;
-    let OnBoard { reader, key, by_request, was_stale, conditional, .. } = board;
+    let OnBoard { reader, key, forwarded, conditional, .. } = board;
     let conditions = Conditions::kept(&conditional);
     let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
         Ok(landed) => landed,
@@ -195,11 +194,6 @@ pub async fn lead(
     };
     let (reason, is_traced) = (stored_reason(&head), line.is_traced());
     line.landed(Outcome::Miss, reason, &head);
-    let forwarded = match (by_request, was_stale) {
-        (true, _) => "request",
-        (false, true) => "stale",
-        (false, false) => "miss",
-    };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.stored(&head);
     cache_status.key(&key);
@@ -226,7 +220,7 @@ pub async fn follow(
     let boarded = app.clock.instant();
     let landed = board.head().await;
     app.telemetry.flights.waited(boarded.elapsed());
-    let OnBoard { reader, key, keyed, was_stale, conditional, mut span, .. } = board;
+    let OnBoard { reader, key, keyed, forwarded, conditional, mut span, .. } = board;
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
     let conditions = Conditions::kept(&conditional);
     let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
@@ -241,7 +235,6 @@ pub async fn follow(
     }
     line.landed(Outcome::Collapsed, "", &head);
     app.telemetry.coalesced();
-    let forwarded = if was_stale { "stale" } else { "miss" };
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.0.push_str("; collapsed");
     cache_status.stored(&head);
@@ -291,8 +284,17 @@ fn not_modified(
     cache_status: &CacheStatus,
 ) -> Response<AnswerBody> {
     line.whole();
-    let headers = not_modified_fields(fields);
-    signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none())
+    signed(StatusCode::NOT_MODIFIED, unmodified(fields), cache_status, AnswerBody::none())
+}
+
+/// The fields of a 304, with what caches nearer to the upstream say of the answer that it stands for
+/// (RFC 9211 section 2).
+fn unmodified(fields: &HeaderMap) -> HeaderMap {
+    let mut headers = not_modified_fields(fields);
+    for line in fields.get_all(CACHE_STATUS) {
+        headers.append(CACHE_STATUS, line.clone());
+    }
+    headers
 }
 
 /// The head of a flight that landed; or, if it failed, the stale entry or the failure.
@@ -388,8 +390,7 @@ pub fn passed(
     line.answered(Outcome::Bypass, cause.code, parts.status);
     line.expect(body.size_hint().exact());
     fields::strip_hop_by_hop(&mut parts.headers);
-    let forwarded = if cause.by_request { "request" } else { "bypass" };
-    let mut cache_status = CacheStatus::forwarded(forwarded, Some(parts.status));
+    let mut cache_status = CacheStatus::forwarded(cause.forwarded, Some(parts.status));
     cache_status.detail(cause.code);
     let body = AnswerBody::Passing(Box::new(PassingAnswer::new(body, line, span)));
     let response = signed(parts.status, parts.headers, &cache_status, body);
@@ -663,7 +664,8 @@ impl CacheStatus {
 
     fn hit_because(hit: &Hit, detail: &'static str) -> CacheStatus {
         let mut status = CacheStatus::named();
-        let _ = write!(status.0, "; hit; ttl={}", hit.ttl_s);
+        status.0.push_str("; hit");
+        status.ttl(hit);
         status.key(&hit.entry.key);
         status.detail(detail);
         status
@@ -676,6 +678,12 @@ impl CacheStatus {
             let _ = write!(status.0, "; fwd-status={}", answered.as_u16());
         }
         status
+    }
+
+    /// In as many digits as an integer may have (RFC 9651 section 3.3.1).
+    fn ttl(&mut self, hit: &Hit) {
+        const LONGEST_S: i64 = 999_999_999_999_999;
+        let _ = write!(self.0, "; ttl={}", hit.ttl_s.clamp(-LONGEST_S, LONGEST_S));
     }
 
     /// A stream's head goes out before anyone can know; then nothing is said.

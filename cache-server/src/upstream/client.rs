@@ -13,7 +13,7 @@ use url::Url;
 
 use super::health::Health;
 use super::mount::Target;
-use super::{UpstreamError, ended, framing};
+use super::{UpstreamError, cache_status, ended, framing};
 use crate::clock::Clock;
 use crate::telemetry::upstream::{ExchangeEnd, UpstreamMetrics};
 
@@ -181,10 +181,14 @@ impl Upstream {
         }
     }
 
-    /// Refuses an answer whose end not all readers would agree on.
+    /// Refuses an answer whose end not all readers would agree on, and leaves out what no reader of
+    /// `Cache-Status` could read.
     fn settle(&self, mut answer: Response<Body>) -> Result<Response<Body>, UpstreamError> {
         match framing::settle_answer(answer.status(), answer.headers_mut()) {
-            Ok(()) => Ok(answer),
+            Ok(()) => {
+                cache_status::keep_if_a_list(answer.headers_mut());
+                Ok(answer)
+            }
             Err(bad) => {
                 self.health.note(ExchangeEnd::Broken);
                 let upstream = self.settings.name.clone();

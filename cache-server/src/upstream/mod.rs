@@ -1,6 +1,7 @@
 //! The upstreams: where they are mounted, how they are asked, and whether an answer is whole.
 
 pub mod answer;
+pub mod cache_status;
 pub mod client;
 mod ended;
 pub mod fields;
