@@ -70,6 +70,16 @@ async fn an_unsafe_request_that_did_not_fail_invalidates_the_groups_that_its_ans
 }
 
 #[tokio::test]
+async fn what_an_unsafe_request_invalidates_does_not_take_its_group_along() {
+    let (_upstream, server) = start().await;
+    warm(&server, "/a", "\"one\"").await;
+    warm(&server, "/b", "\"one\"").await;
+    plain::ask(&server.client(), Method::PUT, "/a", &[]).await;
+    assert!(!is_stored(&server, "/a").await);
+    assert!(is_stored(&server, "/b").await);
+}
+
+#[tokio::test]
 async fn groups_are_told_apart_by_every_character() {
     let (_upstream, server) = start().await;
     warm(&server, "/a", "\"News\"").await;
