@@ -24,6 +24,7 @@ mod hostile;
 mod http_attacks;
 mod http_cache;
 mod http_rfc9111;
+mod interim;
 mod key_specs;
 mod keys;
 mod lifecycle;
