@@ -168,6 +168,48 @@ async fn what_is_stale_here_is_stale_for_all_others() {
 }
 
 #[tokio::test]
+async fn an_answer_without_a_tag_of_its_own_gets_one_that_the_upstream_never_sees() {
+    let emit = "[route.emit]\netag = true\n";
+    let (upstream, server) = with_route(emit, |count, received| match count {
+        0 => Reply::bytes("page")
+            .with("cache-control", "max-age=60")
+            .with("age", "61")
+            .with("last-modified", "Tue, 24 Nov 2020 00:00:00 GMT"),
+        _ => {
+            assert_eq!(plain::field(received, "if-none-match"), "");
+            Reply::bytes("").status(304).with("cache-control", "max-age=600")
+        }
+    })
+    .await;
+    let first = get(&server, &[]).await;
+    let tag = first.field("etag").to_owned();
+    assert!(tag.len() > 20 && tag.starts_with('"'), "{tag}");
+    let confirmed = get(&server, &[]).await;
+    assert_eq!((confirmed.field("etag"), text(&confirmed)), (&*tag, "page"));
+    let hit = get(&server, &[]).await;
+    assert_eq!((hit.is_hit(), hit.field("etag")), (true, &*tag));
+    assert_eq!(get(&server, &[("if-none-match", &tag)]).await.status.as_u16(), 304);
+    let part = get(&server, &[("range", "bytes=0-1"), ("if-range", &tag)]).await;
+    assert_eq!(part.status.as_u16(), 206, "it is a strong one");
+    assert_eq!(upstream.calls(), 2);
+}
+
+#[tokio::test]
+async fn a_tag_of_the_upstream_stays_and_other_bytes_have_another_tag() {
+    let emit = "[route.emit]\netag = true\n";
+    let (_upstream, server) = with_route(emit, |_, received| {
+        let path = received.uri.path();
+        let reply = Reply::bytes(path.to_owned()).with("cache-control", "max-age=60");
+        if path.ends_with("tagged") { reply.with("etag", "W/\"v1\"") } else { reply }
+    })
+    .await;
+    let tag = async |path: &str| server.client().get(path).await.field("etag").to_owned();
+    assert_eq!(tag("/tagged").await, "W/\"v1\"");
+    assert_ne!(tag("/one").await, tag("/two").await);
+    assert_eq!(tag("/one").await, tag("/one").await);
+}
+
+#[tokio::test]
 async fn our_own_errors_are_kept_by_no_cache_in_front() {
     let (upstream, server) = with_route("", |_, _| Reply::bytes("page")).await;
     upstream.stop().await;

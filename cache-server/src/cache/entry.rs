@@ -13,6 +13,7 @@
 use std::io::{self, Read, Write};
 
 use bytes::Bytes;
+use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use keyspec::Key;
 
@@ -202,6 +203,13 @@ impl Entry {
     #[must_use]
     pub fn age_s(&self, now: Timestamp) -> u64 {
         serve::age_s(&self.facts(), now)
+    }
+
+    /// Whether the tag among these fields, to which an update has brought its own, is one that was made
+    /// here.
+    #[must_use]
+    pub fn has_our_tag_still(&self, updated: &HeaderMap) -> bool {
+        self.tag_is_ours && self.headers.get(ETAG) == updated.get(ETAG)
     }
 
     /// What of it decides on its use.

@@ -77,7 +77,8 @@ impl Doubted {
         }
         let for_this_caller = || {
             let headers = freshened(&self.entry.headers, &fields);
-            Arc::new(Entry { headers, ..Entry::clone(&self.entry) })
+            let tag_is_ours = self.entry.has_our_tag_still(&headers);
+            Arc::new(Entry { headers, tag_is_ours, ..Entry::clone(&self.entry) })
         };
         Some(self.stored_anew(app, &fields).unwrap_or_else(for_this_caller))
     }
@@ -137,6 +138,7 @@ impl Doubted {
         let more = tags.selectors(&self.origin).filter(|one| !self.entry.selectors.contains(one));
         selectors.extend(more);
         let (tags, selectors) = (tags.into_kept(), selectors.into());
-        Some(Entry { headers, tags, selectors, ..Entry::clone(&self.entry) })
+        let tag_is_ours = self.entry.has_our_tag_still(&headers);
+        Some(Entry { headers, tag_is_ours, tags, selectors, ..Entry::clone(&self.entry) })
     }
 }

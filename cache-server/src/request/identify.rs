@@ -205,14 +205,14 @@ pub fn identify(
     if parts.headers.len() > headers_max {
         return Err(ListenerRejection::TooManyFields { headers_max }.into());
     }
-    let takes = Takes::of(&parts);
-    // First of all: what a caller names in Connection must count for nothing below.
-    fields::strip_hop_by_hop(&mut parts.headers);
     let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
-    // A PURGE ends here, wherever it has been.
+    // Whatever it names in Connection. A PURGE ends here, wherever it has been.
     if !may_purge && app.loops.is_seen_on(&parts.headers) {
         return Err(Rejection::Loop);
     }
+    let takes = Takes::of(&parts);
+    // First of all: what a caller names in Connection must count for nothing below.
+    fields::strip_hop_by_hop(&mut parts.headers);
     if parts.method == Method::CONNECT {
         return Err(Rejection::NoTunnel);
     }

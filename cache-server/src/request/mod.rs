@@ -148,7 +148,8 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
         }
     }
     if conditions::is_for_parts(&keyed) {
-        return part::ask(app, keyed, stale).await;
+        let forwarded = lookup::why_forwarded(app, &keyed);
+        return part::ask(app, keyed, Cause::RANGE.forwarded(forwarded), stale).await;
     }
     fetch_together(app, keyed, stale).await
 }

@@ -22,15 +22,20 @@ use crate::telemetry::trace::Step;
 use crate::upstream::fields;
 
 /// Asks the upstream for a part. Where it fails, `stale` answers, if there is any.
-pub async fn ask(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
+pub async fn ask(
+    app: &Arc<App>,
+    keyed: Keyed,
+    cause: Cause,
+    stale: Option<Hit>,
+) -> Response<AnswerBody> {
     let Some(entry) = keyed.validates.clone() else {
-        return pass::through(app, keyed.unkeyed(Cause::RANGE)).await;
+        return pass::through(app, keyed.unkeyed(cause)).await;
     };
     let conditional = Conditional::of(&keyed);
     let doubted = Doubted::of(app, &keyed.policy, &keyed.asked, keyed.is_shared, entry);
-    let line = Line::past(app, Facts::of(&keyed), &Cause::RANGE);
+    let line = Line::past(app, Facts::of(&keyed), &cause);
     let (is_shared, keyed_headers) = (keyed.is_shared, Arc::clone(&keyed.spec));
-    let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(Cause::RANGE);
+    let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(cause);
     if is_shared {
         // What it says of the entry is said to all.
         keep_what_all_callers_share(&mut asked.headers, keyed_headers.keyed_headers());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{
-    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, TRAILER,
+    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -198,6 +198,7 @@ pub async fn lead(
     cache_status.stored(&head);
     cache_status.key(&key);
     let (now, mut headers) = (app.clock.now(), std::mem::take(&mut head.all_fields));
+    headers.extend(head.settled.tag.get().map(|tag| (ETAG, tag.clone())));
     let is_met = head.may_be_stored() && conditions.are_met_by(head.status, &headers, now);
     emit_of_head(conditions, &mut headers, &head, now);
     if is_met {
@@ -244,6 +245,7 @@ pub async fn follow(
     let (length, age) = (head.content_length(), head.stored_age_s(now));
     let announcement = head.shared_announcement();
     let mut headers = std::mem::take(&mut head.shared_fields);
+    headers.extend(head.settled.tag.get().map(|tag| (ETAG, tag.clone())));
     // It was not asked for this request (RFC 9111 section 4).
     headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
     if is_failure(head.status) {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, DATE, EXPIRES};
+use http::header::{ACCEPT_ENCODING, AGE, CACHE_CONTROL, DATE, ETAG, EXPIRES};
 use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::lookup;
@@ -19,7 +19,7 @@ use crate::cache::freshness::negative::Negative;
 use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotStored, Storing};
 use crate::cache::freshness::update::stored_fields;
 use crate::cache::freshness::vary::{self, Vary};
-use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early, targeted};
+use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early, targeted, validate};
 use crate::cache::purge::{Manner, Target as Purged, Verdict};
 use crate::cache::tags::Tags;
 use crate::cache::variants::{Variants, variant_key};
@@ -273,6 +273,7 @@ fn entry(
     tags: Tags,
     storing: Storing,
 ) -> Entry {
+    let (headers, tag_is_ours) = tagged(order, head, &body);
     let mut selectors = order.asked_selectors.clone();
     selectors.extend(report.model.as_deref().map(Selector::model));
     selectors.extend(tags.selectors(&order.target.origin()));
@@ -282,8 +283,8 @@ fn entry(
         route: order.spec.name().into(),
         model: report.model.clone(),
         status: head.status,
-        headers: head.shared_fields.clone(),
-        tag_is_ours: false,
+        headers,
+        tag_is_ours,
         body,
         trailers: head.settled.trailers.get().cloned().unwrap_or_default(),
         stored: app.clock.now(),
@@ -303,6 +304,26 @@ fn entry(
         encoding: 0,
         key_id: 0,
     }
+}
+
+/// The fields of an entry, with a tag made from its bytes where its route wants one and the upstream
+/// gives none; and whether the tag that they have was made so.
+fn tagged(order: &Order, head: &AnswerHead, body: &[u8]) -> (HeaderMap, bool) {
+    let mut headers = head.shared_fields.clone();
+    if headers.contains_key(ETAG) {
+        let confirmed = order.validates.as_ref();
+        let is_ours = confirmed.is_some_and(|entry| entry.has_our_tag_still(&headers));
+        return (headers, is_ours);
+    }
+    let wants_one = order.policy.emission.as_ref().is_some_and(|emission| emission.etag);
+    if !wants_one || head.status != StatusCode::OK {
+        return (headers, false);
+    }
+    let tag = validate::tag_of(&headers, body);
+    // For those who have asked and do not have its header yet.
+    let _ = head.settled.tag.set(tag.clone());
+    headers.insert(ETAG, tag);
+    (headers, true)
 }
 
 /// The ends of an entry, of which the fresh one comes a little sooner if it is one of a batch: what

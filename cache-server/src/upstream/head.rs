@@ -62,6 +62,8 @@ pub struct ByHttp {
 pub struct Settled {
     /// What the upstream charged, once the answer was read.
     pub usage: OnceLock<Usage>,
+    /// The tag that was made for it, where it has none of its own.
+    pub tag: OnceLock<HeaderValue>,
     /// What became of storing it.
     pub stored: OnceLock<Result<(), &'static str>>,
     /// Its trailers, as far as any reader may see them; unset where there are none.

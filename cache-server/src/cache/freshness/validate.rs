@@ -2,8 +2,9 @@
 //! 4.3)? Of the upstream it is asked for entries, of us for what callers hold.
 
 use http::header::{
-    AGE, CACHE_CONTROL, CONTENT_LOCATION, DATE, ETAG, EXPIRES, HeaderMap, HeaderName, HeaderValue,
-    IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
+    AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LOCATION, CONTENT_TYPE, DATE, ETAG, EXPIRES,
+    HeaderMap, HeaderName, HeaderValue, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH,
+    IF_UNMODIFIED_SINCE, LAST_MODIFIED, VARY,
 };
 use http::{Method, StatusCode};
 
@@ -52,6 +53,19 @@ impl<'a> EntityTag<'a> {
 #[must_use]
 pub fn entity_tag(fields: &HeaderMap) -> Option<EntityTag<'_>> {
     EntityTag::parse(single(fields, ETAG)?.as_bytes())
+}
+
+/// A strong tag made from the bytes of an answer and what says how they are to be read (RFC 9110 section
+/// 8.8.3): the same for the same, on every server.
+#[must_use]
+pub fn tag_of(fields: &HeaderMap, body: &[u8]) -> HeaderValue {
+    let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 entity tag v1");
+    for name in [CONTENT_ENCODING, CONTENT_TYPE] {
+        let said = fields.get(name).map_or(&b""[..], HeaderValue::as_bytes);
+        hasher.update(&(said.len() as u64).to_le_bytes()).update(said);
+    }
+    let hash = hasher.update(body).finalize().to_hex();
+    HeaderValue::from_str(&format!("\"{}\"", &hash[..32])).expect("made of hex digits")
 }
 
 /// Whether the upstream could confirm this answer.

@@ -1,3 +1,5 @@
+//! What a route emits, onto fields as upstreams send them.
+
 use super::*;
 use http::header::{CONTENT_TYPE, ETAG};
 use proptest::prelude::*;
