@@ -592,6 +592,7 @@ mod tests {
         for (field, _) in fields.filter(|(name, _)| !name.contains('(')) {
             let shown = SAMPLE.lines().any(|line| {
                 let line = line.trim_start_matches(['#', ' ', '[']);
+                let line = line.strip_prefix("route.").unwrap_or(line);
                 line.strip_prefix(field).is_some_and(|rest| rest.starts_with([' ', ']']))
             });
             assert!(shown, "docs/cache-server.toml does not show {field}");
