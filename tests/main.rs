@@ -2,6 +2,7 @@
 
 mod admin;
 mod back_offs;
+mod bad_input;
 mod cache_groups;
 mod cache_status;
 mod command;
