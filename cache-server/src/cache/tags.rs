@@ -48,12 +48,8 @@ impl Tags {
 
     /// Adds what the upstream says.
     pub fn add_of_upstream(&mut self, fields: &HeaderMap) {
-        for value in texts(fields, &SURROGATE_KEY) {
-            value.split_ascii_whitespace().for_each(|tag| self.add(tag));
-        }
-        for value in texts(fields, &CACHE_TAG) {
-            value.split(',').for_each(|tag| self.add(tag));
-        }
+        self.add_each(fields, &SURROGATE_KEY, u8::is_ascii_whitespace);
+        self.add_each(fields, &CACHE_TAG, |byte| *byte == b',');
         match Groups::of_answer(fields) {
             Groups::Named(groups) => {
                 groups.iter().for_each(|group| self.add(group));
@@ -65,8 +61,17 @@ impl Tags {
 
     /// Adds what the request says.
     pub fn add_of_request(&mut self, fields: &HeaderMap) {
-        for value in texts(fields, &CACHE_SERVER_TAGS) {
-            value.split(',').for_each(|tag| self.add(tag));
+        self.add_each(fields, &CACHE_SERVER_TAGS, |byte| *byte == b',');
+    }
+
+    /// Adds the members of a list. What is no text can be named by no order, and finds no place.
+    fn add_each(&mut self, fields: &HeaderMap, name: &HeaderName, separates: fn(&u8) -> bool) {
+        let lines = fields.get_all(name).into_iter().map(HeaderValue::as_bytes);
+        for member in lines.flat_map(|line| line.split(separates)) {
+            match str::from_utf8(member) {
+                Ok(tag) => self.add(tag),
+                Err(_) => self.left_out += 1,
+            }
         }
     }
 
@@ -90,10 +95,6 @@ impl Tags {
     }
 }
 
-fn texts<'h>(fields: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> {
-    fields.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,6 +116,18 @@ mod tests {
         let groups = r#""a, b" , "c\"d";q=1, "e", """#;
         assert_eq!(of_upstream(&[("cache-groups", groups)]), ["a, b", "c\"d", "e"]);
         assert_eq!(of_upstream(&[("cache-groups", r#""a", b, "c""#)]), [""; 0]);
+    }
+
+    #[test]
+    fn tags_are_text_in_any_alphabet_and_what_is_none_finds_no_place() {
+        let of = |value: &[u8]| {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            let mut tags = Tags::default();
+            tags.add_of_upstream(&HeaderMap::from_iter([(SURROGATE_KEY, value)]));
+            (tags.left_out(), tags.into_kept().join("|"))
+        };
+        assert_eq!(of("shop caf\u{e9}".as_bytes()), (0, "shop|caf\u{e9}".to_owned()));
+        assert_eq!(of(b"shop caf\xe9"), (1, "shop".to_owned()));
     }
 
     #[test]

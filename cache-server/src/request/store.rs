@@ -127,7 +127,9 @@ fn tags(order: &Order, head: &AnswerHead, answered_by: Option<&str>) -> Tags {
         TagField::Model => order.asked_model.as_deref().map(Into::into),
         TagField::AnsweredBy => answered_by.map(Into::into),
         TagField::Tool => order.tool.as_deref().map(Into::into),
-        TagField::Header(name) => Some(order.fields.get(name)?.to_str().ok()?.to_owned()),
+        TagField::Header(name) => {
+            Some(str::from_utf8(order.fields.get(name)?.as_bytes()).ok()?.to_owned())
+        }
         TagField::Query(name) => {
             let mut pairs = url::form_urlencoded::parse(order.target.query()?.as_bytes());
             pairs.find(|(known, _)| **known == **name).map(|(_, value)| value.into_owned())
