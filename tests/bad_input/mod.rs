@@ -5,6 +5,7 @@ mod dates;
 mod deception;
 mod floods;
 mod numbers;
+mod spellings;
 
 use black_box_tests::plain;
 use black_box_tests::wire::answer;

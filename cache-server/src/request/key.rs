@@ -26,7 +26,7 @@ use crate::cache::overrides::Effects;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
 use crate::upstream::fields;
-use crate::upstream::mount::Target;
+use crate::upstream::mount::{self, Target};
 
 /// A request that has a key and may be answered from the cache.
 #[derive(Debug)]
@@ -474,18 +474,36 @@ fn key_of_http(key: Key, asked: &Asked, body: &[u8]) -> Key {
 /// The key by the URI. A spec's key tells what a query means, whatever its order and its
 /// escapes; to HTTP that is another URI, whose answer may be another (RFC 9111 section 4). So where
 /// the query is not in its plain form, sorted and without escapes, its spelling is a part of the key.
+///
+/// An empty query is not none. A credential in the query is in the key as the tenant; so its value
+/// does not count here, but where it stands does, and where it is one of several, empty or escaped,
+/// how it is written.
 fn key_of_uri(key: Key, target: &Target) -> Key {
     fn name(piece: &str) -> &str {
         piece.split_once('=').map_or(piece, |(name, _)| name)
     }
-    let is_plain = |piece: &str| !piece.is_empty() && !piece.contains('%');
-    if target.query_pieces().all(is_plain) && target.query_pieces().map(name).is_sorted() {
+    let pieces = || target.query().into_iter().flat_map(|query| query.split('&'));
+    let is_lone = pieces().filter(|piece| mount::is_key_parameter(piece)).count() == 1;
+    let is_the_tenant = |piece: &str| {
+        let value = piece.strip_prefix("key=").unwrap_or_default();
+        is_lone && !value.is_empty() && !value.contains('%')
+    };
+    let is_plain = |piece: &str| {
+        let is_in_key = !mount::is_key_parameter(piece) || is_the_tenant(piece);
+        is_in_key && !piece.is_empty() && !piece.contains('%')
+    };
+    if pieces().all(is_plain) && pieces().map(name).is_sorted() {
         return key;
     }
     let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 key of a URI v1");
     hasher.update(key.as_bytes());
-    for piece in target.query_pieces() {
-        hasher.update(&(piece.len() as u64).to_le_bytes()).update(piece.as_bytes());
+    for piece in pieces() {
+        if is_the_tenant(piece) {
+            // No piece is as long as that.
+            hasher.update(&u64::MAX.to_le_bytes());
+        } else {
+            hasher.update(&(piece.len() as u64).to_le_bytes()).update(piece.as_bytes());
+        }
     }
     Key::from_bytes(*hasher.finalize().as_bytes())
 }

@@ -68,12 +68,6 @@ impl Target {
         if url.origin() == self.origin.origin() { Target::of(&url) } else { None }
     }
 
-    /// The pieces of the query as they are written, but for credentials.
-    pub fn query_pieces(&self) -> impl Iterator<Item = &str> {
-        let query = self.query().filter(|query| !query.is_empty());
-        query.into_iter().flat_map(|query| query.split('&')).filter(|pair| !is_key_parameter(pair))
-    }
-
     /// The URL as purge orders name it. Whatever has one key has one name, or an order would not
     /// reach what a request for its very URL is answered with: keys count neither the order of a
     /// query's pairs nor how they are escaped. Names that are alike purge too much at worst.
@@ -106,7 +100,8 @@ impl Target {
 }
 
 /// Whether a query pair carries a credential: its name, percent-decoded, is `key`.
-fn is_key_parameter(pair: &str) -> bool {
+#[must_use]
+pub fn is_key_parameter(pair: &str) -> bool {
     form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "key")
 }
 
