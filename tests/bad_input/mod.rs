@@ -5,6 +5,7 @@ mod dates;
 mod deception;
 mod floods;
 mod numbers;
+mod poisoning;
 mod spellings;
 
 use black_box_tests::plain;

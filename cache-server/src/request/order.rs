@@ -102,7 +102,8 @@ pub fn prepare(
     let fields = headers.clone();
     if keyed.is_shared {
         let (keyed_headers, by_http) = (keyed.spec.keyed_headers(), keyed.spec.is_generic());
-        fields::keep_what_all_callers_share(&mut headers, keyed_headers, by_http);
+        let has_content = !keyed.body.is_empty();
+        fields::keep_what_all_callers_share(&mut headers, keyed_headers, by_http, has_content);
     }
     fields::prepare_request(&mut headers, &app.loops);
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);

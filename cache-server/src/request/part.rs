@@ -35,10 +35,11 @@ pub async fn ask(
     let doubted = Doubted::of(app, &keyed.policy, &keyed.asked, keyed.is_shared, entry);
     let line = Line::past(app, Facts::of(&keyed), &cause);
     let (is_shared, keyed_headers) = (keyed.is_shared, Arc::clone(&keyed.spec));
+    let has_content = !keyed.body.is_empty();
     let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(cause);
     if is_shared {
         // What it says of the entry is said to all.
-        keep_what_all_callers_share(&mut asked.headers, keyed_headers.keyed_headers());
+        keep_what_all_callers_share(&mut asked.headers, keyed_headers.keyed_headers(), has_content);
     }
     let is_about_entry = asks_about(&mut asked.headers, doubted.entry());
     let upstream = Arc::clone(&asked.upstream);
@@ -68,9 +69,13 @@ fn asks_about(headers: &mut HeaderMap, entry: &Entry) -> bool {
     headers.contains_key(IF_NONE_MATCH) || headers.contains_key(IF_MODIFIED_SINCE)
 }
 
-fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[http::HeaderName]) {
+fn keep_what_all_callers_share(
+    headers: &mut HeaderMap,
+    keyed: &[http::HeaderName],
+    has_content: bool,
+) {
     let of_parts = [RANGE, IF_RANGE].map(|name| (name.clone(), headers.get(&name).cloned()));
-    fields::keep_what_all_callers_share(headers, keyed, true);
+    fields::keep_what_all_callers_share(headers, keyed, true, has_content);
     headers.extend(of_parts.into_iter().filter_map(|(name, value)| Some((name, value?))));
 }
 

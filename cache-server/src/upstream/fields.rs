@@ -65,8 +65,14 @@ pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
 /// the caller, the form of the body, or is in the key (`keyed`). By the rules of HTTP cookies stay
 /// too, whose answers need a permission to be stored, and what negotiates, which upstreams name in
 /// `Vary`. What proxies add, such as `X-Forwarded-Host`, does not: many reflect it, and few name it;
-/// but for where the request has been, without which nobody would see it go in circles.
-pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName], by_http: bool) {
+/// but for where the request has been, without which nobody would see it go in circles. Nor does the
+/// type of no content, which is in no key.
+pub fn keep_what_all_callers_share(
+    headers: &mut HeaderMap,
+    keyed: &[HeaderName],
+    by_http: bool,
+    has_content: bool,
+) {
     const BY_HTTP: [HeaderName; 6] = [
         header::ACCEPT,
         header::ACCEPT_CHARSET,
@@ -90,11 +96,14 @@ pub fn keep_what_all_callers_share(headers: &mut HeaderMap, keyed: &[HeaderName]
         HeaderName::from_static("x-api-key"),
         HeaderName::from_static("x-goog-api-key"),
     ];
+    let is_kept = |name: &HeaderName| {
+        let is_of_nothing = *name == header::CONTENT_TYPE && !has_content;
+        let is_listed = KEPT.contains(name) || (by_http && BY_HTTP.contains(name));
+        keyed.contains(name) || (is_listed && !is_of_nothing)
+    };
     let kept = headers
         .iter()
-        .filter(|(name, _)| {
-            KEPT.contains(name) || keyed.contains(name) || (by_http && BY_HTTP.contains(name))
-        })
+        .filter(|(name, _)| is_kept(name))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     *headers = kept;
@@ -377,7 +386,7 @@ mod tests {
         headers.insert("x-forwarded-host", HeaderValue::from_static("evil"));
         strip_hop_by_hop(&mut headers);
         for by_http in [true, false] {
-            keep_what_all_callers_share(&mut headers, &[], by_http);
+            keep_what_all_callers_share(&mut headers, &[], by_http, false);
             assert_eq!(headers, fields(&been));
         }
     }
