@@ -111,6 +111,33 @@ async fn where_answers_are_shared_no_unkeyed_field_reaches_an_entry_by_its_valid
     }
 }
 
+#[tokio::test]
+async fn where_answers_are_shared_no_head_brings_what_it_says_into_an_entry() {
+    let (_upstream, server) = reflecting(SHARED).await;
+    let client = server.client();
+    for name in UNKEYED {
+        let path = format!("/{name}");
+        get(&server, &path, &[]).await;
+        ask(&client, Method::HEAD, &path, &[(name, EVIL), ("cache-control", "no-cache")]).await;
+        let answer = get(&server, &path, &[]).await;
+        assert_clean(&answer, name);
+        assert!(answer.is_hit(), "{name} made it stale: {}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
+async fn where_answers_are_shared_a_head_with_credentials_tells_others_nothing() {
+    for name in ["cookie", "authorization", "x-api-key", "api-key", "x-goog-api-key"] {
+        let (_upstream, server) = reflecting(SHARED).await;
+        get(&server, "/page", &[]).await;
+        let fields = [(name, EVIL), ("cache-control", "no-cache")];
+        ask(&server.client(), Method::HEAD, "/page", &fields).await;
+        let answer = get(&server, "/page", &[]).await;
+        assert_clean(&answer, name);
+        assert!(answer.is_hit(), "{name} made it stale: {}", answer.cache_status());
+    }
+}
+
 /// What negotiates is passed on where answers are shared; upstreams name it in `Vary`.
 #[tokio::test]
 async fn where_answers_are_shared_what_negotiates_reaches_those_alone_who_say_the_same() {

@@ -17,6 +17,7 @@ use http::{HeaderMap, HeaderName, Method, StatusCode};
 
 use super::confirm::Doubted;
 use super::identify::Asked;
+use super::order;
 use crate::app::App;
 use crate::cache::entry::{Entry, Selector};
 use crate::cache::groups::Groups;
@@ -39,19 +40,30 @@ pub enum Aftermath {
 }
 
 impl Aftermath {
-    /// Of a request that is about to be sent.
+    /// Of a request that is about to be sent. `is_shared` says whether callers of other tenants share
+    /// what is stored: then one who shows a credential is told what may be for itself alone, and says
+    /// nothing of that.
     #[must_use]
-    pub fn of(app: &App, asked: &Asked, stored: Option<Arc<Entry>>) -> Aftermath {
+    pub fn of(app: &App, asked: &Asked, stored: Option<Arc<Entry>>, is_shared: bool) -> Aftermath {
         match (stored, &asked.spec) {
             (Some(entry), Some((spec, _))) if asked.method == Method::HEAD => {
+                if is_shared && order::has_authorization(&asked.headers, is_shared) {
+                    return Aftermath::None;
+                }
                 let policy = asked.settings.policies.policy(&asked.policy_question(spec, None));
-                Aftermath::Head(Box::new(Doubted::of(app, &policy, asked, false, entry)))
+                Aftermath::Head(Box::new(Doubted::of(app, &policy, asked, is_shared, entry)))
             }
             _ if asked.is_generic && is_unsafe(&asked.method) => {
                 Aftermath::Unsafe(asked.target.clone())
             }
             _ => Aftermath::None,
         }
+    }
+
+    /// Whether the answer changes a stored entry.
+    #[must_use]
+    pub fn is_of_an_entry(&self) -> bool {
+        matches!(self, Aftermath::Head(_))
     }
 
     /// Does what the answer asks for, and waits a moment for it to be on disk: whoever has seen the

@@ -84,7 +84,8 @@ impl Keyed {
     pub fn unkeyed(self, cause: Cause) -> Unkeyed {
         let model = self.model().map(Into::into);
         let body = PassingBody::buffered(self.body, self.reservation);
-        Unkeyed { asked: self.asked, model, cause, body, stored: self.validates }
+        let is_shared = self.is_shared;
+        Unkeyed { asked: self.asked, model, cause, body, stored: self.validates, is_shared }
     }
 }
 
@@ -101,6 +102,8 @@ pub struct Unkeyed {
     pub body: PassingBody,
     /// What is stored, which a HEAD may confirm or put in doubt.
     pub stored: Option<Arc<Entry>>,
+    /// Whether callers of other tenants share what is stored.
+    pub is_shared: bool,
 }
 
 /// Why a request goes past the cache.
@@ -213,6 +216,7 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
                 cause,
                 body: *body,
                 stored: None,
+                is_shared: false,
             })))
         }
     }
@@ -228,7 +232,14 @@ fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
     let server = &asked.settings.server;
     let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
     let model = asked.model_in_path().map(Into::into);
-    Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body, stored: None }))
+    Reading::Unkeyed(Box::new(Unkeyed {
+        asked,
+        model,
+        cause,
+        body,
+        stored: None,
+        is_shared: false,
+    }))
 }
 
 /// What in the header alone keeps a request from the cache.
@@ -401,7 +412,14 @@ fn interpret(
 ) -> Reading {
     let past = |asked, model, cause, body, reservation| {
         let body = PassingBody::buffered(body, reservation);
-        Reading::Unkeyed(Box::new(Unkeyed { asked, model, cause, body, stored: None }))
+        Reading::Unkeyed(Box::new(Unkeyed {
+            asked,
+            model,
+            cause,
+            body,
+            stored: None,
+            is_shared: false,
+        }))
     };
     let meaning = match meaning {
         Ok(meaning) => meaning,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use http::Response;
+use http_body::Body as _;
 
 use super::body::{AnswerBody, PassingBody};
 use super::identify::Asked;
@@ -17,8 +18,11 @@ use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
 pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
-    let Unkeyed { mut asked, model, cause, body, stored } = unkeyed;
-    let aftermath = Aftermath::of(app, &asked, stored);
+    let Unkeyed { mut asked, model, cause, body, stored, is_shared } = unkeyed;
+    let aftermath = Aftermath::of(app, &asked, stored, is_shared);
+    if is_shared && aftermath.is_of_an_entry() {
+        say_what_all_callers_share(&mut asked, &body);
+    }
     let line = Line::past(app, Facts::of_unkeyed(&asked, model), &cause);
     if asked.directives.only_if_cached {
         return respond::reject(line, Rejection::OnlyIfCached);
@@ -31,6 +35,12 @@ pub async fn through(app: &Arc<App>, unkeyed: Unkeyed) -> Response<AnswerBody> {
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
         Err(Unanswered::Upstream(error)) => respond::upstream_failed(line, &error),
     }
+}
+
+/// What a HEAD is told of an entry is told to all who share that.
+fn say_what_all_callers_share(asked: &mut Asked, body: &PassingBody) {
+    let keyed = asked.spec.as_ref().map_or(&[][..], |(spec, _)| spec.keyed_headers());
+    fields::keep_what_all_callers_share(&mut asked.headers, keyed, true, !body.is_end_stream());
 }
 
 /// Passes on what the upstream said, less what its route does not let out.
