@@ -270,6 +270,43 @@ async fn what_is_named_in_connection_counts_neither_here_nor_upstream() {
 }
 
 #[tokio::test]
+async fn a_head_whose_length_lies_changes_no_byte_of_what_is_stored() {
+    for (number, lie) in [
+        "content-length: 0",
+        "content-length: 3",
+        "content-length: 99999999",
+        "content-length: 18446744073709551615",
+        "content-length: 4\r\netag: \"2\"",
+        "content-encoding: gzip\r\ncontent-length: 4\r\netag: \"1\"",
+        "content-type: text/evil\r\ncontent-length: 4\r\netag: \"1\"",
+        "vary: x-evil\r\ncontent-length: 4\r\netag: \"1\"",
+        "transfer-encoding: chunked\r\netag: \"1\"",
+        "content-range: bytes 0-0/4\r\netag: \"1\"",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (_upstream, server) = in_front_of_wire("", move |request| {
+            if request.head.starts_with(b"HEAD ") {
+                return format!("HTTP/1.1 200 OK\r\n{KEPT}{lie}\r\n\r\n").into_bytes();
+            }
+            answer("200 OK", &format!("{KEPT}content-type: text/plain\r\netag: \"1\"\r\n"), "page")
+        })
+        .await;
+        get(&server, "/page", &[]).await;
+        let mut caller = Raw::open(&server.address).await;
+        caller.send("HEAD /page HTTP/1.1\r\nhost: cache\r\ncache-control: no-cache\r\n\r\n").await;
+        caller.head_if_any().await;
+        let answer = get(&server, "/page", &[]).await;
+        assert_eq!(text(&answer), "page", "{number}: {lie}");
+        assert_eq!(answer.field("content-length"), "4", "{lie}");
+        assert_eq!(answer.field("content-type"), "text/plain", "{lie}");
+        let forbidden = ["content-encoding", "content-range", "vary"];
+        assert!(forbidden.iter().all(|name| answer.field(name).is_empty()), "{lie}: {answer:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_304_brings_no_field_that_changes_what_the_stored_bytes_mean() {
     let lies = "content-type: text/evil\r\ncontent-encoding: gzip\r\ncontent-range: bytes 0-0/9\r\n\
                 content-length: 99\r\ntransfer-encoding: chunked\r\nvary: *\r\n\

@@ -18,6 +18,7 @@ use crate::cache::freshness::update::{freshened, head_confirms, not_modified_con
 use crate::cache::tags::Tags;
 use crate::clock::Timestamp;
 use crate::config::policy::Policy;
+use crate::upstream::fields;
 
 /// An entry that the upstream is asked about, and what decides on it once that answers.
 #[derive(Debug)]
@@ -83,9 +84,10 @@ impl Doubted {
         Some(self.stored_anew(app, &fields).unwrap_or_else(for_this_caller))
     }
 
-    /// What was answered, less what a surrogate keeps to itself.
+    /// What was answered, less what concerns one connection and what a surrogate keeps to itself.
     fn taken_in(&self, fields: &HeaderMap) -> HeaderMap {
         let mut fields = fields.clone();
+        fields::strip_hop_by_hop(&mut fields);
         surrogate::take_in(&mut fields, self.heeds_surrogate_control);
         fields
     }

@@ -98,9 +98,7 @@ impl Asking<'_> {
     ) -> Response<AnswerBody> {
         span.note_status(StatusCode::NOT_MODIFIED);
         span.end();
-        let mut fields = fields.clone();
-        fields::strip_hop_by_hop(&mut fields);
-        match self.doubted.after_not_modified(self.app, &fields) {
+        match self.doubted.after_not_modified(self.app, fields) {
             Some(entry) => respond::confirmed(self.app, line, self.conditions, &entry),
             None => respond::upstream_failed(line, &not_modified_of_what(upstream)),
         }
