@@ -6,23 +6,29 @@ use std::fs;
 use black_box_tests::plain::{field, text};
 use black_box_tests::wire::answer;
 use black_box_tests::{Answer, Client, Raw, Received, Reply, Server, Setup, Upstream, Wire};
+use futures_util::future::join_all;
 use http::Method;
 use serde_json::json;
 
 use super::{KEPT, get, get_raw, in_front_of_wire, is_raw_hit, stored};
 
-/// Asks for all of them on one connection, a batch at a time, and takes the answers' bodies in order.
-async fn ask_all(server: &Server, requests: &[String], mut each: impl FnMut(usize, &str)) {
-    const BATCH: usize = 50;
-    let mut caller = Raw::open(&server.address).await;
-    for (number, batch) in requests.chunks(BATCH).enumerate() {
-        caller.send(batch.concat()).await;
-        for index in 0..batch.len() {
-            let answer = caller.answer().await;
-            assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
-            each(number * BATCH + index, &answer.text());
+/// Asks for all of them on a few connections, a batch at a time, and shows each answer's body.
+async fn ask_all(server: &Server, requests: &[String], each: impl Fn(usize, &str)) {
+    const CONNECTIONS: usize = 8;
+    const BATCH: usize = 25;
+    let batches: Vec<_> = requests.chunks(BATCH).enumerate().collect();
+    let share = async |connection: usize| {
+        let mut caller = Raw::open(&server.address).await;
+        for (number, batch) in batches.iter().skip(connection).step_by(CONNECTIONS) {
+            caller.send(batch.concat()).await;
+            for index in 0..batch.len() {
+                let answer = caller.answer().await;
+                assert!(answer.head.starts_with("HTTP/1.1 200 "), "{}", answer.head);
+                each(number * BATCH + index, &answer.text());
+            }
         }
-    }
+    };
+    join_all((0..CONNECTIONS).map(share)).await;
 }
 
 /// Bytes of memory that the process holds.
@@ -92,13 +98,10 @@ async fn a_flood_of_values_of_a_varied_field_leaves_others_their_own() {
     let requests: Vec<_> = (0..FLOOD).map(request).collect();
     ask_all(&server, &requests[..FLOOD / 10], |_, _| ()).await;
     let held = resident_bytes(&server);
-    let mut seen = 0;
     ask_all(&server, &requests[FLOOD / 10..], |index, body| {
         assert_eq!(body, format!("l{}", index + FLOOD / 10));
-        seen += 1;
     })
     .await;
-    assert_eq!(seen, FLOOD - FLOOD / 10);
     let grown = resident_bytes(&server).saturating_sub(held);
     assert!(grown < 64 << 20, "{grown} bytes more are held");
     assert_eq!(text(&get(&server, "/page", &victim).await), "victim");
@@ -187,13 +190,13 @@ async fn a_flood_of_groups_to_invalidate_reaches_what_is_of_them() {
     assert!(!stored(&server, "/page").await.is_hit());
 }
 
-/// 20,000 URLs of one page by query parameters that mean nothing.
+/// 10,000 URLs of one page by query parameters that mean nothing.
 #[tokio::test]
 async fn a_flood_of_keys_holds_no_more_than_its_bound_and_leaves_what_is_asked_for_right() {
-    const FLOOD: usize = 20_000;
+    const FLOOD: usize = 10_000;
     let cache = "[cache]\nmemory_bytes_max = \"8MiB\"\ndisk_bytes_max = 0";
     let (upstream, server) = in_front_of_wire(cache, |request| {
-        let body = format!("{:<1024}", request.target());
+        let body = format!("{:<2048}", request.target());
         answer("200 OK", KEPT, &body)
     })
     .await;
