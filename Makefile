@@ -1,15 +1,35 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test lint fmt bench bench-flights bench-keys conformance soak deny
+.PHONY: run test tools lint fmt bench bench-flights bench-keys conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
 	cargo run --release --package cache-server -- demo
 
 # All targets at once: the black-box tests run the binaries that this builds.
-test:
+test: tools
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
+
+# The programs that the tests start: nginx and Varnish, as caches in front. Debian installs them as
+# services that start at once, on port 80 too; while policy-rc.d says 101, none does.
+tools:
+	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
+	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
+	command -v varnishd >/dev/null || missing="$$missing varnish"; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
+		echo "The tests need programs that are missing here. Debian has them in:$$missing" >&2; \
+		echo "Install them, or run \`make tools\` as root on Debian." >&2; \
+		exit 1; \
+	fi; \
+	policy=/usr/sbin/policy-rc.d; \
+	if [ ! -e $$policy ]; then \
+		trap "rm -f $$policy" EXIT; trap "exit 1" INT TERM; \
+		printf '#!/bin/sh\nexit 101\n' >$$policy && chmod 0755 $$policy; \
+	fi; \
+	apt-get update -q && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
 
 lint:
 	cargo fmt --all --check
