@@ -5,6 +5,7 @@ mod back_offs;
 mod bad_input;
 mod cache_groups;
 mod cache_status;
+mod cdn_in_front;
 mod command;
 mod configuration;
 mod connection_limits;
