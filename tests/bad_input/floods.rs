@@ -290,6 +290,39 @@ async fn a_crowd_of_range_bombs_holds_no_copy_for_each() {
     assert!(grown < (CROWD * WHOLE / 4) as u64, "{grown} bytes are held for {CROWD} callers");
 }
 
+/// What is too large for memory is read from disk for each caller, as far as there is room.
+#[tokio::test]
+async fn callers_who_take_nothing_hold_no_more_copies_from_disk_than_there_is_room_for() {
+    const WHOLE: usize = (8 << 20) - 8192;
+    const CROWD: usize = 24;
+    let upstream =
+        Upstream::start(|_| Reply::bytes(vec![b'x'; WHOLE]).with("cache-control", "max-age=600"))
+            .await;
+    let bound = "[server]\nbuffered_bytes_max = \"34MiB\"";
+    let server = Server::start(Setup::in_front_of(&upstream).config(bound)).await;
+    get(&server, "/page", &[]).await;
+    let from_disk = async || {
+        let again = get(&server, "/page", &[]).await;
+        again.cache_status().ends_with("detail=disk").then_some(())
+    };
+    black_box_tests::eventually("it is on disk", from_disk).await;
+    let before = resident_bytes(&server);
+    let mut callers = Vec::new();
+    for _ in 0..CROWD {
+        let mut caller = Raw::open(&server.address).await;
+        caller.send("GET /page HTTP/1.1\r\nhost: cache\r\nrange: bytes=1-\r\n\r\n").await;
+        // It has begun, and is not read any further.
+        assert!(caller.head().await.starts_with("HTTP/1.1 20"));
+        callers.push(caller);
+    }
+    let grown = resident_bytes(&server).saturating_sub(before);
+    assert!(grown < (CROWD * WHOLE / 2) as u64, "{grown} bytes are held for {CROWD} callers");
+    let errors = "cache_server_tier_errors_total{tier=\"disk\",kind=\"buffers-full\"}";
+    assert!(server.metric(errors).await > 0.0, "the others went past it");
+    drop(callers);
+    black_box_tests::eventually("there is room again", from_disk).await;
+}
+
 #[tokio::test]
 async fn a_bomb_of_ranges_on_what_is_not_stored_is_the_upstreams_to_refuse() {
     let upstream = Upstream::start(|received: &Received| match field(received, "range") {

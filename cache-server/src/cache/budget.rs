@@ -6,6 +6,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::sync::{AtomicUsize, Ordering};
 
 /// The process-wide cap.
@@ -28,10 +30,31 @@ impl Budget {
         self.held.load(Ordering::Relaxed)
     }
 
+    /// The same bytes, which count for as long as anyone holds a piece of them. Nothing if there is no
+    /// room.
+    #[must_use]
+    pub fn counted(self: &Arc<Self>, bytes: Bytes) -> Option<Bytes> {
+        let mut reservation = self.open();
+        let has_room = reservation.grow(bytes.len());
+        has_room.then(|| Bytes::from_owner(Counted { bytes, _reservation: reservation }))
+    }
+
     /// An empty reservation, to be grown.
     #[must_use]
     pub fn open(self: &Arc<Self>) -> Reservation {
         Reservation { budget: Arc::clone(self), bytes: 0 }
+    }
+}
+
+/// Bytes, and what is reserved for them.
+struct Counted {
+    bytes: Bytes,
+    _reservation: Reservation,
+}
+
+impl AsRef<[u8]> for Counted {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 

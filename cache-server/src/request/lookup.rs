@@ -165,7 +165,7 @@ async fn read(app: &App, keyed: &Keyed, key: &Key) -> Option<(TierName, Arc<Entr
     match on_disk {
         Ok(entry) => {
             let entry = entry.filter(|entry| is_of_use(app, keyed, entry));
-            entry.map(|entry| (TierName::Disk, entry))
+            entry.and_then(|entry| counted(app, entry)).map(|entry| (TierName::Disk, entry))
         }
         Err(error) => {
             tracing::debug!(%error, "the disk tier failed; taken as a miss");
@@ -173,6 +173,19 @@ async fn read(app: &App, keyed: &Keyed, key: &Key) -> Option<(TierName, Arc<Entr
             None
         }
     }
+}
+
+/// An entry from disk whose bytes count as held, if nobody else has a part in them: callers who take
+/// their time would each hold a copy. A miss if there is no room.
+fn counted(app: &App, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    if !app.tier.is_for_disk_alone(&entry) {
+        return Some(entry);
+    }
+    let Some(body) = app.budget.counted(entry.body.clone()) else {
+        app.telemetry.tier_error(TierName::Disk, "buffers-full");
+        return None;
+    };
+    Some(Arc::new(Entry { body, ..Entry::clone(&entry) }))
 }
 
 /// What an entry is good for: whether it was purged, then whether it is fresh enough.

@@ -203,6 +203,12 @@ impl LocalTier {
         (in_memory, on_disk.filter(|entry| entry.key == *key))
     }
 
+    /// Whether an entry is too large for memory, so that each look brings a copy of its own from disk.
+    #[must_use]
+    pub fn is_for_disk_alone(&self, entry: &Entry) -> bool {
+        entry.weight() > memory_entry_bytes_max(&self.settings)
+    }
+
     /// Bytes of entries in memory.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
