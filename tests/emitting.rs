@@ -129,6 +129,17 @@ async fn what_is_not_stored_goes_out_as_the_upstream_said_it() {
 }
 
 #[tokio::test]
+async fn what_is_one_tenants_and_says_nothing_is_said_to_be_private() {
+    let (_upstream, server) = with_route(EMIT, |_, _| Reply::bytes("mine")).await;
+    for (method, detail) in [(Method::GET, "no-lifetime"), (Method::POST, "not-a-model-route")] {
+        let answer = plain::ask(&server.client(), method, "/page", &[("x-api-key", "k")]).await;
+        assert!(answer.cache_status().contains(detail), "{}", answer.cache_status());
+        assert_eq!(answer.field("cache-control"), "private");
+        assert_eq!(answer.field("cdn-cache-control"), "no-store");
+    }
+}
+
+#[tokio::test]
 async fn who_reads_along_is_told_the_same() {
     let gate = Arc::new(Gate::closed());
     let holds = Arc::clone(&gate);

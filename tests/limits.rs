@@ -313,7 +313,7 @@ async fn one_fill_too_many_goes_alone_and_says_so() {
         assert_eq!(alone.json(), embedding(0.25));
         let cache_status = alone.cache_status();
         assert!(cache_status.ends_with("; detail=flights-full"), "{cache_status}");
-        assert!(cache_status.contains("; fwd=bypass"), "{cache_status}");
+        assert!(cache_status.contains("; fwd=miss"), "{cache_status}");
         assert_eq!(upstream.calls(), calls);
     }
     gate.open();

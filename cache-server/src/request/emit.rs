@@ -35,28 +35,27 @@ impl Emitting {
     /// Puts onto fields what is said of an entry that is fresh, or not.
     pub fn of_entry(&self, fields: &mut HeaderMap, entry: &Entry, now: Timestamp) {
         let kept = Kept {
-            is_public: self.is_public,
             is_fresh: now < entry.ends.fresh,
             must_revalidate: entry.must_revalidate,
             tags: &entry.tags,
         };
-        self.emission.put_onto(fields, Some(kept), now);
+        self.emission.put_onto(fields, self.is_public, Some(kept), now);
     }
 
     /// Puts onto fields what is said of an answer that has just landed.
     pub fn of_head(&self, fields: &mut HeaderMap, head: &AnswerHead, now: Timestamp) {
         let storing = head.by_http.as_ref().and_then(|by_http| by_http.storing.as_ref().ok());
         let kept = storing.map(|storing| Kept {
-            is_public: self.is_public,
             is_fresh: now < storing.ends.fresh,
             must_revalidate: storing.must_revalidate,
             tags: &head.tags,
         });
-        self.emission.put_onto(fields, kept, now);
+        self.emission.put_onto(fields, self.is_public, kept, now);
     }
 }
 
-/// Strips from the fields of an answer that goes past the cache what its route does not let out.
+/// Puts onto the fields of an answer that goes past the cache what its route says of such, and strips
+/// what it does not let out.
 pub fn past(asked: &Asked, fields: &mut HeaderMap, now: Timestamp) {
     if !asked.is_generic {
         return;
@@ -68,7 +67,9 @@ pub fn past(asked: &Asked, fields: &mut HeaderMap, now: Timestamp) {
         kind: Kind::Resource,
         upstream: asked.upstream.name(),
     };
-    if let Some(emission) = asked.settings.policies.emission(&question) {
-        emission.put_onto(fields, None, now);
+    let policies = &asked.settings.policies;
+    if let Some(emission) = policies.emission(&question) {
+        let is_public = policies.policy(&question).scope == Scope::AllCallers;
+        emission.put_onto(fields, is_public, None, now);
     }
 }

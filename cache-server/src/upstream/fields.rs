@@ -5,7 +5,7 @@ use http::header::{
     UPGRADE, VIA,
 };
 
-use super::loops::{CDN_LOOP, LoopMark};
+use super::loops::{self, CDN_LOOP, LoopMark};
 use crate::cache::entry::Entry;
 use crate::cache::freshness::validate::conditions_for;
 use crate::cache::tags;
@@ -65,8 +65,8 @@ pub fn upgrade_to_websocket(headers: &mut HeaderMap) {
 /// the caller, the form of the body, or is in the key (`keyed`). By the rules of HTTP cookies stay
 /// too, whose answers need a permission to be stored, and what negotiates, which upstreams name in
 /// `Vary`. What proxies add, such as `X-Forwarded-Host`, does not: many reflect it, and few name it;
-/// but for where the request has been, without which nobody would see it go in circles. Nor does the
-/// type of no content, which is in no key.
+/// but for which servers of our kind it has passed, without which nobody would see it go in circles.
+/// Nor does the type of no content, which is in no key.
 pub fn keep_what_all_callers_share(
     headers: &mut HeaderMap,
     keyed: &[HeaderName],
@@ -81,11 +81,10 @@ pub fn keep_what_all_callers_share(
         header::COOKIE,
         header::ORIGIN,
     ];
-    const KEPT: [HeaderName; 13] = [
+    const KEPT: [HeaderName; 12] = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
         header::USER_AGENT,
-        VIA,
         HeaderName::from_static("api-key"),
         HeaderName::from_static("baggage"),
         CDN_LOOP,
@@ -107,6 +106,7 @@ pub fn keep_what_all_callers_share(
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect();
     *headers = kept;
+    loops::keep_ours(headers);
 }
 
 /// Makes one `Cookie` field of several, as HTTP/2 may send them and nobody else expects them
@@ -378,16 +378,20 @@ mod tests {
     }
 
     #[test]
-    fn where_a_request_has_been_is_told_also_where_answers_are_shared() {
-        let been = [("via", "1.1 edge"), ("cdn-loop", "edge")];
-        let mut headers = fields(&been);
+    fn of_where_a_request_has_been_only_what_we_wrote_is_told_where_answers_are_shared() {
+        let ours = [("cdn-loop", "cache-server; id=abcdefgh")];
+        let mut headers = fields(&[
+            ("via", "1.1 evil"),
+            ("cdn-loop", "evil, cache-server;id=\"abcdefgh\";evil, cache-server; id=evil"),
+            ("cdn-loop", "cache-server; id=<script>, cache-server; id=EVILEVIL"),
+        ]);
         headers.insert(CONNECTION, HeaderValue::from_static("cdn-loop, x-hop"));
         headers.insert("x-hop", HeaderValue::from_static("1"));
         headers.insert("x-forwarded-host", HeaderValue::from_static("evil"));
         strip_hop_by_hop(&mut headers);
         for by_http in [true, false] {
             keep_what_all_callers_share(&mut headers, &[], by_http, false);
-            assert_eq!(headers, fields(&been));
+            assert_eq!(headers, fields(&ours));
         }
     }
 

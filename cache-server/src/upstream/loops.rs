@@ -14,6 +14,9 @@ pub const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
 /// How many servers of our kind may stand in line before us: more than anyone has on purpose.
 pub const PASSES_MAX: usize = 8;
 
+/// What ids are made of.
+const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
+
 /// What tells this process from all others.
 #[derive(Debug)]
 pub struct LoopMark {
@@ -28,7 +31,6 @@ impl LoopMark {
     /// A new one. Whoever has seen it can have its own requests refused by it, and nothing else.
     #[must_use]
     pub fn random() -> LoopMark {
-        const ALPHABET: &[u8; 32] = b"abcdefghijklmnopqrstuvwxyz234567";
         LoopMark::of([(); LoopMark::ID_BYTES].map(|()| ALPHABET[fastrand::usize(..ALPHABET.len())]))
     }
 
@@ -63,6 +65,20 @@ impl LoopMark {
         let members = lines.flat_map(|line| split(line.as_bytes(), b',', comment_bytes));
         members.filter(|member| is_received_by_us(member)).nth(PASSES_MAX).is_some()
     }
+}
+
+/// Leaves of `CDN-Loop` only what servers of our kind have written, where callers of several tenants
+/// share an answer: what one of them can write freely must not become a part of it.
+pub fn keep_ours(headers: &mut HeaderMap) {
+    let lines = headers.get_all(CDN_LOOP).iter();
+    let members = lines.flat_map(|line| split(line.as_bytes(), b',', quoted_bytes));
+    let ids = members
+        .filter_map(|member| <[u8; LoopMark::ID_BYTES]>::try_from(id_of_ours(member)??).ok());
+    let is_of_alphabet =
+        |id: &[u8; LoopMark::ID_BYTES]| id.iter().all(|byte| ALPHABET.contains(byte));
+    let ours: Vec<_> = ids.filter(is_of_alphabet).take(PASSES_MAX + 1).collect();
+    headers.remove(CDN_LOOP);
+    ours.into_iter().for_each(|id| LoopMark::of(id).add_to(headers));
 }
 
 /// The id that a member of `CDN-Loop` has, if the member is of our kind.

@@ -8,7 +8,8 @@
 //!
 //! Nothing becomes public that is not: only what all callers share, whoever they are, may be kept by a
 //! cache in front, which checks no credential. Of all else it is told to store nothing, and browsers that
-//! it is private. What is not stored here goes on as the upstream said it.
+//! it is private. What is not stored here goes on as the upstream said it; but where it may not be public,
+//! and nothing is said, that is said: many a cache in front keeps what says nothing.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -123,11 +124,9 @@ impl TagField {
     }
 }
 
-/// What is known of an answer that goes out.
+/// What is known of an answer that is stored here.
 #[derive(Clone, Copy, Debug)]
 pub struct Kept<'a> {
-    /// Whether a cache that checks no credential may keep it.
-    pub is_public: bool,
     /// Whether it is fresh here.
     pub is_fresh: bool,
     /// Whether the upstream forbids to answer with it once it is stale.
@@ -137,14 +136,22 @@ pub struct Kept<'a> {
 }
 
 impl Emission {
-    /// Puts onto the fields of an answer what this route says of it. Of what is not stored here,
-    /// `kept` is nothing, and only what is stripped goes.
-    pub fn put_onto(&self, fields: &mut HeaderMap, kept: Option<Kept<'_>>, now: Timestamp) {
+    /// Puts onto the fields of an answer what this route says of it. It is public if a cache that
+    /// checks no credential may keep it; of what is not stored here, `kept` is nothing.
+    pub fn put_onto(
+        &self,
+        fields: &mut HeaderMap,
+        is_public: bool,
+        kept: Option<Kept<'_>>,
+        now: Timestamp,
+    ) {
+        match (kept, &self.lifetimes) {
+            (Some(kept), Some(lifetimes)) => lifetimes.put_onto(fields, is_public, &kept, now),
+            (None, Some(lifetimes)) if !is_public => lifetimes.forbid_on(fields),
+            _ => {}
+        }
         if let Some(kept) = kept {
-            if let Some(lifetimes) = &self.lifetimes {
-                lifetimes.put_onto(fields, &kept, now);
-            }
-            self.put_tags(fields, &kept);
+            self.put_tags(fields, is_public, &kept);
             self.put_vary(fields);
         }
         for name in &self.strip {
@@ -153,10 +160,10 @@ impl Emission {
     }
 
     /// What nobody else keeps nobody else purges.
-    fn put_tags(&self, fields: &mut HeaderMap, kept: &Kept<'_>) {
+    fn put_tags(&self, fields: &mut HeaderMap, is_public: bool, kept: &Kept<'_>) {
         for field in &self.tag_fields {
             fields.remove(field.name());
-            let written = field.written(kept.tags).filter(|_| kept.is_public);
+            let written = field.written(kept.tags).filter(|_| is_public);
             fields.extend(written.map(|tags| (field.name(), tags)));
         }
     }
@@ -173,16 +180,27 @@ impl Emission {
 }
 
 impl Lifetimes {
-    fn put_onto(&self, fields: &mut HeaderMap, kept: &Kept<'_>, now: Timestamp) {
+    /// Has a cache in front store nothing of what is not public, where the upstream has not said so.
+    fn forbid_on(&self, fields: &mut HeaderMap) {
+        let said = self.cdn.iter().flat_map(|cdn| &cdn.fields);
+        for field in said.filter(|field| **field != CdnField::CacheControl) {
+            fields.insert(field.name(), HeaderValue::from_static("no-store"));
+        }
+        if !fields.contains_key(CACHE_CONTROL) {
+            fields.insert(CACHE_CONTROL, HeaderValue::from_static("private"));
+        }
+    }
+
+    fn put_onto(&self, fields: &mut HeaderMap, is_public: bool, kept: &Kept<'_>, now: Timestamp) {
         let forbids_transforming = says_no_transform(fields);
         fields.remove(EXPIRES);
         for field in CdnField::ALL {
             fields.remove(field.name());
         }
-        let mut browser = String::from(if kept.is_public { "public" } else { "private" });
+        let mut browser = String::from(if is_public { "public" } else { "private" });
         write_lifetime(&mut browser, self.browser, kept);
         if let Some(cdn) = &self.cdn {
-            cdn.put_onto(fields, &mut browser, kept);
+            cdn.put_onto(fields, &mut browser, is_public, kept);
         }
         if forbids_transforming {
             browser.push_str(", no-transform");
@@ -194,9 +212,15 @@ impl Lifetimes {
 }
 
 impl Cdn {
-    fn put_onto(&self, fields: &mut HeaderMap, browser: &mut String, kept: &Kept<'_>) {
+    fn put_onto(
+        &self,
+        fields: &mut HeaderMap,
+        browser: &mut String,
+        is_public: bool,
+        kept: &Kept<'_>,
+    ) {
         for field in &self.fields {
-            match (field, kept.is_public) {
+            match (field, is_public) {
                 (CdnField::CacheControl, true) => {
                     let fresh_s = if kept.is_fresh { self.lifetime.fresh.as_secs() } else { 0 };
                     let _ = write!(browser, ", s-maxage={fresh_s}");
