@@ -81,6 +81,9 @@ async fn what_all_callers_share_says_what_browsers_and_the_cache_in_front_keep()
     let part = get(&server, &[("range", "bytes=0-1")]).await;
     assert_eq!(part.status.as_u16(), 206);
     assert_is_public(&part);
+    let none = get(&server, &[("range", "bytes=99-")]).await;
+    assert_eq!((none.status.as_u16(), none.field("cache-control")), (416, "no-store"));
+    assert_eq!((none.field("cdn-cache-control"), none.field("surrogate-control")), ("", ""));
     let condition = [("if-modified-since", "Tue, 24 Nov 2020 00:00:00 GMT")];
     let not_modified = get(&server, &condition).await;
     assert_eq!(not_modified.status.as_u16(), 304);

@@ -110,6 +110,7 @@ async fn a_part_beyond_the_end_is_answered_with_how_much_there_is() {
     assert_eq!((answer.status.as_u16(), text(&answer)), (416, ""));
     assert_eq!(answer.field("content-range"), "bytes */10");
     assert!(answer.is_hit(), "{}", answer.cache_status());
+    assert_eq!((answer.field("cache-control"), answer.field("expires")), ("no-store", ""));
     assert_eq!(upstream.calls(), 1);
     assert_eq!(text(&part(&server, "bytes=10-20,0-0").await), "0", "one of them is there");
 }

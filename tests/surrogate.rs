@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use black_box_tests::plain::{self, text, with};
+use black_box_tests::plain::{self, field, text, with};
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::upstream::Gate;
 use black_box_tests::{Answer, Received, Reply, Server, Setup, Upstream, eventually};
@@ -55,9 +55,11 @@ async fn what_is_said_to_surrogates_decides_where_a_route_heeds_it() {
         // It has no word for what may be given to all.
         (&[(SURROGATE, "max-age=60"), ("cache-control", "public"), ("set-cookie", "a=1")], false),
     ] {
-        let (_upstream, server) = saying(fields).await;
+        let (upstream, server) = saying(fields).await;
         let first = get(&server).await;
         let second = get(&server).await;
+        let told = field(&upstream.received()[0], "surrogate-capability").to_owned();
+        assert_eq!(told, "cache-server=\"Surrogate/1.0\"");
         assert_eq!(second.is_hit(), is_hit, "{fields:?}: {}", second.cache_status());
         for answer in [first, second] {
             assert!(is_kept_from(&answer), "{fields:?}: {:?}", answer.headers);

@@ -13,7 +13,7 @@ use super::key::Keyed;
 use crate::app::App;
 use crate::cache::cool_down::Limited;
 use crate::cache::entry::{Entry, Selector};
-use crate::cache::freshness::{RequestDirectives, vary};
+use crate::cache::freshness::{RequestDirectives, surrogate, vary};
 use crate::cache::overrides::Effects;
 use crate::cache::suspension::Credential;
 use crate::clock::Timestamp;
@@ -112,6 +112,7 @@ pub fn prepare(
     let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = keyed;
     if spec.is_generic() {
         fields::replace_conditions(&mut headers, validates.as_deref());
+        headers.extend(policy.surrogate_control.then(surrogate::capability));
         // What is fetched for the cache is the whole.
         headers.remove(RANGE);
         headers.remove(IF_RANGE);

@@ -1,7 +1,9 @@
 //! Respond: every answer leaves through here. HTTP statuses of our own refusals and failures
-//! are chosen in this file and nowhere else, and so is what `Cache-Status` (RFC 9211) says.
+//! are chosen here and in `problem` alone, and so is what `Cache-Status` (RFC 9211) says.
 
+mod cache_status;
 mod parts;
+mod problem;
 
 use std::fmt::Write as _;
 use std::io;
@@ -10,13 +12,10 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{
-    AGE, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER,
-};
+use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
-use keyspec::Key;
 
 use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
@@ -40,8 +39,10 @@ use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
 use crate::upstream::cache_status::CACHE_STATUS;
 use crate::upstream::head::{AnswerHead, Settled};
-use crate::upstream::loops::PASSES_MAX;
 use crate::upstream::{UpstreamError, fields};
+use cache_status::CacheStatus;
+pub use problem::problem_document;
+use problem::{Problem, upstream_problem};
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
@@ -237,7 +238,7 @@ pub async fn follow(
     line.landed(Outcome::Collapsed, "", &head);
     app.telemetry.coalesced();
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
-    cache_status.0.push_str("; collapsed");
+    cache_status.collapsed();
     cache_status.stored(&head);
     cache_status.key(&key);
     let is_traced = line.is_traced();
@@ -428,15 +429,6 @@ pub fn upstream_failed(line: Line, error: &UpstreamError) -> Response<AnswerBody
     told_problem(line, upstream_problem(error), Outcome::Failed)
 }
 
-fn upstream_problem(error: &UpstreamError) -> Problem {
-    let (status, code) = match error {
-        UpstreamError::Unreachable { .. } => (StatusCode::BAD_GATEWAY, "upstream-unreachable"),
-        UpstreamError::TimedOut { .. } => (StatusCode::GATEWAY_TIMEOUT, "upstream-timeout"),
-        UpstreamError::Broken { .. } => (StatusCode::BAD_GATEWAY, "upstream-broken"),
-    };
-    Problem { status, code, detail: error.to_string(), retry_after_s: None }
-}
-
 /// Answers that the upstream is not asked now, and when it will be.
 pub fn held(app: &App, keyed: &Keyed, refusal: &Refusal) -> Response<AnswerBody> {
     let line = Line::begin(app, Facts::of(keyed), Outcome::Refused);
@@ -458,149 +450,10 @@ pub fn held(app: &App, keyed: &Keyed, refusal: &Refusal) -> Response<AnswerBody>
     told_problem(line, problem, outcome)
 }
 
-impl Rejection {
-    /// Its status is chosen here, with all others.
-    fn problem(self) -> Problem {
-        let plain =
-            |status, code, detail: String| Problem { status, code, detail, retry_after_s: None };
-        match self {
-            Rejection::NoUpstream { mounts } => plain(
-                StatusCode::NOT_FOUND,
-                "no-upstream",
-                format!("no upstream is mounted here; there are: {}", mounts.join(", ")),
-            ),
-            Rejection::NoSuchAddress => plain(
-                StatusCode::NOT_FOUND,
-                "no-such-address",
-                "addresses under /_cache are the cache's own, and this is none of them".into(),
-            ),
-            Rejection::Loop => in_circles(),
-            Rejection::NoTunnel => plain(
-                StatusCode::NOT_IMPLEMENTED,
-                "no-tunnel",
-                "CONNECT is not served: upstreams are named by the config alone".into(),
-            ),
-            Rejection::TransferCoding => plain(
-                StatusCode::NOT_IMPLEMENTED,
-                "transfer-coding",
-                "the one Transfer-Encoding that is understood is chunked, once".into(),
-            ),
-            Rejection::BadPath { why } => plain(StatusCode::BAD_REQUEST, "bad-path", why),
-            Rejection::BadReuse => plain(
-                StatusCode::BAD_REQUEST,
-                "bad-reuse",
-                "Cache-Server-Reuse says one of: yes, no, new".into(),
-            ),
-            Rejection::OnlyIfCached => plain(
-                StatusCode::GATEWAY_TIMEOUT,
-                "only-if-cached",
-                "the request wants a stored answer, and none is usable".into(),
-            ),
-            Rejection::Listener(rejection) => rejection.problem(),
-            Rejection::BodyTooLarge { bytes_max } => plain(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                "body-too-large",
-                format!("a request's body may have {bytes_max} bytes (server.body_bytes_max)"),
-            ),
-            Rejection::BodyTimeout { within } => plain(
-                StatusCode::REQUEST_TIMEOUT,
-                "body-timeout",
-                format!(
-                    "nothing came of the request's body for {} (server.body_timeout)",
-                    humantime::format_duration(within)
-                ),
-            ),
-            Rejection::BodyBroken => plain(
-                StatusCode::BAD_REQUEST,
-                "body-broken",
-                "the request's body broke off or is malformed".into(),
-            ),
-            Rejection::BuffersFull => full(
-                "buffers-full",
-                "too many bytes of requests are held (server.buffered_bytes_max)".into(),
-            ),
-            Rejection::BodyTooSlow { within } => plain(
-                StatusCode::REQUEST_TIMEOUT,
-                "body-too-slow",
-                format!(
-                    "the request's body did not come within {} (server.key_body_timeout)",
-                    humantime::format_duration(within)
-                ),
-            ),
-            Rejection::TunnelsFull { tunnels_max } => {
-                full("tunnels-full", format!("{tunnels_max} tunnels are open (server.tunnels_max)"))
-            }
-        }
-    }
-}
-
-impl ListenerRejection {
-    fn problem(self) -> Problem {
-        let plain =
-            |status, code, detail: String| Problem { status, code, detail, retry_after_s: None };
-        match self {
-            ListenerRejection::TooManyConnections => Problem {
-                status: StatusCode::SERVICE_UNAVAILABLE,
-                code: "connections-per-address",
-                detail: "your address has as many connections as it may have \
-                         (server.connections_per_address_max)"
-                    .into(),
-                retry_after_s: Some(1),
-            },
-            ListenerRejection::TooManyFields { headers_max } => plain(
-                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-                "too-many-fields",
-                format!("a request's header may have {headers_max} fields (server.headers_max)"),
-            ),
-            ListenerRejection::BadTarget => plain(
-                StatusCode::BAD_REQUEST,
-                "bad-target",
-                "the request's target is neither a path nor an absolute URL".into(),
-            ),
-            ListenerRejection::BadHost { why } => {
-                plain(StatusCode::BAD_REQUEST, "bad-host", why.into())
-            }
-            ListenerRejection::NotOurHost => plain(
-                StatusCode::MISDIRECTED_REQUEST,
-                "not-our-host",
-                "this server does not answer under that name (server.hosts)".into(),
-            ),
-            ListenerRejection::RequestTimeout { within } => plain(
-                StatusCode::GATEWAY_TIMEOUT,
-                "request-timeout",
-                format!(
-                    "there was no answer within {} (server.request_timeout)",
-                    humantime::format_duration(within)
-                ),
-            ),
-        }
-    }
-}
-
 /// What a connection is told that has no place, instead of an answer to what it may ask.
 #[must_use]
 pub fn too_many_connections() -> Response<AnswerBody> {
     ListenerRejection::TooManyConnections.problem().into_response()
-}
-
-/// A request that comes back; whoever runs the server is to look where it is sent.
-fn in_circles() -> Problem {
-    Problem {
-        status: StatusCode::LOOP_DETECTED,
-        code: "loop",
-        detail: format!(
-            "the request has been here before, or has passed more than {PASSES_MAX} cache-servers: \
-             see whether an upstream's URL leads back here; its fields CDN-Loop and Via tell where \
-             it has been"
-        ),
-        retry_after_s: None,
-    }
-}
-
-/// A bound of ours that may have room again soon.
-fn full(code: &'static str, detail: String) -> Problem {
-    let status = StatusCode::SERVICE_UNAVAILABLE;
-    Problem { status, code, detail, retry_after_s: Some(1) }
 }
 
 /// Refuses a request.
@@ -612,105 +465,6 @@ pub fn reject(line: Line, rejection: Rejection) -> Response<AnswerBody> {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
-}
-
-/// An error of our own, as RFC 9457 has it, with a `code` that stays the same.
-struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
-    retry_after_s: Option<u64>,
-}
-
-impl Problem {
-    fn into_response(self) -> Response<AnswerBody> {
-        let body = problem_document(self.status, self.code, &self.detail);
-        let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        // A cache in front may keep errors by itself, and this one concerns this moment alone.
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        headers.extend(self.retry_after_s.map(|wait| (RETRY_AFTER, HeaderValue::from(wait))));
-        let mut cache_status = CacheStatus::named();
-        cache_status.detail(self.code);
-        cache_status.append_to(&mut headers);
-        answer(self.status, headers, AnswerBody::whole(Bytes::from(body)))
-    }
-}
-
-/// The document of a problem (RFC 9457), as JSON.
-#[must_use]
-pub fn problem_document(status: StatusCode, code: &str, detail: &str) -> String {
-    let document = serde_json::json!({
-        "type": "about:blank",
-        "title": status.canonical_reason().unwrap_or("Error"),
-        "status": status.as_u16(),
-        "code": code,
-        "detail": detail,
-    });
-    document.to_string()
-}
-
-/// Our member of `Cache-Status` (RFC 9211), as it is being written.
-struct CacheStatus(String);
-
-impl CacheStatus {
-    fn named() -> CacheStatus {
-        let mut text = String::with_capacity(160);
-        text.push_str(fields::OUR_NAME);
-        CacheStatus(text)
-    }
-
-    fn hit(hit: &Hit) -> CacheStatus {
-        CacheStatus::hit_because(hit, hit.tier.name())
-    }
-
-    fn hit_because(hit: &Hit, detail: &'static str) -> CacheStatus {
-        let mut status = CacheStatus::named();
-        status.0.push_str("; hit");
-        status.ttl(hit);
-        status.key(&hit.entry.key);
-        status.detail(detail);
-        status
-    }
-
-    fn forwarded(why: &'static str, answered: Option<StatusCode>) -> CacheStatus {
-        let mut status = CacheStatus::named();
-        let _ = write!(status.0, "; fwd={why}");
-        if let Some(answered) = answered {
-            let _ = write!(status.0, "; fwd-status={}", answered.as_u16());
-        }
-        status
-    }
-
-    /// In as many digits as an integer may have (RFC 9651 section 3.3.1).
-    fn ttl(&mut self, hit: &Hit) {
-        const LONGEST_S: i64 = 999_999_999_999_999;
-        let _ = write!(self.0, "; ttl={}", hit.ttl_s.clamp(-LONGEST_S, LONGEST_S));
-    }
-
-    /// A stream's head goes out before anyone can know; then nothing is said.
-    fn stored(&mut self, head: &AnswerHead) {
-        match head.stored {
-            Some(Ok(())) => self.0.push_str("; stored"),
-            Some(Err(reason)) => self.detail(reason),
-            None => {}
-        }
-    }
-
-    fn key(&mut self, key: &Key) {
-        let _ = write!(self.0, "; key=\"{key}\"");
-    }
-
-    /// `word` is one of ours: a token (RFC 9651 section 3.3.4).
-    fn detail(&mut self, word: &'static str) {
-        let _ = write!(self.0, "; detail={word}");
-    }
-
-    /// Appends us after the caches that were nearer to the upstream.
-    fn append_to(&self, headers: &mut HeaderMap) {
-        let value = HeaderValue::from_str(&self.0).expect("made of tokens and hex digits");
-        headers.append(CACHE_STATUS, value);
-    }
 }
 
 /// A problem, with word of it for the request's line and span.

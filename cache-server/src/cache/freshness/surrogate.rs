@@ -23,6 +23,13 @@ pub const WITHHELD: HeaderName = HeaderName::from_static("cache-server-surrogate
 
 const SURROGATE_CONTROL: HeaderName = HeaderName::from_static("surrogate-control");
 
+/// What tells an upstream that there is a surrogate that heeds the field, and its target.
+#[must_use]
+pub fn capability() -> (HeaderName, HeaderValue) {
+    let name = HeaderName::from_static("surrogate-capability");
+    (name, HeaderValue::from_static("cache-server=\"Surrogate/1.0\""))
+}
+
 /// The target that means us.
 const OUR_TARGET: &[u8] = b"cache-server";
 

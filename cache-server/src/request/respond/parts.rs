@@ -6,13 +6,12 @@ use std::collections::VecDeque;
 use std::ops::Range;
 
 use bytes::Bytes;
-use http::header::{CONTENT_RANGE, CONTENT_TYPE};
+use http::header::{AGE, CACHE_CONTROL, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::cache::freshness::range::{
     Wanted, content_range, content_range_of_nothing, part_header,
 };
-use crate::cache::freshness::validate::not_modified_fields;
 use crate::request::body::AnswerBody;
 
 /// Bytes of an answer that a caller gets of it.
@@ -34,8 +33,7 @@ pub(super) fn cut(
     match wanted {
         Wanted::Whole => (StatusCode::OK, AnswerBody::whole(body.clone())),
         Wanted::Nothing => {
-            // It is not the entry that is shown.
-            *headers = not_modified_fields(headers);
+            *headers = fields_of_nothing(headers);
             headers.insert(CONTENT_RANGE, content_range_of_nothing(body_bytes));
             (StatusCode::RANGE_NOT_SATISFIABLE, AnswerBody::none())
         }
@@ -50,6 +48,15 @@ pub(super) fn cut(
             (StatusCode::PARTIAL_CONTENT, AnswerBody::parts(pieces))
         }
     }
+}
+
+/// It is not the entry that is shown, and its lifetimes are not those of this answer: a cache in front
+/// that keyed it by the URL alone would give it to all.
+fn fields_of_nothing(headers: &HeaderMap) -> HeaderMap {
+    let kept = headers.iter().filter(|(name, _)| [AGE, DATE, ETAG, VARY].contains(name));
+    let mut fields: HeaderMap = kept.map(|(name, value)| (name.clone(), value.clone())).collect();
+    fields.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    fields
 }
 
 fn several(parts: &[Range<u64>], body: &Bytes, headers: &mut HeaderMap) -> VecDeque<Bytes> {
