@@ -257,30 +257,32 @@ async fn purged_while_asked(
     server: &Server,
     upstream: &Upstream,
     gate: &Gate,
-    directives: &str,
+    fields: &[(&str, &str)],
 ) -> Answer {
-    let fields = [("cache-control", directives)];
     let meanwhile = async {
         eventually("the call", || async { (upstream.calls() == 2).then_some(()) }).await;
         purge(server, json!({ "urls": ["/page"] })).await;
         gate.open();
     };
-    tokio::join!(get(server, "/page", &fields), meanwhile).0
+    tokio::join!(get(server, "/page", fields), meanwhile).0
 }
 
 #[tokio::test]
 async fn a_purge_while_the_upstream_is_asked_leaves_nothing_to_answer_with_if_it_fails() {
-    let gate = Arc::new(Gate::closed());
-    let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
-    let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
-        0 => Reply::bytes("old").with("cache-control", "max-age=600, stale-if-error=600"),
-        _ => Reply::bytes("down").status(503).held_by(&holds),
-    })
-    .await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
-    get(&server, "/page", &[]).await;
-    let answer = purged_while_asked(&server, &upstream, &gate, "max-age=0").await;
-    assert_eq!((answer.status.as_u16(), text(&answer)), (503, "down"));
+    let whole = &[("cache-control", "max-age=0")][..];
+    for fields in [whole, &[("cache-control", "max-age=0"), ("range", "bytes=0-1")]] {
+        let gate = Arc::new(Gate::closed());
+        let (holds, calls) = (Arc::clone(&gate), AtomicUsize::new(0));
+        let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("old").with("cache-control", "max-age=600, stale-if-error=600"),
+            _ => Reply::bytes("down").status(503).held_by(&holds),
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        get(&server, "/page", &[]).await;
+        let answer = purged_while_asked(&server, &upstream, &gate, fields).await;
+        assert_eq!((answer.status.as_u16(), text(&answer)), (503, "down"), "{fields:?}");
+    }
 }
 
 #[tokio::test]
@@ -298,7 +300,8 @@ async fn a_purge_while_an_entry_is_validated_leaves_nothing_stored() {
     .await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;
     get(&server, "/page", &[]).await;
-    let answer = purged_while_asked(&server, &upstream, &gate, "no-cache").await;
+    let answer =
+        purged_while_asked(&server, &upstream, &gate, &[("cache-control", "no-cache")]).await;
     assert_eq!(answer.status.as_u16(), 200);
     assert_eq!(text(&get(&server, "/page", &[]).await), "new");
     assert!(upstream.received()[2].headers.get("if-none-match").is_none());

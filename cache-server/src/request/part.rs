@@ -13,7 +13,7 @@ use super::confirm::Doubted;
 use super::fetch::not_modified_of_what;
 use super::key::{Cause, Keyed, Unkeyed};
 use super::line::{Facts, Line};
-use super::lookup::Hit;
+use super::lookup::{self, Hit};
 use super::pass::{self, Unanswered};
 use super::respond::{self, is_failure};
 use crate::app::App;
@@ -48,14 +48,14 @@ pub async fn ask(
         Ok((answer, span)) if is_about_entry && answer.status() == StatusCode::NOT_MODIFIED => {
             asking.not_modified(line, answer.headers(), upstream.name(), span)
         }
-        Ok((answer, span)) => match &asking.stale {
+        Ok((answer, span)) => match asking.stale() {
             Some(hit) if is_failure(answer.status()) => {
                 asking.stale_on_error(line, hit, Some(answer.status()))
             }
             _ => pass::back(app, &asked, line, &cause, answer, span),
         },
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
-        Err(Unanswered::Upstream(error)) => match &asking.stale {
+        Err(Unanswered::Upstream(error)) => match asking.stale() {
             Some(hit) => asking.stale_on_error(line, hit, None),
             None => respond::upstream_failed(line, &error),
         },
@@ -102,6 +102,11 @@ impl Asking<'_> {
             Some(entry) => respond::confirmed(self.app, line, self.conditions, &entry),
             None => respond::upstream_failed(line, &not_modified_of_what(upstream)),
         }
+    }
+
+    /// What may stand in for a failing upstream: not what was purged while it was asked.
+    fn stale(&self) -> Option<&Hit> {
+        self.stale.as_ref().filter(|hit| !lookup::is_dead(self.app, &hit.entry))
     }
 
     fn stale_on_error(
