@@ -106,6 +106,18 @@ pub struct Unkeyed {
     pub is_shared: bool,
 }
 
+impl Unkeyed {
+    /// One that nobody has looked for in the cache.
+    fn of_nothing_stored(
+        asked: Asked,
+        model: Option<Box<str>>,
+        cause: Cause,
+        body: PassingBody,
+    ) -> Unkeyed {
+        Unkeyed { asked, model, cause, body, stored: None, is_shared: false }
+    }
+}
+
 /// Why a request goes past the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Cause {
@@ -210,14 +222,8 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
-            Ok(Reading::Unkeyed(Box::new(Unkeyed {
-                asked,
-                model,
-                cause,
-                body: *body,
-                stored: None,
-                is_shared: false,
-            })))
+            let unkeyed = Unkeyed::of_nothing_stored(asked, model, cause, *body);
+            Ok(Reading::Unkeyed(Box::new(unkeyed)))
         }
     }
 }
@@ -232,14 +238,7 @@ fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
     let server = &asked.settings.server;
     let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
     let model = asked.model_in_path().map(Into::into);
-    Reading::Unkeyed(Box::new(Unkeyed {
-        asked,
-        model,
-        cause,
-        body,
-        stored: None,
-        is_shared: false,
-    }))
+    Reading::Unkeyed(Box::new(Unkeyed::of_nothing_stored(asked, model, cause, body)))
 }
 
 /// What in the header alone keeps a request from the cache.
@@ -412,14 +411,7 @@ fn interpret(
 ) -> Reading {
     let past = |asked, model, cause, body, reservation| {
         let body = PassingBody::buffered(body, reservation);
-        Reading::Unkeyed(Box::new(Unkeyed {
-            asked,
-            model,
-            cause,
-            body,
-            stored: None,
-            is_shared: false,
-        }))
+        Reading::Unkeyed(Box::new(Unkeyed::of_nothing_stored(asked, model, cause, body)))
     };
     let meaning = match meaning {
         Ok(meaning) => meaning,

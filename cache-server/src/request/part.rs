@@ -34,12 +34,12 @@ pub async fn ask(
     let conditional = Conditional::of(&keyed);
     let doubted = Doubted::of(app, &keyed.policy, &keyed.asked, keyed.is_shared, entry);
     let line = Line::past(app, Facts::of(&keyed), &cause);
-    let (is_shared, keyed_headers) = (keyed.is_shared, Arc::clone(&keyed.spec));
+    let spec = Arc::clone(&keyed.spec);
     let has_content = !keyed.body.is_empty();
-    let Unkeyed { mut asked, cause, body, .. } = keyed.unkeyed(cause);
+    let Unkeyed { mut asked, cause, body, is_shared, .. } = keyed.unkeyed(cause);
     if is_shared {
         // What it says of the entry is said to all.
-        keep_what_all_callers_share(&mut asked.headers, keyed_headers.keyed_headers(), has_content);
+        keep_what_all_callers_share(&mut asked.headers, spec.keyed_headers(), has_content);
     }
     let is_about_entry = asks_about(&mut asked.headers, doubted.entry());
     let upstream = Arc::clone(&asked.upstream);
