@@ -1,7 +1,6 @@
 //! A CDN in front: the real nginx and the real Varnish, set up by the files of docs/examples.
 
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
@@ -45,10 +44,7 @@ impl Chain {
         change: impl Fn(String) -> String,
         reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
     ) -> Chain {
-        let calls = AtomicUsize::new(0);
-        let upstream =
-            Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received));
-        let upstream = upstream.await;
+        let upstream = plain::upstream_by_call(reply).await;
         let route = change(product.route());
         let config = format!("[[route]]\nendpoint = \"http\"\nrefresh_ahead = 0.0\n{route}");
         let server = Server::start(Setup::in_front_of(&upstream).config(&config)).await;

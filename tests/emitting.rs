@@ -1,7 +1,6 @@
 //! What the answers of a route say on their way out: to caches in front of us, and to browsers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use black_box_tests::plain::{self, text, with};
 use black_box_tests::upstream::{Gate, Received};
@@ -32,10 +31,7 @@ async fn with_route(
     route: &str,
     reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
 ) -> (Upstream, Server) {
-    let calls = AtomicUsize::new(0);
-    let upstream =
-        Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received));
-    let upstream = upstream.await;
+    let upstream = plain::upstream_by_call(reply).await;
     let config = format!("[[route]]\nendpoint = \"http\"\nrefresh_ahead = 0.0\n{route}");
     let server = Server::start(Setup::in_front_of(&upstream).config(&config)).await;
     (upstream, server)

@@ -2,27 +2,14 @@
 //! running server can prove. Each test says which section it is about.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-use black_box_tests::plain::{self, text, with};
+use black_box_tests::plain::{self, answering, text, with};
 use black_box_tests::upstream::{Gate, Received, cut};
 use black_box_tests::{Answer, Raw, Reply, Server, Setup, Upstream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use tokio::net::TcpListener;
 
 type Fields = &'static [(&'static str, &'static str)];
-
-/// A server in front of an upstream that is told how many requests there were before.
-async fn answering(
-    reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
-) -> (Upstream, Server) {
-    let calls = AtomicUsize::new(0);
-    let upstream =
-        Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received));
-    let upstream = upstream.await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
-    (upstream, server)
-}
 
 /// The same; every answer has these fields, and its number in its body.
 async fn counting(fields: Fields) -> (Upstream, Server) {

@@ -1,11 +1,8 @@
 //! Parts of answers (RFC 9110 section 14): cut out of what is stored whole, else asked of the upstream
 //! as they are.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-
-use black_box_tests::plain::{self, field, text, with};
-use black_box_tests::upstream::Received;
-use black_box_tests::{Answer, Client, Reply, Server, Setup, Upstream};
+use black_box_tests::plain::{self, answering, field, text, with};
+use black_box_tests::{Answer, Client, Reply, Server, Upstream};
 use http::{Method, Version};
 
 const DIGITS: &str = "0123456789";
@@ -20,17 +17,6 @@ const FRESH: &[(&str, &str)] = &[
 /// Stale when it comes, and kept to be validated.
 const STALE: &[(&str, &str)] =
     &[("cache-control", "max-age=60"), ("age", "61"), ("etag", "\"v1\"")];
-
-async fn answering(
-    reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
-) -> (Upstream, Server) {
-    let calls = AtomicUsize::new(0);
-    let upstream =
-        Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received));
-    let upstream = upstream.await;
-    let server = Server::start(Setup::in_front_of(&upstream)).await;
-    (upstream, server)
-}
 
 /// A server that has these ten digits stored under `/page`.
 async fn with_digits_stored() -> (Upstream, Server) {

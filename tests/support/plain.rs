@@ -1,13 +1,32 @@
 //! Short words for exchanges in plain HTTP: fields in pairs, bodies as text.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use http::Method;
 
-use crate::{Answer, Client, Received, Reply};
+use crate::{Answer, Client, Received, Reply, Server, Setup, Upstream};
 
 /// A reply with these fields besides.
 #[must_use]
 pub fn with(reply: Reply, fields: &[(&str, &str)]) -> Reply {
     fields.iter().fold(reply, |reply, (name, value)| reply.with(name, value))
+}
+
+/// An upstream that is told how many requests there were before.
+pub async fn upstream_by_call(
+    reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
+) -> Upstream {
+    let calls = AtomicUsize::new(0);
+    Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received)).await
+}
+
+/// A server in front of such an upstream.
+pub async fn answering(
+    reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
+) -> (Upstream, Server) {
+    let upstream = upstream_by_call(reply).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    (upstream, server)
 }
 
 /// Asks with these fields and no body.
