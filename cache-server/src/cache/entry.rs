@@ -541,7 +541,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     /// An entry with every field set to something of its own.
-    pub(crate) fn sample(key: [u8; 32], body: &'static [u8]) -> Entry {
+    pub(crate) fn sample(key: [u8; 32], body: &[u8]) -> Entry {
         let mut headers = HeaderMap::new();
         headers.append("content-type", HeaderValue::from_static("application/json"));
         headers.append("x-many", HeaderValue::from_static("one"));
@@ -557,7 +557,7 @@ pub(crate) mod tests {
             status: StatusCode::OK,
             headers,
             tag_is_ours: true,
-            body: Bytes::from_static(body),
+            body: Bytes::copy_from_slice(body),
             trailers,
             stored: Timestamp(1_000_000),
             generated: Timestamp(990_000),

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use super::log::{Record, What};
 use super::tables::Tables;
-use super::{Manner, PurgeSettings, Target};
+use super::{Manner, PurgeSettings, SequenceId, Target};
 use crate::cache::entry::Selector;
 use crate::clock::Timestamp;
 
@@ -25,6 +25,8 @@ type Index = BTreeMap<(u64, Selector), Timestamp>;
 #[derive(Debug)]
 pub(super) struct Ledger {
     settings: PurgeSettings,
+    /// The sequence that numbers count in.
+    pub(super) id: SequenceId,
     hard: Index,
     soft: Index,
     /// Orders that a floor took over for want of room.
@@ -34,9 +36,10 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// No orders.
+    /// No orders, of a sequence that nobody has counted in.
     pub(super) fn new(settings: PurgeSettings) -> Ledger {
-        Ledger { settings, hard: Index::new(), soft: Index::new(), folded: 0, aged: 0 }
+        let id = SequenceId::random();
+        Ledger { settings, id, hard: Index::new(), soft: Index::new(), folded: 0, aged: 0 }
     }
 
     /// Selectors under an order, those under a hard and a soft one twice.
@@ -68,7 +71,16 @@ impl Ledger {
 
     /// Puts what the log tells back in force.
     pub(super) fn replay(&mut self, tables: &Tables, record: &Record) {
-        let What::Order(target, manner) = record.what else { return };
+        let (target, manner) = match record.what {
+            What::Order(target, manner) => (target, manner),
+            What::Base(id) => {
+                // Logs of old have none.
+                if id != SequenceId::NONE {
+                    self.id = id;
+                }
+                return;
+            }
+        };
         // A log may tell again what a floor has taken over.
         let floor = tables.of(manner).floor().max(tables.of(Manner::Hard).floor());
         if record.number > floor {
@@ -164,7 +176,7 @@ impl Ledger {
     /// floors come before what they have not taken over.
     pub(super) fn records(&self, tables: &Tables, base: u64) -> Vec<Record> {
         let mut records = Vec::with_capacity(self.len() + 3);
-        records.push(Record { what: What::Base, number: base, at: Timestamp(0) });
+        records.push(Record { what: What::Base(self.id), number: base, at: Timestamp(0) });
         for manner in [Manner::Hard, Manner::Soft] {
             let number = tables.of(manner).floor();
             if number > 0 {

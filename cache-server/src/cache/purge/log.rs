@@ -18,7 +18,7 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Manner, Target};
+use super::{Manner, SequenceId, Target};
 use crate::cache::entry::Selector;
 use crate::clock::Timestamp;
 
@@ -49,8 +49,8 @@ pub(super) struct Record {
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Numbers up to this one may have been given out.
-    Base,
+    /// Numbers up to this one may have been given out, in this sequence.
+    Base(SequenceId),
     /// An order. One of everything also stands for a floor.
     Order(Target, Manner),
 }
@@ -58,7 +58,7 @@ pub(super) enum What {
 impl Record {
     fn encode(&self, out: &mut Vec<u8>) {
         let (kind, selector) = match self.what {
-            What::Base => (0, None),
+            What::Base(id) => (0, Some(Selector::of_bytes(*id.as_bytes()))),
             What::Order(Target::Selector(selector), Manner::Hard) => (1, Some(selector)),
             What::Order(Target::Selector(selector), Manner::Soft) => (2, Some(selector)),
             What::Order(Target::Everything, Manner::Hard) => (3, None),
@@ -84,9 +84,10 @@ impl Record {
         let (&kind, rest) = told.split_first()?;
         let (&number, rest) = rest.split_first_chunk()?;
         let (&at, selector) = rest.split_first_chunk()?;
-        let selector = Target::Selector(Selector::of_bytes(selector.try_into().ok()?));
+        let bytes = selector.try_into().ok()?;
+        let selector = Target::Selector(Selector::of_bytes(bytes));
         let what = match kind {
-            0 => What::Base,
+            0 => What::Base(SequenceId::of_bytes(bytes)),
             1 => What::Order(selector, Manner::Hard),
             2 => What::Order(selector, Manner::Soft),
             3 => What::Order(Target::Everything, Manner::Hard),
@@ -303,7 +304,7 @@ mod tests {
         let tag = |name| Target::Selector(Selector::tag(name));
         let record = |what, number| Record { what, number, at: Timestamp(number * 10) };
         vec![
-            record(What::Base, 1),
+            record(What::Base(SequenceId::of_bytes([7; 16])), 1),
             record(What::Order(tag("a"), Manner::Hard), 2),
             record(What::Order(tag("b"), Manner::Soft), 3),
             record(What::Order(Target::Everything, Manner::Hard), 4),

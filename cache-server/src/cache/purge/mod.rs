@@ -47,6 +47,38 @@ use log::{Found, Log};
 use tables::Tables;
 use writer::{Settled, Shared, Writer, durable};
 
+/// The name of one growing sequence of numbers, that of a data folder: in another sequence its numbers
+/// say nothing. It goes with the log, and a lost log begins another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SequenceId([u8; SequenceId::BYTES]);
+
+impl SequenceId {
+    /// How long its bytes are.
+    pub const BYTES: usize = 16;
+    /// None's: that of a log which was begun before sequences had names.
+    const NONE: SequenceId = SequenceId([0; SequenceId::BYTES]);
+
+    /// A name that no other has.
+    #[must_use]
+    pub fn random() -> SequenceId {
+        let mut bytes = [0; SequenceId::BYTES];
+        fastrand::Rng::new().fill(&mut bytes);
+        SequenceId(bytes)
+    }
+
+    /// Its bytes, for storing.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; SequenceId::BYTES] {
+        &self.0
+    }
+
+    /// The name of these bytes, as read back from storage.
+    #[must_use]
+    pub const fn of_bytes(bytes: [u8; SequenceId::BYTES]) -> SequenceId {
+        SequenceId(bytes)
+    }
+}
+
 /// Targets of one order, which is one write whatever it names.
 pub const TARGETS_MAX: usize = 10_000;
 /// How far numbers run ahead of the log at most.
@@ -151,6 +183,7 @@ pub struct Purges {
     /// How far the log has come; absent if there is none.
     settled: Option<watch::Receiver<Settled>>,
     clock: Clock,
+    id: SequenceId,
     is_log_lost: bool,
 }
 
@@ -183,6 +216,7 @@ impl Purges {
         if let Some(why) = loss {
             tracing::warn!(why, "the purge log is lost: all that was stored before is dead");
             ledger.raise(&tables, Manner::Hard, base);
+            ledger.id = SequenceId::random();
         }
         let log = folder.map(|folder| Log::create(folder, &ledger.records(&tables, base)));
         let opened = Opened { tables, ledger, base, clock, is_log_lost: loss.is_some() };
@@ -193,6 +227,24 @@ impl Purges {
     #[must_use]
     pub fn sequence(&self) -> u64 {
         self.shared.sequence()
+    }
+
+    /// The sequence that its numbers count in.
+    #[must_use]
+    pub fn id(&self) -> SequenceId {
+        self.id
+    }
+
+    /// The purge number of an entry that another server's fill made, whose number counts in another
+    /// sequence: nobody knows which orders of this one the fill knew, so that all of them hold. If
+    /// none names the entry, it is as good as one that knows of them all.
+    #[must_use]
+    pub fn number_for_foreign(&self, selectors: &[Selector]) -> u64 {
+        let newest = self.sequence();
+        match self.verdict(selectors, 0) {
+            Verdict::Alive => newest,
+            Verdict::Stale | Verdict::Dead => 0,
+        }
     }
 
     /// What the orders make of an entry with these selectors and [`purge_sequence`]. It costs
@@ -312,11 +364,12 @@ struct Opened {
 
 impl Opened {
     fn start(self, log: Option<Log>) -> io::Result<Purges> {
+        let id = self.ledger.id;
         let shared = Arc::new(Shared::new(self.tables, self.ledger, self.base, log.as_ref()));
         let settled = match log {
             Some(log) => Some(Writer::start(Arc::clone(&shared), log, self.base)?),
             None => None,
         };
-        Ok(Purges { shared, settled, clock: self.clock, is_log_lost: self.is_log_lost })
+        Ok(Purges { shared, settled, clock: self.clock, id, is_log_lost: self.is_log_lost })
     }
 }
