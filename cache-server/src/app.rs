@@ -26,7 +26,9 @@ use crate::cache::negatives::Negatives;
 use crate::cache::overrides::Overrides;
 use crate::cache::purge::{Manner, Purges, Target};
 use crate::cache::suspension::Suspensions;
+use crate::cache::tiers::Tiers;
 use crate::cache::tiers::local::LocalTier;
+use crate::cache::tiers::redis::{RedisReport, RedisTier};
 use crate::cache::unshared::Unshared;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -57,7 +59,7 @@ pub struct App {
     /// What callers over TLS are shown; without one, they speak cleartext.
     pub certificate: Option<Certificate>,
     /// Where entries live.
-    pub tier: LocalTier,
+    pub tiers: Tiers,
     /// The meaning of bodies that were read before.
     pub memo: Memo,
     /// The fills under way.
@@ -121,7 +123,7 @@ impl App {
         let lines = RequestLines::new(log.form(), config.log.requests_per_second_max, started);
         let telemetry = Arc::new(Telemetry::new(lines).context("cannot set up metrics")?);
         let traces = Traces::new(config.trace.clone(), &telemetry)?;
-        let (local, purge) = (config.local.clone(), config.purge);
+        let (local, redis, purge) = (config.local.clone(), config.redis.clone(), config.purge);
         let has_entries = local.has_entries();
         // Without a disk nothing is written.
         let folder = (local.disk_bytes_max > 0).then(|| local.data_dir.clone());
@@ -132,7 +134,7 @@ impl App {
         let settings = Settings::of(config, &[], &telemetry, &clock)?;
         // Last, so that nothing that can fail comes after it: an open tier wants to be closed.
         let evictions = Arc::clone(&telemetry);
-        let tier = LocalTier::open(
+        let local = LocalTier::open(
             local,
             clock.clone(),
             Box::new(telemetry.foyer_registry()),
@@ -146,10 +148,15 @@ impl App {
         let purges = match opened {
             Ok(purges) => purges,
             Err(error) => {
-                tier.close().await;
+                local.close().await;
                 return Err(error.into());
             }
         };
+        let start = |redis| RedisTier::start(redis, purges.id(), clock.clone(), telemetry.redis());
+        let tiers = Tiers { local, redis: redis.map(start) };
+        if let Some(redis) = &tiers.redis {
+            redis.started().await;
+        }
         Ok(Arc::new(App {
             loops: LoopMark::random(),
             purges,
@@ -163,7 +170,7 @@ impl App {
             settings: ArcSwap::from_pointee(settings),
             admin_listen,
             certificate,
-            tier,
+            tiers,
             memo: Memo::new(memo_bytes_max),
             suspensions,
             overrides,
@@ -214,6 +221,12 @@ impl App {
         self.purges.order_soon(targets, manner)
     }
 
+    /// How Redis does, if there is one.
+    #[must_use]
+    pub fn redis_report(&self) -> Option<RedisReport> {
+        self.tiers.redis.as_ref().map(RedisTier::report)
+    }
+
     /// How each upstream does, by name.
     #[must_use]
     pub fn upstream_health(&self) -> BTreeMap<String, HealthReport> {
@@ -239,7 +252,8 @@ impl App {
         }
         // A little longer even past the deadline: what is queued for the disk is worth it.
         let grace = tokio::time::Instant::now() + Duration::from_secs(2);
-        if tokio::time::timeout_at(deadline.max(grace), self.tier.close()).await.is_err() {
+        let closing = self.tiers.close(deadline.max(grace));
+        if tokio::time::timeout_at(deadline.max(grace), closing).await.is_err() {
             tracing::warn!("the disk tier did not close in time");
         }
         if tokio::time::timeout_at(deadline.max(grace), self.purges.close()).await.is_err() {
@@ -259,8 +273,8 @@ impl App {
             tunnels_open: self.tunnels_open.load(Ordering::Relaxed),
             suspensions: self.suspensions.count(),
             purge_orders: self.purges.counts().orders,
-            memory_bytes: self.tier.memory_bytes(),
-            memory_entries: self.tier.memory_entries(),
+            memory_bytes: self.tiers.local.memory_bytes(),
+            memory_entries: self.tiers.local.memory_entries(),
         }
     }
 }

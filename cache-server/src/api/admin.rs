@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::cache::tiers::redis::RedisReport;
 use crate::telemetry::{Levels, Outcome, Totals};
 use crate::upstream::health::HealthReport;
 
@@ -19,12 +20,17 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// `GET /readyz`: it takes requests. 503 once it drains, so that a load balancer looks elsewhere.
+/// `GET /readyz`: it takes requests. 503 once it drains, so that a load balancer looks elsewhere. A
+/// fault of Redis is told and no reason to look elsewhere: the others have the same.
 pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
     if app.draining.is_cancelled() {
-        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
+    }
+    let faults: Vec<String> = app.redis_report().iter().flat_map(RedisReport::faults).collect();
+    if faults.is_empty() {
+        (StatusCode::OK, "ready\n".to_owned())
     } else {
-        (StatusCode::OK, "ready\n")
+        (StatusCode::OK, format!("ready, degraded: {}\n", faults.join(", ")))
     }
 }
 
@@ -53,6 +59,8 @@ pub struct Stats {
     #[serde(flatten)]
     levels: Levels,
     upstreams: BTreeMap<String, HealthReport>,
+    /// The tier that servers share, if there is one.
+    redis: Option<RedisReport>,
     /// Lines of the log that were dropped because nobody read them in time.
     log_lines_dropped: usize,
 }
@@ -69,6 +77,7 @@ impl Stats {
             hit_ratio: hit_ratio(&totals),
             levels: app.levels(),
             upstreams: app.upstream_health(),
+            redis: app.redis_report(),
             totals,
             log_lines_dropped: app.log.dropped_lines(),
         }

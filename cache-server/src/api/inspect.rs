@@ -16,6 +16,7 @@ use crate::cache::entry::Entry;
 use crate::cache::purge::Verdict;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
+use crate::request::shared;
 
 /// What is told of an entry.
 #[derive(Debug, Serialize)]
@@ -63,10 +64,12 @@ pub async fn inspect(
     uri: Uri,
 ) -> Result<Json<Inspected>, Refused> {
     let key: Key = key.parse().map_err(|_| Refused::NoKey { text: key })?;
-    let (in_memory, on_disk) = app.tier.inspect(&key).await;
-    let tiers = [("memory", in_memory.is_some()), ("disk", on_disk.is_some())];
-    let tiers = tiers.into_iter().filter_map(|(tier, has_it)| has_it.then_some(tier)).collect();
-    let entry = in_memory.or(on_disk).ok_or(Refused::NoSuchEntry)?;
+    let (in_memory, on_disk) = app.tiers.local.inspect(&key).await;
+    let in_redis = shared::inspect(&app, &key).await;
+    let found = [("memory", in_memory), ("disk", on_disk), ("redis", in_redis)];
+    let tiers = found.iter().filter_map(|(tier, entry)| entry.as_ref().map(|_| *tier)).collect();
+    let mut entries = found.into_iter().filter_map(|(_, entry)| entry);
+    let entry = entries.next().ok_or(Refused::NoSuchEntry)?;
     let mut inspected = Inspected::of(&app, &entry, tiers);
     // Only whoever asks for it in so many words is shown what a caller was told.
     let wants_body = uri.query() == Some("body=true");

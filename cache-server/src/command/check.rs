@@ -1,5 +1,6 @@
 //! `cache-server check`: validates a config and says in words what it means.
 
+use cache_server::cache::tiers::redis::settings::RedisSettings;
 use cache_server::config::Config;
 use std::fmt::Write as _;
 
@@ -78,6 +79,7 @@ fn explain(config: &Config) -> String {
         config.server.listen, config.server.admin_listen
     ));
     lines.push(tier_line(config));
+    lines.extend(config.redis.as_ref().map(redis_line));
     lines.extend(config.trace.as_ref().map(|trace| {
         let (endpoint, sample) = (&trace.endpoint, trace.sample);
         format!("Traces are exported to {endpoint}; of those that begin here, a share of {sample}.")
@@ -116,6 +118,18 @@ fn tier_line(config: &Config) -> String {
         "Entries are kept in {memory} of memory in front of {} of disk in {}.",
         size(local.disk_bytes_max),
         local.data_dir.display()
+    )
+}
+
+fn redis_line(redis: &RedisSettings) -> String {
+    let tls = if redis.tls.is_some() { " over TLS" } else { "" };
+    format!(
+        "Behind them is what servers share, in Redis at {}{tls}, database {}, under {}: a read may \
+         take {}.",
+        redis.address,
+        redis.database,
+        redis.prefix,
+        format_duration(redis.deadline)
     )
 }
 

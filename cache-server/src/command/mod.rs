@@ -83,6 +83,9 @@ pub(crate) struct ListenOptions {
     /// directory; for the demo, demo in that]
     #[arg(long, value_name = "DIR")]
     pub(crate) data_dir: Option<String>,
+    /// The Redis that servers share, such as redis://127.0.0.1:6379 [env: CACHE_SERVER_REDIS]
+    #[arg(long, value_name = "URL")]
+    pub(crate) redis: Option<String>,
     /// Which answers are reused: deterministic, declared or any [env: CACHE_SERVER_REUSE]
     /// [default: deterministic]
     #[arg(long, value_name = "POLICY")]
@@ -171,6 +174,7 @@ impl ListenOptions {
             ("--listen", "server.listen", &self.listen),
             ("--admin-listen", "server.admin_listen", &self.admin_listen),
             ("--data-dir", "cache.data_dir", &self.data_dir),
+            ("--redis", "redis.url", &self.redis),
             ("--reuse", "cache.reuse", &self.reuse),
             ("--log-level", "log.level", &self.log_level),
         ];

@@ -6,6 +6,7 @@ pub mod admin_token;
 pub mod certificate;
 pub mod listener;
 pub mod policy;
+pub mod redis;
 pub mod schema;
 pub mod sources;
 pub mod tagging;
@@ -28,6 +29,7 @@ use url::Url;
 use crate::cache::flight;
 use crate::cache::purge::PurgeSettings;
 use crate::cache::tiers::local::{ENTRY_BYTES_LIMIT, LocalSettings};
+use crate::cache::tiers::redis::settings::RedisSettings;
 use crate::telemetry::log::{BadDirectives, LogSettings};
 use crate::telemetry::trace::TraceSettings;
 use crate::upstream::client::UpstreamSettings;
@@ -65,6 +67,8 @@ pub struct Config {
     pub server: ServerSettings,
     /// The local tier.
     pub local: LocalSettings,
+    /// The Redis that servers share, if there is one.
+    pub redis: Option<RedisSettings>,
     /// Bytes of bodies whose meaning is remembered.
     pub memo_bytes_max: usize,
     /// Bounds of flights.
@@ -213,9 +217,11 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
     let names: Vec<&str> = upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
     let tenants = check_tenants(&file.tenant)?;
     let policies = Policies::check(file, &names)?;
+    let local = check_local(&file.cache)?;
     Ok(Config {
         server: check_server(&file.server)?,
-        local: check_local(&file.cache)?,
+        redis: redis::check(&file.redis, local.entry_bytes_max)?,
+        local,
         memo_bytes_max: bytes("cache.memo_bytes_max", file.cache.memo_bytes_max)?,
         flights: flight::Limits {
             flights_max: at_least_one("cache.flights_max", file.cache.flights_max)?,
@@ -607,6 +613,7 @@ mod tests {
         let server = format!("{:?}", written.server);
         assert_eq!(server, format!("{:?}", written::Server::default()));
         assert_eq!(format!("{:?}", written.trace), format!("{:?}", written::Trace::default()));
+        assert_eq!(format!("{:?}", written.redis), format!("{:?}", written::Redis::default()));
         let log = format!("{:?}", written::Log::default());
         assert_eq!(format!("{:?}", written.log), log);
         let cache = written::Cache { data_dir: None, ..written.cache };

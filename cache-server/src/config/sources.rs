@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::schema::{Field, Form, fields};
-use super::{Config, ConfigError, LoadError, is_name, validate, written};
+use super::{Config, ConfigError, LoadError, is_name, redis, validate, written};
 
 /// Everything beside the defaults that a config is made of. It is kept, so that the config can be
 /// made anew when the file has changed.
@@ -96,18 +96,26 @@ impl Effective {
         self.origins.get(path).cloned().unwrap_or_default()
     }
 
-    /// The value of a field, as it would be written; `None` if it is not set.
+    /// The value of a field, as it would be written, but for passwords; `None` if it is not set.
     #[must_use]
     pub fn value(&self, field: &Field) -> Option<String> {
+        let value = self.raw_value(field)?;
+        match value.as_str().filter(|_| field.path == "redis.url") {
+            Some(url) => Some(Value::String(redis::masked(url)).to_string()),
+            None => Some(value.to_string()),
+        }
+    }
+
+    fn raw_value(&self, field: &Field) -> Option<&Value> {
         let (section, name) = field.split();
-        Some(self.values.get(section)?.get(name)?.to_string())
+        self.values.get(section)?.get(name)
     }
 
     /// The paths whose values differ from those of `other`: fields, or whole lists.
     #[must_use]
     pub fn changed_since(&self, other: &Effective) -> Vec<String> {
         let of_fields =
-            fields().into_iter().filter(|field| self.value(field) != other.value(field));
+            fields().into_iter().filter(|field| self.raw_value(field) != other.raw_value(field));
         let mut changed: Vec<String> = of_fields.map(|field| field.path).collect();
         let differs = |list: &&str| self.values.get(*list) != other.values.get(*list);
         changed.extend(LISTS.into_iter().filter(differs).map(Into::into));
@@ -119,17 +127,22 @@ impl Effective {
 pub const LISTS: [&str; 4] = ["upstream", "route", "tenant", "key_spec"];
 
 /// Variables with a shorter name than the rule gives them: `CACHE_SERVER_`, section, field.
-const SHORT_NAMES: [(&str, &str); 4] = [
+const SHORT_NAMES: [(&str, &str); 5] = [
     ("CACHE_SERVER_LISTEN", "server.listen"),
     ("CACHE_SERVER_ADMIN_LISTEN", "server.admin_listen"),
     ("CACHE_SERVER_DATA_DIR", "cache.data_dir"),
     ("CACHE_SERVER_REUSE", "cache.reuse"),
+    ("CACHE_SERVER_REDIS", "redis.url"),
 ];
 /// What `--upstream` says, separated by spaces.
 const UPSTREAM_VARIABLE: &str = "CACHE_SERVER_UPSTREAM";
 /// Variables of ours that are no fields: the file's name, and secrets.
-const OTHER_VARIABLES: [&str; 3] =
-    ["CACHE_SERVER_CONFIG", "CACHE_SERVER_ADMIN_TOKEN", "CACHE_SERVER_COMMIT"];
+const OTHER_VARIABLES: [&str; 4] = [
+    "CACHE_SERVER_CONFIG",
+    "CACHE_SERVER_ADMIN_TOKEN",
+    "CACHE_SERVER_COMMIT",
+    redis::PASSWORD_VARIABLE,
+];
 const PREFIX: &str = "CACHE_SERVER_";
 
 /// The variable that sets the field at `path`.

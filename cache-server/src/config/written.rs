@@ -50,6 +50,9 @@ pub struct File {
     /// The tiers and what is reused.
     #[serde(default)]
     pub cache: Cache,
+    /// The Redis that servers share.
+    #[serde(default)]
+    pub redis: Redis,
     /// Whom we stand in front of.
     #[serde(default)]
     pub upstream: Vec<Upstream>,
@@ -91,6 +94,7 @@ impl Default for File {
             version: 1,
             server: Server::default(),
             cache: Cache::default(),
+            redis: Redis::default(),
             upstream: Vec::new(),
             route: Vec::new(),
             tenant: Vec::new(),
@@ -300,6 +304,80 @@ impl Default for Cache {
             slow_reader_timeout: seconds(30),
             suspensions_max: 10_000,
             suspension_grace: seconds(300),
+        }
+    }
+}
+
+/// `[redis]`
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Redis {
+    /// Where it is: `redis://host:port/database`, `redis+sentinel://host:port,host:port/master` or
+    /// `redis+cluster://host:port,host:port`, and `rediss` for TLS; none without.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub url: Option<String>,
+    /// The ACL user; also in the URL.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub username: Option<String>,
+    /// A file that holds the password; also in CACHE_SERVER_REDIS_PASSWORD or in the URL.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub password_file: Option<PathBuf>,
+    /// A file that holds the password of the sentinels.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub sentinel_password_file: Option<PathBuf>,
+    /// A PEM file with the certificate authorities to trust, instead of the system's.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub ca_file: Option<PathBuf>,
+    /// A PEM file with the certificate that Redis is shown.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub client_cert_file: Option<PathBuf>,
+    /// A PEM file with its private key.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub client_key_file: Option<PathBuf>,
+    /// What the names of all keys begin with.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub prefix: String,
+    /// How long a read may take before it counts as a miss.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub deadline: Span,
+    /// How long a write, which nobody waits for, may take.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub write_deadline: Span,
+    /// Connections for reads, 1 to 64; there is one more for writes and one for probes.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub connections: usize,
+    /// The largest value; larger entries stay in memory and on disk.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
+    pub value_bytes_max: ByteSize,
+    /// Entries from this size on are compressed (zstd); 0 for none.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
+    pub compress_bytes_min: ByteSize,
+    /// Entries that wait to be written; beyond, the oldest is dropped.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub write_queue_entries_max: usize,
+    /// Bytes of entries that wait to be written; beyond, the oldest is dropped.
+    #[schemars(with = "Size", extend("x-needs-restart" = true))]
+    pub write_queue_bytes_max: ByteSize,
+}
+
+impl Default for Redis {
+    fn default() -> Redis {
+        Redis {
+            url: None,
+            username: None,
+            password_file: None,
+            sentinel_password_file: None,
+            ca_file: None,
+            client_cert_file: None,
+            client_key_file: None,
+            prefix: "cache-server".into(),
+            deadline: Span(Duration::from_millis(20)),
+            write_deadline: Span(Duration::from_millis(250)),
+            connections: 4,
+            value_bytes_max: ByteSize::mib(1),
+            compress_bytes_min: ByteSize::kib(4),
+            write_queue_entries_max: 10_000,
+            write_queue_bytes_max: ByteSize::mib(64),
         }
     }
 }

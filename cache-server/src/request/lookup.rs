@@ -1,4 +1,5 @@
-//! Lookup: memory, then disk; which variant it is; and what the entry found is good for.
+//! Lookup: memory, then disk, then Redis if they have nothing that answers; which variant it is; and
+//! what the entry found is good for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,12 +7,13 @@ use std::time::Duration;
 use keyspec::Key;
 
 use super::key::Keyed;
+use super::shared;
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::serve::{Decision, Stored, decide};
 use crate::cache::freshness::{Ends, RequestDirectives, early, vary};
 use crate::cache::purge::Verdict;
-use crate::cache::variants::{Variants, variant_key};
+use crate::cache::variants::{Selecting, Variants, variant_key};
 use crate::clock::Timestamp;
 use crate::telemetry::TierName;
 
@@ -39,6 +41,34 @@ pub enum Found {
     Absent,
 }
 
+impl Found {
+    /// The entry, if there is one.
+    fn hit(&self) -> Option<&Hit> {
+        match self {
+            Found::Fresh(hit)
+            | Found::DueSoon(hit)
+            | Found::Usable(hit)
+            | Found::InsteadOfUpstream(hit)
+            | Found::Accepted(hit)
+            | Found::Validate { hit, .. } => Some(hit),
+            Found::Absent => None,
+        }
+    }
+
+    /// The better of what the local tiers have, which answers nobody, and what is shared.
+    fn or(self, shared: Found) -> Found {
+        match (&self, &shared) {
+            (_, Found::Absent) => self,
+            (Found::Validate { hit: own, .. }, Found::Validate { hit, .. })
+                if own.entry.stored >= hit.entry.stored =>
+            {
+                self
+            }
+            _ => shared,
+        }
+    }
+}
+
 /// An entry that was found.
 #[derive(Clone, Debug)]
 pub struct Hit {
@@ -63,12 +93,35 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
         return Found::Absent;
     }
     let mut span = keyed.asked.trace.lookup();
-    let Some((tier, entry)) = find(app, keyed).await else { return Found::Absent };
-    span.note_tier(tier);
-    match judge(app, keyed, tier, entry) {
+    let local = find(app, keyed)
+        .await
+        .map_or(Found::Absent, |(tier, entry)| judge(app, keyed, tier, entry));
+    let found = if may_be_better_in_redis(app, keyed, &local) {
+        let shared = shared::find(app, keyed)
+            .await
+            .map_or(Found::Absent, |entry| judge(app, keyed, TierName::Redis, entry));
+        local.or(shared)
+    } else {
+        local
+    };
+    if let Some(hit) = found.hit() {
+        span.note_tier(hit.tier);
+    }
+    match found {
         Found::Fresh(hit) if is_due_soon(app, keyed, &hit) => Found::DueSoon(hit),
         found => found,
     }
+}
+
+/// Whether Redis is asked: what answers already needs none, nor does a caller who wants the upstream
+/// asked and has something to ask about.
+fn may_be_better_in_redis(app: &App, keyed: &Keyed, local: &Found) -> bool {
+    app.tiers.redis.is_some()
+        && match local {
+            Found::Absent => true,
+            Found::Validate { .. } => !keyed.wants_afresh(),
+            _ => false,
+        }
 }
 
 /// Whether a fresh entry is refreshed now, while it still answers.
@@ -122,50 +175,64 @@ pub fn recheck(app: &App, keyed: &Keyed) -> Option<Hit> {
 }
 
 fn in_memory(app: &App, keyed: &Keyed) -> Option<Arc<Entry>> {
-    let entry = app.tier.get_memory(&keyed.place)?;
+    let entry = app.tiers.local.get_memory(&keyed.place)?;
     if !entry.is_variants {
         return Some(entry);
     }
-    let (place, _) = variant(app, keyed, &entry)?;
-    app.tier.get_memory(&place)
+    let selected = selected(app, keyed, &entry)?;
+    app.tiers.local.get_memory(&selected.place)
 }
 
+/// What the local tiers hold.
 async fn find(app: &App, keyed: &mut Keyed) -> Option<(TierName, Arc<Entry>)> {
     let (tier, entry) = read(app, keyed, &keyed.key).await?;
     if !entry.is_variants {
         return Some((tier, entry));
     }
-    let (place, is_listed) = variant(app, keyed, &entry)?;
-    keyed.place = place;
-    keyed.has_other_variants = !is_listed;
-    if is_listed { read(app, keyed, &place).await } else { None }
+    let selected = selected(app, keyed, &entry)?;
+    keyed.place = selected.place;
+    keyed.has_other_variants = !selected.is_listed;
+    if selected.is_listed { read(app, keyed, &selected.place).await } else { None }
 }
 
-/// The key of the variant that the request selects, and whether there is one.
-fn variant(app: &App, keyed: &Keyed, record: &Entry) -> Option<(Key, bool)> {
+/// The variant that a request selects.
+pub(super) struct Selected {
+    /// The key that it stands under.
+    pub(super) place: Key,
+    /// A digest of the fields that select it.
+    pub(super) selecting: Selecting,
+    /// Whether the record knows of it.
+    pub(super) is_listed: bool,
+}
+
+/// Which of the variants in a record the request selects; nothing if the record was purged.
+pub(super) fn selected(app: &App, keyed: &Keyed, record: &Entry) -> Option<Selected> {
     if is_dead(app, record) {
         return None;
     }
     let variants = Variants::decode(&record.body)?;
     let normalised = &keyed.policy.vary_normalize;
     let selecting = vary::selecting(variants.names(), &keyed.asked.headers, normalised);
-    Some((variant_key(&keyed.key, &selecting), variants.has(&selecting)))
+    let place = variant_key(&keyed.key, &selecting);
+    Some(Selected { place, selecting, is_listed: variants.has(&selecting) })
 }
 
 async fn read(app: &App, keyed: &Keyed, key: &Key) -> Option<(TierName, Arc<Entry>)> {
     let asked = app.clock.instant();
-    let in_memory = app.tier.get_memory(key);
+    let in_memory = app.tiers.local.get_memory(key);
     app.telemetry.tier_read(TierName::Memory, asked.elapsed());
     if let Some(entry) = in_memory.filter(|entry| is_of_use(app, keyed, entry)) {
         return Some((TierName::Memory, entry));
     }
     let asked = app.clock.instant();
-    let on_disk = app.tier.get_disk(key).await;
+    let on_disk = app.tiers.local.get_disk(key).await;
     app.telemetry.tier_read(TierName::Disk, asked.elapsed());
     match on_disk {
         Ok(entry) => {
             let entry = entry.filter(|entry| is_of_use(app, keyed, entry));
-            entry.and_then(|entry| counted(app, entry)).map(|entry| (TierName::Disk, entry))
+            entry
+                .and_then(|entry| counted(app, TierName::Disk, entry))
+                .map(|entry| (TierName::Disk, entry))
         }
         Err(error) => {
             tracing::debug!(%error, "the disk tier failed; taken as a miss");
@@ -175,14 +242,14 @@ async fn read(app: &App, keyed: &Keyed, key: &Key) -> Option<(TierName, Arc<Entr
     }
 }
 
-/// An entry from disk whose bytes count as held, if nobody else has a part in them: callers who take
+/// An entry from below memory whose bytes count as held, if nobody else has a part in them: callers who take
 /// their time would each hold a copy. A miss if there is no room.
-fn counted(app: &App, entry: Arc<Entry>) -> Option<Arc<Entry>> {
-    if !app.tier.is_for_disk_alone(&entry) {
+pub(super) fn counted(app: &App, tier: TierName, entry: Arc<Entry>) -> Option<Arc<Entry>> {
+    if !app.tiers.local.is_for_disk_alone(&entry) {
         return Some(entry);
     }
     let Some(body) = app.budget.counted(entry.body.clone()) else {
-        app.telemetry.tier_error(TierName::Disk, "buffers-full");
+        app.telemetry.tier_error(tier, "buffers-full");
         return None;
     };
     Some(Arc::new(Entry { body, ..Entry::clone(&entry) }))
@@ -222,7 +289,7 @@ fn facts(keyed: &Keyed, entry: &Entry) -> Stored {
 }
 
 /// Whether an entry may be of use: what is past its last end in memory may be younger on disk.
-fn is_of_use(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
+pub(super) fn is_of_use(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
     keyed.effects.stale_only || app.clock.now() < facts(keyed, entry).ends.last()
 }
 

@@ -30,6 +30,7 @@ pub mod query;
 pub mod refresh;
 pub mod rejection;
 pub mod respond;
+pub mod shared;
 pub mod store;
 pub mod suspend;
 pub mod traced;

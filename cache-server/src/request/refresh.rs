@@ -7,13 +7,14 @@ use http::Method;
 
 use super::key::Keyed;
 use super::order::For;
-use super::{coalesce, fetch, hold, lookup};
+use super::{coalesce, fetch, hold, lookup, shared};
 use crate::app::App;
 use crate::cache::flight::Joined;
 use crate::telemetry::{Refresh, RefreshedAs};
 
 /// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked:
-/// now, or by this request. Nobody waits for it, and if it fails the entry stays as it is.
+/// now, or by this request. What another server has refreshed is taken from Redis. Nobody waits for it,
+/// and if it fails the entry stays as it is.
 pub fn behind(app: &Arc<App>, mut keyed: Keyed, refreshed_as: RefreshedAs) {
     if keyed.asked.directives.only_if_cached {
         return;
@@ -22,6 +23,21 @@ pub fn behind(app: &Arc<App>, mut keyed: Keyed, refreshed_as: RefreshedAs) {
     if keyed.asked.method == Method::HEAD {
         keyed.asked.method = Method::GET;
     }
+    if shared::may_be_newer(app, &keyed) {
+        let app = Arc::clone(app);
+        app.clone().fills.spawn(async move {
+            if shared::has_newer(&app, &mut keyed).await {
+                app.telemetry.flights.refreshed(refreshed_as, Refresh::Shared);
+            } else {
+                from_upstream(&app, keyed, refreshed_as);
+            }
+        });
+    } else {
+        from_upstream(app, keyed, refreshed_as);
+    }
+}
+
+fn from_upstream(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
     if hold::keeps_from_refreshing(app, &keyed) {
         app.telemetry.flights.refreshed(refreshed_as, Refresh::Held);
         return;

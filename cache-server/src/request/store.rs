@@ -365,7 +365,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
         return false;
     }
     if !entry.negative {
-        return app.tier.put(Arc::new(entry));
+        return app.tiers.put(Arc::new(entry));
     }
     if order.effects.negative_off {
         return false;
@@ -378,7 +378,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
     }
     // Under the key that the next who ask look under: a variant has its own.
     app.negatives.note(entry.key, app.clock.now(), order.policy.negative_for);
-    app.tier.put_in_memory(Arc::new(entry))
+    app.tiers.local.put_in_memory(Arc::new(entry))
 }
 
 /// Notes the variant in the record under the key, and gives the entry its key.
@@ -388,7 +388,7 @@ fn place_among_variants(
     varies_with: &[HeaderName],
     entry: &mut Entry,
 ) -> bool {
-    app.tier.replace(&order.key, |before| {
+    app.tiers.replace(&order.key, |before| {
         let is_alive = |record: &&Arc<Entry>| record.is_variants && !lookup::is_dead(app, record);
         let before = before.filter(is_alive);
         let mut variants =

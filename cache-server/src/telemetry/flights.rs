@@ -44,6 +44,8 @@ pub enum Refresh {
     Failed,
     /// It was not asked: a cool-down, a back-off, or no room for another flight.
     Held,
+    /// It was not asked: another server had refreshed what they share.
+    Shared,
 }
 
 /// The handles.
@@ -51,7 +53,7 @@ pub enum Refresh {
 pub struct FlightMetrics {
     followers: Histogram,
     wait_seconds: Histogram,
-    refreshes: [[Counter; 3]; 2],
+    refreshes: [[Counter; 4]; 2],
     readers_aborted: [Counter; 3],
     hit_for_miss: Counter,
     cool_downs: Counter,
@@ -67,7 +69,7 @@ impl FlightMetrics {
             |name, labels| recorder.register_counter(&Key::from_parts(name, labels), &METADATA);
         let histogram = |name| recorder.register_histogram(&Key::from_static_name(name), &METADATA);
         let refreshes = |why: &'static str| {
-            ["fetched", "failed", "held"].map(|outcome| {
+            ["fetched", "failed", "held", "shared"].map(|outcome| {
                 let labels = vec![Label::new("why", why), Label::new("outcome", outcome)];
                 counter(REFRESHES, labels)
             })

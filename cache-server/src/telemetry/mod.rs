@@ -9,6 +9,7 @@ pub mod foyer;
 pub mod latency;
 pub mod log;
 pub mod models;
+pub mod redis;
 pub mod requests;
 mod totals;
 pub mod trace;
@@ -87,15 +88,21 @@ pub enum TierName {
     Memory,
     /// Disk.
     Disk,
+    /// The Redis that servers share.
+    Redis,
 }
 
 impl TierName {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [TierName; 3] = [TierName::Memory, TierName::Disk, TierName::Redis];
+
     /// The label's value, also the `detail` of a hit.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             TierName::Memory => "memory",
             TierName::Disk => "disk",
+            TierName::Redis => "redis",
         }
     }
 }
@@ -199,7 +206,7 @@ pub struct Telemetry {
     recorder: Arc<PrometheusRecorder>,
     handle: PrometheusHandle,
     /// Hits by route and tier, counted without a lock.
-    hits: Vec<(&'static str, [Tally; 2])>,
+    hits: Vec<(&'static str, [Tally; 3])>,
     /// All other requests by route, outcome and reason: closed sets, so bounded.
     requests: Mutex<BTreeMap<RequestLabels, Tally>>,
     not_stored: Mutex<BTreeMap<RequestLabels, Tally>>,
@@ -219,7 +226,7 @@ pub struct Telemetry {
     upstream_calls_saved: Counter,
     evictions: Tally,
     /// By tier, in the order of their numbers.
-    tier_reads: [latency::Histogram; 2],
+    tier_reads: [latency::Histogram; 3],
     flights_open: Gauge,
     flight_bytes: Gauge,
     buffered_bytes: Gauge,
@@ -270,7 +277,7 @@ impl Telemetry {
                 "cache_server_evictions_total",
                 vec![Label::new("tier", TierName::Memory.name())],
             ),
-            tier_reads: <[latency::Histogram; 2]>::default(),
+            tier_reads: <[latency::Histogram; 3]>::default(),
             flights_open: gauge("cache_server_flights_open"),
             flight_bytes: gauge("cache_server_flight_bytes"),
             buffered_bytes: gauge("cache_server_buffered_bytes"),
@@ -393,12 +400,9 @@ impl Telemetry {
         self.tier_reads[tier as usize].record(took);
     }
 
-    /// Counts a fault of the disk tier.
+    /// Counts a fault of a tier. `kind` is a word of this program.
     pub fn tier_error(&self, tier: TierName, kind: &'static str) {
-        let labels = vec![Label::new("tier", tier.name()), Label::new("kind", kind)];
-        self.recorder
-            .register_counter(&Key::from_parts("cache_server_tier_errors_total", labels), &METADATA)
-            .increment(1);
+        count_tier_error(&self.recorder, tier, kind);
     }
 
     /// Counts an attempt to read the config anew.
@@ -452,7 +456,7 @@ impl Telemetry {
     fn render_tier_reads(&self, text: &mut String) {
         let _ = writeln!(text, "# HELP {TIER_READS} How long a tier took to answer a read");
         let _ = writeln!(text, "# TYPE {TIER_READS} histogram");
-        for tier in [TierName::Memory, TierName::Disk] {
+        for tier in TierName::ALL {
             let label = format!("tier=\"{}\"", tier.name());
             self.tier_reads[tier as usize].render(TIER_READS, &label, text);
         }
@@ -493,7 +497,7 @@ impl Telemetry {
             ..Totals::default()
         };
         for (route, tallies) in &self.hits {
-            for (tier, tally) in [TierName::Memory, TierName::Disk].into_iter().zip(tallies) {
+            for (tier, tally) in TierName::ALL.into_iter().zip(tallies) {
                 totals.count_request(route, "hit", tier.name(), tally.get());
             }
         }
@@ -513,9 +517,9 @@ impl std::fmt::Debug for Telemetry {
     }
 }
 
-fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 2])> {
+fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 3])> {
     let hits = |route: Route| {
-        [TierName::Memory, TierName::Disk].map(|tier| {
+        TierName::ALL.map(|tier| {
             let labels = request_labels((route.name(), Outcome::Hit.name(), tier.name()));
             tally(recorder, "cache_server_requests_total", labels)
         })
@@ -525,6 +529,12 @@ fn hit_tallies(recorder: &PrometheusRecorder) -> Vec<(&'static str, [Tally; 2])>
         .chain([Route::Declared, Route::Generic])
         .map(|route| (route.name(), hits(route)))
         .collect()
+}
+
+fn count_tier_error(recorder: &PrometheusRecorder, tier: TierName, kind: &'static str) {
+    let labels = vec![Label::new("tier", tier.name()), Label::new("kind", kind)];
+    let key = Key::from_parts("cache_server_tier_errors_total", labels);
+    recorder.register_counter(&key, &METADATA).increment(1);
 }
 
 fn request_labels((route, outcome, reason): RequestLabels) -> Vec<Label> {

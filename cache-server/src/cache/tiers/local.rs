@@ -174,17 +174,29 @@ impl LocalTier {
     }
 
     /// Puts what `make` makes of the entry in memory, if there is one; nobody else changes it
-    /// meanwhile. Says whether it was put.
+    /// meanwhile. Gives what was put.
     pub fn replace(
         &self,
         key: &Key,
         make: impl FnOnce(Option<&Arc<Entry>>) -> Option<Arc<Entry>>,
-    ) -> bool {
+    ) -> Option<Arc<Entry>> {
         let _changing = self.changing(key);
         let before = self.get_memory(key);
-        let Some(entry) = make(before.as_ref()) else { return false };
-        self.cache.insert(StoredKey(*key), Stored(entry));
-        true
+        let entry = make(before.as_ref())?;
+        self.cache.insert(StoredKey(*key), Stored(Arc::clone(&entry)));
+        Some(entry)
+    }
+
+    /// Keeps an entry that another tier had, unless memory has one that was stored later.
+    pub fn adopt(&self, entry: &Arc<Entry>) {
+        if entry.encoded_size() > self.settings.entry_bytes_max {
+            return;
+        }
+        let _changing = self.changing(&entry.key);
+        let is_newer = |known: Arc<Entry>| known.stored > entry.stored;
+        if !self.get_memory(&entry.key).is_some_and(is_newer) {
+            self.cache.insert(StoredKey(entry.key), Stored(Arc::clone(entry)));
+        }
     }
 
     /// What memory and disk hold under a key, for operators: neither is changed by it.

@@ -1,13 +1,68 @@
-//! Where entries live: memory in front of disk, both local to this server.
+//! Where entries live: memory in front of disk, both local to this server, and behind them a Redis
+//! that servers share, if there is one.
 //!
 //! No fault of a tier reaches a caller: it becomes a miss and a metric.
 
 pub mod local;
+pub mod redis;
 
 use std::io;
+use std::sync::Arc;
+
+use keyspec::Key;
+use tokio::time::Instant;
+
+use self::redis::RedisTier;
+use super::entry::Entry;
+use local::LocalTier;
+
+/// All tiers of a server. What is stored is stored in all.
+#[derive(Debug)]
+pub struct Tiers {
+    /// Memory in front of disk.
+    pub local: LocalTier,
+    /// What servers share.
+    pub redis: Option<RedisTier>,
+}
+
+impl Tiers {
+    /// Stores an entry. One over `entry_bytes_max` is not stored, nor one that no local tier has room
+    /// for, and that is said.
+    #[must_use]
+    pub fn put(&self, entry: Arc<Entry>) -> bool {
+        let is_stored = self.local.put(Arc::clone(&entry));
+        if is_stored && let Some(redis) = &self.redis {
+            redis.put_soon(entry);
+        }
+        is_stored
+    }
+
+    /// Puts what `make` makes of the entry in memory in all tiers, if there is one; nobody else
+    /// changes that meanwhile. Says whether it was put.
+    pub fn replace(
+        &self,
+        key: &Key,
+        make: impl FnOnce(Option<&Arc<Entry>>) -> Option<Arc<Entry>>,
+    ) -> bool {
+        let put = self.local.replace(key, make);
+        if let (Some(entry), Some(redis)) = (&put, &self.redis) {
+            redis.put_soon(Arc::clone(entry));
+        }
+        put.is_some()
+    }
+
+    /// Writes what waits and closes them. Redis has until `deadline`; the disk takes as long as it
+    /// takes.
+    pub async fn close(&self, deadline: Instant) {
+        if let Some(redis) = &self.redis {
+            redis.close(deadline).await;
+        }
+        self.local.close().await;
+    }
+}
 
 /// What goes wrong inside a tier. It never leaves the tier's callers but as a metric's label.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum TierError {
     /// It did not answer within its deadline.
     #[error("the tier did not answer within its deadline")]
@@ -18,6 +73,17 @@ pub enum TierError {
     /// It could not be read, or what it held is damaged.
     #[error("the tier could not be read: {0}")]
     Read(String),
+    /// As many reads are under way as there may be, and none ended within the deadline.
+    #[error("too many reads at once")]
+    Busy,
+    /// It says that it cannot, or nothing more.
+    #[error("{said}")]
+    Fault {
+        /// A word of this program.
+        kind: &'static str,
+        /// What it said.
+        said: String,
+    },
 }
 
 impl TierError {
@@ -28,6 +94,8 @@ impl TierError {
             TierError::Deadline => "deadline",
             TierError::Resting => "resting",
             TierError::Read(_) => "read",
+            TierError::Busy => "busy",
+            TierError::Fault { kind, .. } => kind,
         }
     }
 }

@@ -1,0 +1,247 @@
+//! Connects to Redis: to one server, to the master that sentinels name, or to a cluster.
+//!
+//! Answers come back in the order of the calls, and a call that nobody waits for any more has its
+//! answer thrown away by the library: no call is ever given another's answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
+use redis::io::tcp::TcpSettings;
+use redis::sentinel::{SentinelClientBuilder, SentinelServerType};
+use redis::{
+    AsyncConnectionConfig, Client, ClientTlsConfig, Cmd, ConnectionAddr, ConnectionInfo,
+    IntoConnectionInfo, RedisConnectionInfo, RedisError, RedisResult, TlsCertificates, TlsMode,
+    Value,
+};
+
+use super::fault;
+use super::settings::{Address, Place, RedisSettings, Tls};
+use crate::cache::tiers::TierError;
+
+/// How long one connection may take to stand.
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long all of them may take altogether, sentinels and the nodes of a cluster included.
+const CONNECT_ALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Calls that wait to be sent on one connection.
+const SEND_QUEUE: usize = 256;
+
+/// Connects, again and again.
+#[derive(Debug)]
+pub(super) struct Connector {
+    settings: Arc<RedisSettings>,
+    /// How often it was tried: each time another sentinel is asked first.
+    attempts: AtomicUsize,
+}
+
+/// Connections that stand.
+#[derive(Debug)]
+pub(super) struct Lanes {
+    reads: Vec<Connection>,
+    next: AtomicUsize,
+    /// For values that are written: a large one holds up no read.
+    pub(super) writes: Connection,
+    /// For probes, which wait for nobody's values.
+    pub(super) probes: Connection,
+    /// Set once a call has found them to be of no use.
+    pub(super) is_broken: AtomicBool,
+}
+
+impl Lanes {
+    /// A connection for the next read.
+    pub(super) fn read(&self) -> Connection {
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
+        self.reads[next % self.reads.len()].clone()
+    }
+}
+
+/// One connection, which carries any number of calls at once.
+#[derive(Clone)]
+pub(super) enum Connection {
+    /// To one server.
+    One(MultiplexedConnection),
+    /// To the nodes of a cluster.
+    Cluster(ClusterConnection),
+}
+
+impl std::fmt::Debug for Connection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Connection {
+    /// Sends a command and waits for its answer. It has no deadline.
+    ///
+    /// # Errors
+    /// What Redis or the connection says.
+    pub(super) async fn call(&mut self, command: &Cmd) -> RedisResult<Value> {
+        match self {
+            Connection::One(connection) => connection.send_packed_command(command).await?,
+            Connection::Cluster(connection) => connection.req_packed_command(command).await?,
+        }
+        .extract_error()
+    }
+}
+
+impl Connector {
+    /// One for these settings.
+    #[must_use]
+    pub(super) fn new(settings: Arc<RedisSettings>) -> Connector {
+        Connector { settings, attempts: AtomicUsize::new(0) }
+    }
+
+    /// Whether a new connection may lead to another server.
+    #[must_use]
+    pub(super) fn may_lead_elsewhere(&self) -> bool {
+        matches!(self.settings.address, Address::Sentinel { .. })
+    }
+
+    /// Makes all connections.
+    ///
+    /// # Errors
+    /// The first that did not stand in time.
+    pub(super) async fn connect(&self) -> Result<Lanes, TierError> {
+        let connected = tokio::time::timeout(CONNECT_ALL_TIMEOUT, self.try_connect()).await;
+        match connected {
+            Ok(Ok(lanes)) => Ok(lanes),
+            Ok(Err(error)) => Err(fault::of_connecting(&error)),
+            Err(_elapsed) => {
+                let said = format!("no connection within {CONNECT_ALL_TIMEOUT:?}");
+                Err(TierError::Fault { kind: "connect", said })
+            }
+        }
+    }
+
+    async fn try_connect(&self) -> RedisResult<Lanes> {
+        let lanes = self.settings.connections + 2;
+        let mut connections = match &self.settings.address {
+            Address::One(place) => {
+                let client = self.client(place)?;
+                self.connections(lanes, &client).await?
+            }
+            Address::Sentinel { sentinels, master } => {
+                let client = self.master(sentinels, master).await?;
+                self.connections(lanes, &client).await?
+            }
+            Address::Cluster(nodes) => {
+                let client = self.cluster(nodes)?;
+                let connect = |_| async { client.get_async_connection().await };
+                let made = try_join_all((0..lanes).map(connect)).await?;
+                made.into_iter().map(Connection::Cluster).collect()
+            }
+        };
+        let (Some(writes), Some(probes)) = (connections.pop(), connections.pop()) else {
+            return Err(RedisError::from((redis::ErrorKind::Client, "no connections")));
+        };
+        Ok(Lanes {
+            reads: connections,
+            next: AtomicUsize::new(0),
+            writes,
+            probes,
+            is_broken: AtomicBool::new(false),
+        })
+    }
+
+    async fn connections(&self, count: usize, client: &Client) -> RedisResult<Vec<Connection>> {
+        // Each call brings a deadline of its own.
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(CONNECT_TIMEOUT))
+            .set_response_timeout(None)
+            .set_pipeline_buffer_size(SEND_QUEUE);
+        let connect = |_| client.get_multiplexed_async_connection_with_config(&config);
+        let made = try_join_all((0..count).map(connect)).await?;
+        Ok(made.into_iter().map(Connection::One).collect())
+    }
+
+    fn client(&self, place: &Place) -> RedisResult<Client> {
+        let info = self.info(place)?;
+        match &self.settings.tls {
+            Some(tls) => Client::build_with_tls(info, certificates(tls)),
+            None => Client::open(info),
+        }
+    }
+
+    async fn master(&self, sentinels: &[Place], master: &str) -> RedisResult<Client> {
+        let settings = &self.settings;
+        let mut sentinels: Vec<_> = sentinels.iter().map(|place| self.address(place)).collect();
+        // One that hangs takes all the time there is: the next attempt begins with another.
+        let first = self.attempts.fetch_add(1, Ordering::Relaxed) % sentinels.len().max(1);
+        sentinels.rotate_left(first);
+        let mut builder =
+            SentinelClientBuilder::new(sentinels, master, SentinelServerType::Master)?
+                .set_client_to_redis_db(settings.database)
+                .set_client_to_redis_tcp_settings(tcp())
+                .set_client_to_sentinel_tcp_settings(tcp());
+        if let Some(username) = &settings.username {
+            builder = builder.set_client_to_redis_username(username);
+        }
+        if let Some(password) = &settings.password {
+            builder = builder.set_client_to_redis_password(&password.0);
+        }
+        if let Some(password) = &settings.sentinel_password {
+            builder = builder.set_client_to_sentinel_password(&password.0);
+        }
+        if let Some(tls) = &settings.tls {
+            builder = builder
+                .set_client_to_redis_tls_mode(TlsMode::Secure)
+                .set_client_to_sentinel_tls_mode(TlsMode::Secure)
+                .set_client_to_redis_certificates(certificates(tls))
+                .set_client_to_sentinel_certificates(certificates(tls));
+        }
+        builder.build()?.async_get_client().await
+    }
+
+    fn cluster(&self, nodes: &[Place]) -> RedisResult<ClusterClient> {
+        let settings = &self.settings;
+        let nodes = nodes.iter().map(|place| self.info(place)).collect::<RedisResult<Vec<_>>>()?;
+        // A call that is not answered in time is given up: retries are for keys that have moved.
+        let mut builder = ClusterClientBuilder::new(nodes)
+            .connection_timeout(CONNECT_TIMEOUT)
+            .response_timeout(settings.deadline.max(settings.write_deadline))
+            .retries(2)
+            .tcp_settings(tcp());
+        if let Some(tls) = &settings.tls {
+            builder = builder.tls(TlsMode::Secure).certs(certificates(tls));
+        }
+        builder.build()
+    }
+
+    fn info(&self, place: &Place) -> RedisResult<ConnectionInfo> {
+        let settings = &self.settings;
+        let mut redis = RedisConnectionInfo::default().set_db(settings.database);
+        if let Some(username) = &settings.username {
+            redis = redis.set_username(username);
+        }
+        if let Some(password) = &settings.password {
+            redis = redis.set_password(&password.0);
+        }
+        let info = self.address(place).into_connection_info()?;
+        Ok(info.set_tcp_settings(tcp()).set_redis_settings(redis))
+    }
+
+    fn address(&self, place: &Place) -> ConnectionAddr {
+        let (host, port) = (place.host.clone(), place.port);
+        match self.settings.tls {
+            Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
+            None => ConnectionAddr::Tcp(host, port),
+        }
+    }
+}
+
+fn tcp() -> TcpSettings {
+    // The library leaves Nagle's algorithm on.
+    TcpSettings::default().set_nodelay(true)
+}
+
+fn certificates(tls: &Tls) -> TlsCertificates {
+    let client_tls = tls.client.as_ref().map(|client| ClientTlsConfig {
+        client_cert: client.cert_pem.clone(),
+        client_key: client.key_pem.clone(),
+    });
+    TlsCertificates { client_tls, root_cert: tls.ca_pem.clone() }
+}

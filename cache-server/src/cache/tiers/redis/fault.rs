@@ -1,0 +1,60 @@
+//! What a failed call of Redis says: a word for metrics, and what is to be done about it.
+
+use redis::{ErrorKind, RedisError, ServerErrorKind};
+
+use crate::cache::tiers::TierError;
+
+/// What a failure means for the connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Consequence {
+    /// They are of no use any more.
+    Reconnect,
+    /// The call failed; whether the next one does is not known.
+    Counted,
+    /// Writes are refused, and will be for a while. Reads may go on.
+    PauseWrites,
+}
+
+/// The word and the consequence of a call's error.
+#[must_use]
+pub(super) fn of_call(error: &RedisError) -> (&'static str, Consequence) {
+    match error.kind() {
+        ErrorKind::AuthenticationFailed => ("auth", Consequence::Reconnect),
+        ErrorKind::Io if error.is_timeout() => ("deadline", Consequence::Counted),
+        ErrorKind::Io | ErrorKind::Parse => ("broken", Consequence::Reconnect),
+        ErrorKind::ClusterConnectionNotFound => ("cluster-down", Consequence::Counted),
+        ErrorKind::Server(kind) => of_answer(kind),
+        _ => of_code(error.code()),
+    }
+}
+
+fn of_answer(kind: ServerErrorKind) -> (&'static str, Consequence) {
+    match kind {
+        ServerErrorKind::BusyLoading => ("loading", Consequence::Counted),
+        ServerErrorKind::ReadOnly => ("read-only", Consequence::PauseWrites),
+        ServerErrorKind::NoPerm => ("no-permission", Consequence::PauseWrites),
+        ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown | ServerErrorKind::TryAgain => {
+            ("cluster-down", Consequence::Counted)
+        }
+        _ => ("refused", Consequence::PauseWrites),
+    }
+}
+
+/// Codes that the library has no name for.
+fn of_code(code: Option<&str>) -> (&'static str, Consequence) {
+    match code {
+        Some("NOAUTH" | "WRONGPASS") => ("auth", Consequence::Reconnect),
+        Some("OOM") => ("full", Consequence::PauseWrites),
+        _ => ("refused", Consequence::PauseWrites),
+    }
+}
+
+/// The same for an attempt to connect, of which only the word counts.
+#[must_use]
+pub(super) fn of_connecting(error: &RedisError) -> TierError {
+    let kind = match of_call(error).0 {
+        "broken" | "deadline" | "refused" => "connect",
+        kind => kind,
+    };
+    TierError::Fault { kind, said: error.to_string() }
+}

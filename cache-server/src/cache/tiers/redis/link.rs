@@ -1,0 +1,370 @@
+//! The link: the connections to Redis, kept by one task, behind the breaker.
+//!
+//! Callers never connect and never wait for a connection: where there is none, or the breaker is
+//! open, they are told so at once. The task connects, probes what the breaker has opened, and looks
+//! every now and then whether Redis still answers, so that a fault is found before a caller finds it.
+
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use futures_util::future::join_all;
+use redis::{Cmd, Value};
+use tokio::sync::{Notify, watch};
+
+use super::breaker::{Breaker, SLOTS, Section};
+use super::connect::{Connection, Connector, Lanes};
+use super::fault::{self, Consequence};
+use super::metrics::RedisMetrics;
+use super::settings::{Address, RedisSettings};
+use crate::cache::tiers::TierError;
+
+/// How long Redis is left alone before it is tried again.
+const RETRY: Duration = Duration::from_millis(200);
+/// The same where it has failed soon after it had been reached, again and again.
+const RETRY_MAX: Duration = Duration::from_millis(800);
+/// How often it is asked whether it still answers.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long it must have answered to be called up again in the log, and to be retried quickly.
+const STEADY: Duration = Duration::from_secs(5);
+
+/// The connections and the breaker before them.
+#[derive(Debug)]
+pub(super) struct Link {
+    connector: Connector,
+    deadline: Duration,
+    breaker: Breaker,
+    lanes: ArcSwapOption<Lanes>,
+    /// Wakes the keeper when a section has opened.
+    opened: Notify,
+    /// Whether anything of Redis may be asked.
+    up: watch::Sender<Reach>,
+    /// The name of a key that is never written, for each section.
+    probes: Vec<Vec<u8>>,
+    why_down: Mutex<Option<&'static str>>,
+    metrics: Arc<RedisMetrics>,
+}
+
+/// Whether Redis can be reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reach {
+    /// Nobody has tried yet.
+    Unknown,
+    /// It answers.
+    Up,
+    /// It does not.
+    Down,
+}
+
+impl Link {
+    /// One that nobody keeps yet.
+    #[must_use]
+    pub(super) fn new(
+        settings: &Arc<RedisSettings>,
+        prefix: &str,
+        metrics: Arc<RedisMetrics>,
+    ) -> Link {
+        let breaker = Breaker::new(matches!(settings.address, Address::Cluster(_)));
+        let probes = (0..breaker.sections()).map(|number| {
+            let name = |tag| format!("{prefix}probe:{tag}").into_bytes();
+            let is_of_section = |name: &Vec<u8>| breaker.section_of(slot(name)) == Section(number);
+            (0_u32..).map(name).find(is_of_section).unwrap_or_default()
+        });
+        let probes = probes.collect();
+        Link {
+            connector: Connector::new(Arc::clone(settings)),
+            deadline: settings.deadline,
+            breaker,
+            lanes: ArcSwapOption::empty(),
+            opened: Notify::new(),
+            up: watch::Sender::new(Reach::Unknown),
+            probes,
+            why_down: Mutex::new(None),
+            metrics,
+        }
+    }
+
+    /// Reads: asks `command` about the key of this name, within the deadline.
+    ///
+    /// # Errors
+    /// When Redis is not to be asked, does not answer in time, or says something else.
+    pub(super) async fn read(&self, name: &[u8], command: &Cmd) -> Result<Value, TierError> {
+        let (section, lanes) = self.reachable(name)?;
+        self.ask(section, &lanes, lanes.read(), command).await
+    }
+
+    /// Writes: asks `command` about the key of this name, within this deadline.
+    ///
+    /// # Errors
+    /// As [`Link::read`]; and what pauses writes.
+    pub(super) async fn write(
+        &self,
+        name: &[u8],
+        command: &Cmd,
+        deadline: Duration,
+    ) -> Result<Value, WriteError> {
+        let (_, lanes) = self.reachable(name).map_err(WriteError::Failed)?;
+        let mut connection = lanes.writes.clone();
+        let answered = tokio::time::timeout(deadline, connection.call(command)).await;
+        let Ok(answered) = answered else { return Err(WriteError::Failed(TierError::Deadline)) };
+        answered.map_err(|error| {
+            let (kind, consequence) = fault::of_call(&error);
+            let fault = TierError::Fault { kind, said: error.to_string() };
+            match consequence {
+                // Where another server has become the master, that one takes writes.
+                Consequence::PauseWrites
+                    if kind == "read-only" && self.connector.may_lead_elsewhere() =>
+                {
+                    self.give_up(&lanes, kind);
+                    WriteError::Failed(fault)
+                }
+                Consequence::PauseWrites => WriteError::Refused(fault),
+                Consequence::Reconnect => {
+                    self.give_up(&lanes, kind);
+                    WriteError::Failed(fault)
+                }
+                Consequence::Counted => WriteError::Failed(fault),
+            }
+        })
+    }
+
+    /// Whether Redis can be reached, now and later.
+    #[must_use]
+    pub(super) fn reach(&self) -> watch::Receiver<Reach> {
+        self.up.subscribe()
+    }
+
+    /// Why Redis, or part of it, is left alone, if it is.
+    #[must_use]
+    pub(super) fn why_down(&self) -> Option<&'static str> {
+        let is_closed = self.breaker.open_sections().next().is_none();
+        if is_closed { None } else { self.last_fault() }
+    }
+
+    fn last_fault(&self) -> Option<&'static str> {
+        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reachable(&self, name: &[u8]) -> Result<(Section, Arc<Lanes>), TierError> {
+        let section = self.section(name);
+        if !self.breaker.is_closed(section) {
+            return Err(TierError::Resting);
+        }
+        let lanes = self.lanes.load_full().ok_or(TierError::Resting)?;
+        Ok((section, lanes))
+    }
+
+    fn section(&self, name: &[u8]) -> Section {
+        if self.breaker.sections() == 1 {
+            return Section(0);
+        }
+        self.breaker.section_of(slot(name))
+    }
+
+    async fn ask(
+        &self,
+        section: Section,
+        lanes: &Arc<Lanes>,
+        mut connection: Connection,
+        command: &Cmd,
+    ) -> Result<Value, TierError> {
+        let answered = tokio::time::timeout(self.deadline, connection.call(command)).await;
+        let error = match answered {
+            Ok(Ok(value)) => {
+                self.breaker.succeeded(section);
+                return Ok(value);
+            }
+            Ok(Err(error)) => {
+                let (kind, consequence) = fault::of_call(&error);
+                if consequence == Consequence::Reconnect {
+                    self.give_up(lanes, kind);
+                }
+                TierError::Fault { kind, said: error.to_string() }
+            }
+            Err(_elapsed) => TierError::Deadline,
+        };
+        if self.breaker.failed(section) {
+            self.note_why(error.kind());
+            self.show();
+            self.opened.notify_one();
+        }
+        Err(error)
+    }
+
+    /// Has the connections made anew. Those to the nodes of a cluster the library makes anew by itself,
+    /// each alone. Nothing happens if others have taken their place.
+    fn give_up(&self, lanes: &Arc<Lanes>, kind: &'static str) {
+        let is_current = self.lanes.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, lanes));
+        if !is_current || (self.breaker.sections() > 1 && kind == "broken") {
+            return;
+        }
+        if !lanes.is_broken.swap(true, Ordering::Relaxed) {
+            self.breaker.open_all();
+            self.note_why(kind);
+            self.show();
+            self.opened.notify_one();
+        }
+    }
+
+    fn note_why(&self, kind: &'static str) {
+        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    }
+
+    /// Keeps the connections, for as long as the server runs.
+    pub(super) async fn keep(self: Arc<Link>) {
+        let mut told = Told::default();
+        let mut pause = RETRY;
+        loop {
+            match self.connector.connect().await {
+                Err(error) => {
+                    self.note_why(error.kind());
+                    self.metrics.error(error.kind());
+                    self.show();
+                    told.down(&error);
+                }
+                Ok(lanes) => {
+                    let lanes = Arc::new(lanes);
+                    self.lanes.store(Some(Arc::clone(&lanes)));
+                    let lasted = self.watch(&lanes, &mut told).await;
+                    self.breaker.open_all();
+                    self.show();
+                    self.lanes.store(None);
+                    pause = next_pause(pause, lasted);
+                    told.down(&self.why());
+                }
+            }
+            tokio::time::sleep(jittered(pause)).await;
+        }
+    }
+
+    /// Watches over connections until they are of no use, and says how long they were.
+    async fn watch(&self, lanes: &Arc<Lanes>, told: &mut Told) -> Duration {
+        let (stood, mut pause, mut beats) = (Instant::now(), Duration::ZERO, 0);
+        let mut closed = stood;
+        loop {
+            if self.breaker.open_sections().next().is_some() {
+                tokio::time::sleep(jittered(pause)).await;
+                if lanes.is_broken.load(Ordering::Relaxed) {
+                    return stood.elapsed();
+                }
+                pause = next_pause(pause, closed.elapsed());
+                self.probe_open(lanes).await;
+                closed = Instant::now();
+                self.show();
+                if self.breaker.is_all_open() {
+                    return stood.elapsed();
+                }
+                if self.breaker.open_sections().next().is_some() {
+                    told.partly_down(&self.why());
+                    continue;
+                }
+            }
+            if closed.elapsed() >= STEADY {
+                told.up();
+                pause = RETRY;
+            }
+            tokio::select! {
+                () = self.opened.notified() => {}
+                () = tokio::time::sleep(HEARTBEAT) => {
+                    beats += 1;
+                    self.probe(lanes, Section(beats % self.breaker.sections())).await;
+                }
+            }
+        }
+    }
+
+    /// Asks each section that is open, and closes those that answer.
+    async fn probe_open(&self, lanes: &Arc<Lanes>) {
+        let open: Vec<Section> = self.breaker.open_sections().collect();
+        join_all(open.into_iter().map(|section| async move {
+            if self.probe(lanes, section).await {
+                self.breaker.close(section);
+            }
+        }))
+        .await;
+    }
+
+    /// Whether a section answers. If it is closed, that counts as a call.
+    async fn probe(&self, lanes: &Arc<Lanes>, section: Section) -> bool {
+        let mut command = redis::cmd("GETRANGE");
+        command.arg(&self.probes[section.0]).arg(0).arg(0);
+        let answered = self.ask(section, lanes, lanes.probes.clone(), &command).await;
+        if let Err(error) = &answered {
+            self.metrics.error(error.kind());
+            self.note_why(error.kind());
+        }
+        answered.is_ok()
+    }
+
+    fn why(&self) -> TierError {
+        match self.last_fault() {
+            Some("deadline") | None => TierError::Deadline,
+            Some(kind) => TierError::Fault { kind, said: "its calls fail".into() },
+        }
+    }
+
+    fn show(&self) {
+        let open = self.breaker.open_sections().count();
+        self.metrics.show_breaker(open, self.breaker.sections());
+        let reach = if self.breaker.is_all_open() { Reach::Down } else { Reach::Up };
+        self.up.send_if_modified(|before| std::mem::replace(before, reach) != reach);
+    }
+}
+
+/// Why a write was not done.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Redis takes no writes now.
+    Refused(TierError),
+    /// It failed, and the next one may not.
+    Failed(TierError),
+}
+
+/// What the log was told: that it is down once, and that it is up once it has been for a while.
+#[derive(Debug, Default)]
+struct Told {
+    down_since: Option<Instant>,
+}
+
+impl Told {
+    fn partly_down(&mut self, error: &TierError) {
+        if self.down_since.is_none() {
+            let kind = error.kind();
+            tracing::warn!(kind, %error, "part of redis is down: requests go on without it");
+            self.down_since = Some(Instant::now());
+        }
+    }
+
+    fn down(&mut self, error: &TierError) {
+        if self.down_since.is_none() {
+            let kind = error.kind();
+            tracing::warn!(kind, %error, "redis is down: requests go on without it");
+            self.down_since = Some(Instant::now());
+        }
+    }
+
+    fn up(&mut self) {
+        if let Some(since) = self.down_since.take() {
+            let after = humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()));
+            tracing::info!(%after, "redis is up again");
+        }
+    }
+}
+
+/// Longer each time where connections did not last.
+fn next_pause(before: Duration, lasted: Duration) -> Duration {
+    let starts_over = lasted >= STEADY || before.is_zero();
+    if starts_over { RETRY } else { (before * 2).min(RETRY_MAX) }
+}
+
+/// Up to a quarter less, so that servers do not come back in step.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(0.75 + fastrand::f64() / 4.0)
+}
+
+/// The hash slot of a name (Redis Cluster specification, "Key distribution model"). Our names have no
+/// braces, of which only a part would be hashed.
+fn slot(name: &[u8]) -> usize {
+    usize::from(crc16::State::<crc16::XMODEM>::calculate(name)) % SLOTS
+}

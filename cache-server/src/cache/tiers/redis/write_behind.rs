@@ -1,0 +1,428 @@
+//! Write-behind: entries on their way to Redis. Nobody waits for them.
+//!
+//! What waits is bounded in number and bytes; beyond, the oldest is dropped, and counted. Under one
+//! key only the newest waits. While Redis is away the queue keeps what fits, and afterwards no more
+//! than [`WRITERS`] of it are under way at once, so that a Redis that has just come back is not
+//! flooded. A write that fails is tried once more. Where Redis refuses to be written to (it is
+//! read-only or full, say), writing stops for a second at a time.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use keyspec::Key;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::link::{Link, Reach, WriteError};
+use super::metrics::{Dropped, RedisMetrics};
+use super::settings::RedisSettings;
+use super::value;
+use crate::cache::entry::Entry;
+use crate::cache::purge::SequenceId;
+use crate::cache::tiers::TierError;
+use crate::clock::Clock;
+
+/// Writes under way at once.
+const WRITERS: usize = 4;
+/// How long nothing is written after Redis has refused to be written to.
+const PAUSE: Duration = Duration::from_secs(1);
+/// How long a writer waits where the part of Redis that it writes to is left alone.
+const REST: Duration = Duration::from_millis(20);
+/// How often one entry is tried to be written.
+const TRIES: u8 = 2;
+/// From this size on an entry is encoded where it holds up no requests.
+const LARGE_BYTES: usize = 128 << 10;
+
+/// The queue, and what is written with.
+#[derive(Debug)]
+pub(super) struct WriteBehind {
+    settings: Arc<RedisSettings>,
+    prefix: String,
+    sequence: SequenceId,
+    link: Arc<Link>,
+    clock: Clock,
+    queue: Mutex<Queue>,
+    pause: Mutex<Pause>,
+    /// Wakes a writer.
+    work: Notify,
+    /// Wakes whoever waits for the queue to be empty.
+    done: Notify,
+    metrics: Arc<RedisMetrics>,
+}
+
+/// What waits, the oldest first.
+#[derive(Debug, Default)]
+struct Queue {
+    order: VecDeque<Key>,
+    entries: HashMap<Key, Waiting>,
+    bytes: usize,
+    /// Writes under way.
+    writing: usize,
+}
+
+/// An entry that waits.
+#[derive(Debug)]
+struct Waiting {
+    entry: Arc<Entry>,
+    /// How often it has been tried.
+    tries: u8,
+}
+
+/// Whether writes wait because Redis refuses them.
+#[derive(Debug, Default)]
+struct Pause {
+    until: Option<Instant>,
+    why: Option<&'static str>,
+}
+
+/// What waits to be written, and whether it is written.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct WriteState {
+    /// Entries that wait.
+    pub(super) entries: usize,
+    /// Their bytes.
+    pub(super) bytes: usize,
+    /// Why Redis refuses to be written to, if it does.
+    pub(super) refused: Option<&'static str>,
+}
+
+impl WriteBehind {
+    /// A queue that nobody writes yet. Purge numbers of entries count in `sequence`.
+    #[must_use]
+    pub(super) fn new(
+        settings: Arc<RedisSettings>,
+        prefix: String,
+        sequence: SequenceId,
+        link: Arc<Link>,
+        clock: Clock,
+        metrics: Arc<RedisMetrics>,
+    ) -> WriteBehind {
+        WriteBehind {
+            settings,
+            prefix,
+            sequence,
+            link,
+            clock,
+            queue: Mutex::default(),
+            pause: Mutex::default(),
+            work: Notify::new(),
+            done: Notify::new(),
+            metrics,
+        }
+    }
+
+    /// Starts the writers, which end with the runtime.
+    pub(super) fn start(self: &Arc<Self>) {
+        for _ in 0..WRITERS {
+            tokio::spawn(Arc::clone(self).write());
+        }
+    }
+
+    /// Has an entry written, in the place of an older one that waits under its key.
+    pub(super) fn put(&self, entry: Arc<Entry>) {
+        let dropped = {
+            let mut queue = self.queue();
+            queue.push(Waiting { entry, tries: 0 });
+            let dropped = queue.drop_beyond(
+                self.settings.write_queue_entries_max,
+                self.settings.write_queue_bytes_max,
+            );
+            self.metrics.show_queue(queue.order.len(), queue.bytes);
+            dropped
+        };
+        (0..dropped).for_each(|_| self.metrics.dropped(Dropped::Full));
+        self.work.notify_one();
+    }
+
+    /// What waits now.
+    #[must_use]
+    pub(super) fn state(&self) -> WriteState {
+        let refused = self.pause.lock().unwrap_or_else(PoisonError::into_inner).why;
+        let queue = self.queue();
+        WriteState { entries: queue.order.len(), bytes: queue.bytes, refused }
+    }
+
+    /// Waits until everything is written, for as long as there is hope and until the deadline; the
+    /// rest is dropped.
+    pub(super) async fn close(&self, deadline: Instant) {
+        let mut reach = self.link.reach();
+        let is_written = async {
+            loop {
+                let done = self.done.notified();
+                if self.queue().is_done() {
+                    return;
+                }
+                done.await;
+            }
+        };
+        let is_away = async { reach.wait_for(|reach| *reach != Reach::Up).await.map(|_| ()) };
+        tokio::select! {
+            () = is_written => {}
+            _ = is_away => {}
+            () = tokio::time::sleep_until(deadline) => {}
+        }
+        let left = self.queue().clear();
+        if left > 0 {
+            tracing::warn!(entries = left, "entries were not written to redis before the end");
+            (0..left).for_each(|_| self.metrics.dropped(Dropped::Closing));
+        }
+    }
+
+    async fn write(self: Arc<Self>) {
+        let mut reach = self.link.reach();
+        loop {
+            // It ends with the link, which ends with the server.
+            if reach.wait_for(|reach| *reach == Reach::Up).await.is_err() {
+                return;
+            }
+            self.paused().await;
+            let Some(waiting) = self.next() else {
+                self.work.notified().await;
+                continue;
+            };
+            let _writing = Writing(&self);
+            // One wake-up may stand for many entries.
+            self.work.notify_one();
+            self.write_one(waiting).await;
+        }
+    }
+
+    async fn write_one(&self, mut waiting: Waiting) {
+        let began = Instant::now();
+        waiting.tries += 1;
+        match self.try_write(&waiting.entry).await {
+            Ok(()) => {
+                self.metrics.written(began.elapsed());
+                self.resume();
+            }
+            Err(NotWritten::Dropped(why)) => self.metrics.dropped(why),
+            Err(NotWritten::Redis(WriteError::Failed(TierError::Resting))) => {
+                // It was not asked: that was no try, and the next one can wait.
+                waiting.tries -= 1;
+                self.queue().retry_last(waiting);
+                tokio::time::sleep(REST).await;
+            }
+            Err(NotWritten::Redis(error)) => self.failed(waiting, &error),
+        }
+    }
+
+    fn failed(&self, waiting: Waiting, error: &WriteError) {
+        let (WriteError::Refused(fault) | WriteError::Failed(fault)) = error;
+        self.metrics.write_failed();
+        self.metrics.error(fault.kind());
+        match error {
+            WriteError::Refused(fault) => {
+                self.metrics.dropped(Dropped::Refused);
+                self.pause(fault);
+            }
+            WriteError::Failed(_) if waiting.tries < TRIES => {
+                self.queue().retry_first(waiting);
+            }
+            WriteError::Failed(_) => self.metrics.dropped(Dropped::Failed),
+        }
+    }
+
+    async fn try_write(&self, entry: &Arc<Entry>) -> Result<(), NotWritten> {
+        let lives = entry.ends.last().since(self.clock.now());
+        let lives_ms = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX).min(LIFE_MS_MAX);
+        if lives_ms == 0 {
+            return Err(NotWritten::Dropped(Dropped::Expired));
+        }
+        let value = self.value(entry).await.ok_or(NotWritten::Dropped(Dropped::TooLarge))?;
+        let name = super::name(&self.prefix, &entry.key);
+        let mut command = redis::cmd("SET");
+        command.arg(&name).arg(value).arg("PX").arg(lives_ms);
+        let deadline = self.settings.write_deadline;
+        self.link.write(&name, &command, deadline).await.map_err(NotWritten::Redis)?;
+        Ok(())
+    }
+
+    async fn value(&self, entry: &Arc<Entry>) -> Option<Vec<u8>> {
+        let (form, sequence) = (self.settings.form, self.sequence);
+        if entry.body.len() < LARGE_BYTES {
+            return value::encode(entry, &sequence, &form).ok().flatten();
+        }
+        let entry = Arc::clone(entry);
+        let encode = move || value::encode(&entry, &sequence, &form).ok().flatten();
+        tokio::task::spawn_blocking(encode).await.ok().flatten()
+    }
+
+    fn next(&self) -> Option<Waiting> {
+        let mut queue = self.queue();
+        let waiting = queue.pop()?;
+        queue.writing += 1;
+        self.metrics.show_queue(queue.order.len(), queue.bytes);
+        Some(waiting)
+    }
+
+    async fn paused(&self) {
+        loop {
+            let until = self.pause.lock().unwrap_or_else(PoisonError::into_inner).until;
+            match until.filter(|until| *until > Instant::now()) {
+                Some(until) => tokio::time::sleep_until(until).await,
+                None => return,
+            }
+        }
+    }
+
+    fn pause(&self, fault: &TierError) {
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        pause.until = Some(Instant::now() + PAUSE);
+        if pause.why.replace(fault.kind()).is_none() {
+            self.metrics.show_writes_paused(true);
+            let kind = fault.kind();
+            tracing::warn!(kind, error = %fault, "redis takes no writes now");
+        }
+    }
+
+    fn resume(&self) {
+        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        if pause.why.take().is_some() {
+            pause.until = None;
+            self.metrics.show_writes_paused(false);
+            tracing::info!("redis takes writes again");
+        }
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// No entry lives longer; Redis refuses times that its clock cannot hold.
+const LIFE_MS_MAX: u64 = 100 * 366 * 24 * 3600 * 1000;
+
+/// A write under way.
+struct Writing<'w>(&'w WriteBehind);
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        let is_done = {
+            let mut queue = self.0.queue();
+            queue.writing -= 1;
+            queue.is_done()
+        };
+        if is_done {
+            self.0.done.notify_waiters();
+        }
+    }
+}
+
+/// Why an entry is not in Redis.
+enum NotWritten {
+    /// It is not worth writing.
+    Dropped(Dropped),
+    /// Redis did not take it.
+    Redis(WriteError),
+}
+
+impl Queue {
+    /// Puts an entry last, or in the place of the one that waits under its key.
+    fn push(&mut self, waiting: Waiting) {
+        let key = waiting.entry.key;
+        self.bytes += waiting.entry.weight();
+        match self.entries.insert(key, waiting) {
+            Some(before) => self.bytes -= before.entry.weight(),
+            None => self.order.push_back(key),
+        }
+    }
+
+    /// Puts an entry back first that could not be written, unless a newer one waits.
+    fn retry_first(&mut self, waiting: Waiting) {
+        let key = waiting.entry.key;
+        if !self.entries.contains_key(&key) {
+            self.push(waiting);
+            self.order.rotate_right(1);
+        }
+    }
+
+    /// Puts an entry back last, unless a newer one waits.
+    fn retry_last(&mut self, waiting: Waiting) {
+        if !self.entries.contains_key(&waiting.entry.key) {
+            self.push(waiting);
+        }
+    }
+
+    fn pop(&mut self) -> Option<Waiting> {
+        let waiting = self.entries.remove(&self.order.pop_front()?)?;
+        self.bytes -= waiting.entry.weight();
+        Some(waiting)
+    }
+
+    /// Drops the oldest until the rest is within the bounds, and says how many.
+    fn drop_beyond(&mut self, entries_max: usize, bytes_max: usize) -> usize {
+        let before = self.order.len();
+        while (self.order.len() > entries_max || self.bytes > bytes_max) && self.pop().is_some() {}
+        before - self.order.len()
+    }
+
+    fn clear(&mut self) -> usize {
+        let left = self.order.len();
+        *self = Queue { writing: self.writing, ..Queue::default() };
+        left
+    }
+
+    fn is_done(&self) -> bool {
+        self.order.is_empty() && self.writing == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::entry::tests::sample;
+
+    fn waiting(key: u8, bytes: usize) -> Waiting {
+        Waiting { entry: Arc::new(sample([key; 32], &vec![b'x'; bytes])), tries: 0 }
+    }
+
+    fn keys(queue: &mut Queue) -> Vec<u8> {
+        let mut keys = Vec::new();
+        while let Some(waiting) = queue.pop() {
+            keys.push(waiting.entry.key.as_bytes()[0]);
+        }
+        assert_eq!(queue.bytes, 0, "all bytes were given back");
+        keys
+    }
+
+    #[test]
+    fn the_oldest_goes_first_and_one_key_waits_once() {
+        let mut queue = Queue::default();
+        for key in [1, 2, 1, 3] {
+            queue.push(waiting(key, 10));
+        }
+        assert_eq!(keys(&mut queue), [1, 2, 3]);
+    }
+
+    #[test]
+    fn beyond_either_bound_the_oldest_is_dropped() {
+        let mut queue = Queue::default();
+        for key in 1..=5 {
+            queue.push(waiting(key, 1000));
+        }
+        assert_eq!(queue.drop_beyond(4, usize::MAX), 1);
+        let two_and_a_half = queue.bytes * 5 / 8;
+        assert_eq!(queue.drop_beyond(4, two_and_a_half), 2);
+        assert_eq!(keys(&mut queue), [4, 5]);
+    }
+
+    #[test]
+    fn one_entry_over_the_bound_does_not_wait_at_all() {
+        let mut queue = Queue::default();
+        queue.push(waiting(1, 1000));
+        assert_eq!(queue.drop_beyond(10, 100), 1);
+        assert!(queue.is_done());
+    }
+
+    #[test]
+    fn what_failed_goes_first_again_unless_a_newer_one_waits() {
+        let mut queue = Queue::default();
+        queue.push(waiting(2, 10));
+        queue.retry_first(waiting(1, 10));
+        queue.retry_first(waiting(2, 5000));
+        queue.retry_last(waiting(2, 5000));
+        assert!(queue.bytes < 5000);
+        assert_eq!(keys(&mut queue), [1, 2]);
+    }
+}

@@ -1,0 +1,419 @@
+//! `[redis]`: where the shared tier is, read from its URL, and the secrets that go with it.
+//!
+//! One URL says which kind of Redis it is: `redis://host` is one server, `redis+sentinel://` asks
+//! sentinels for the master, `redis+cluster://` is a cluster; `rediss` instead of `redis` is TLS. A
+//! password may stand in the URL, in a file or in the environment; no error repeats it.
+
+use std::ffi::OsStr;
+use std::path::Path;
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::written;
+use super::{ConfigError, at_least_one, bytes, positive};
+use crate::cache::tiers::redis::Form;
+use crate::cache::tiers::redis::settings::{
+    Address, ClientCertificate, Password, Place, RedisSettings, Tls,
+};
+
+/// The variable that holds the password; it goes before the other two.
+pub const PASSWORD_VARIABLE: &str = "CACHE_SERVER_REDIS_PASSWORD";
+const URL_FIELD: &str = "redis.url";
+const PORT: u16 = 6379;
+const SENTINEL_PORT: u16 = 26379;
+/// Bytes of a password or a certificate file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Bytes of a prefix.
+const PREFIX_BYTES_MAX: usize = 64;
+/// Connections for reads.
+const CONNECTIONS_MAX: usize = 64;
+const ALLOWED: &str = "redis://[user[:password]@]host[:port][/database], \
+                       redis+sentinel://host:port,host:port/master[/database] or \
+                       redis+cluster://host:port,host:port; rediss instead of redis for TLS";
+
+/// The shared tier, if a URL is set. An entry has at most `entry_bytes_max` bytes.
+pub(super) fn check(
+    redis: &written::Redis,
+    entry_bytes_max: usize,
+) -> Result<Option<RedisSettings>, ConfigError> {
+    let Some(url) = &redis.url else { return Ok(None) };
+    let target = Target::parse(url)?;
+    let environment = std::env::var_os(PASSWORD_VARIABLE);
+    let file = secret("redis.password_file", redis.password_file.as_deref())?;
+    let password = password_of(environment.as_deref())?.or(file).or(target.password);
+    let username = redis.username.clone().or(target.username);
+    if username.is_some() && password.is_none() {
+        let allowed =
+            format!("a user needs a password: redis.password_file or {PASSWORD_VARIABLE}");
+        return Err(ConfigError::new("redis.username", "(set)", &allowed));
+    }
+    Ok(Some(RedisSettings {
+        address: target.address,
+        username,
+        password,
+        sentinel_password: secret(
+            "redis.sentinel_password_file",
+            redis.sentinel_password_file.as_deref(),
+        )?,
+        database: target.database,
+        tls: tls(redis, target.has_tls)?,
+        prefix: prefix(&redis.prefix)?,
+        deadline: positive("redis.deadline", redis.deadline)?,
+        write_deadline: positive("redis.write_deadline", redis.write_deadline)?,
+        connections: connections(redis.connections)?,
+        form: Form {
+            value_bytes_max: value_bytes_max(redis)?,
+            compress_bytes_min: bytes("redis.compress_bytes_min", redis.compress_bytes_min)?,
+            entry_bytes_max,
+        },
+        write_queue_entries_max: at_least_one(
+            "redis.write_queue_entries_max",
+            redis.write_queue_entries_max,
+        )?,
+        write_queue_bytes_max: bytes("redis.write_queue_bytes_max", redis.write_queue_bytes_max)?,
+    }))
+}
+
+/// What a URL says.
+#[derive(Debug, PartialEq, Eq)]
+struct Target {
+    address: Address,
+    has_tls: bool,
+    username: Option<String>,
+    password: Option<Password>,
+    database: i64,
+}
+
+impl Target {
+    fn parse(url: &str) -> Result<Target, ConfigError> {
+        Target::parts(url).ok_or_else(|| ConfigError::new(URL_FIELD, masked(url), ALLOWED))
+    }
+
+    fn parts(url: &str) -> Option<Target> {
+        let (scheme, rest) = url.split_once("://")?;
+        let (family, kind) = scheme.split_once('+').unwrap_or((scheme, ""));
+        let has_tls = match family {
+            "redis" | "valkey" => false,
+            "rediss" | "valkeys" => true,
+            _ => return None,
+        };
+        if rest.contains(['?', '#']) {
+            return None;
+        }
+        let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+        let (login, hosts) = match authority.rsplit_once('@') {
+            Some((login, hosts)) => (Some(login), hosts),
+            None => (None, authority),
+        };
+        let (username, password) = login.map_or(Some((None, None)), credentials)?;
+        let default_port = if kind == "sentinel" { SENTINEL_PORT } else { PORT };
+        let places = hosts.split(',').map(|host| place(host, default_port));
+        let mut places = places.collect::<Option<Vec<Place>>>()?;
+        let path = path.trim_end_matches('/');
+        let (address, database) = match kind {
+            "" if places.len() == 1 => (Address::One(places.remove(0)), database(path)?),
+            "sentinel" => {
+                let (master, path) = path.split_once('/').unwrap_or((path, ""));
+                let address = Address::Sentinel { sentinels: places, master: plain(master)? };
+                (address, database(path)?)
+            }
+            "cluster" if path.is_empty() => (Address::Cluster(places), 0),
+            _ => return None,
+        };
+        Some(Target { address, has_tls, username, password, database })
+    }
+}
+
+/// `user:password`, either of which may be missing, percent-encoded where it holds `@`, `/` or `:`.
+fn credentials(login: &str) -> Option<(Option<String>, Option<Password>)> {
+    let decoded = |text: &str| {
+        let decoded = percent_decoded(text)?;
+        Some((!decoded.is_empty()).then_some(decoded))
+    };
+    let (user, password) = login.split_once(':').unwrap_or((login, ""));
+    Some((decoded(user)?, decoded(password)?.map(Password)))
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let (byte, after) = match byte {
+            b'%' => {
+                let digits = str::from_utf8(after.get(..2)?).ok()?;
+                (u8::from_str_radix(digits, 16).ok()?, &after[2..])
+            }
+            _ => (byte, after),
+        };
+        bytes.push(byte);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
+}
+
+fn place(text: &str, default_port: u16) -> Option<Place> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (host, port) = rest.split_once(']')?;
+            (host, port.strip_prefix(':').unwrap_or(port))
+        }
+        None => text.rsplit_once(':').unwrap_or((text, "")),
+    };
+    let port =
+        if port.is_empty() { default_port } else { port.parse().ok().filter(|it| *it > 0)? };
+    let is_host = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:".contains(&byte);
+    let is_plain = !host.is_empty() && host.len() <= 253 && host.bytes().all(is_host);
+    is_plain.then(|| Place { host: host.to_owned(), port })
+}
+
+fn database(path: &str) -> Option<i64> {
+    if path.is_empty() {
+        Some(0)
+    } else {
+        path.parse().ok().filter(|number| (0..65_536).contains(number))
+    }
+}
+
+fn plain(master: &str) -> Option<String> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_".contains(&byte);
+    (!master.is_empty() && master.bytes().all(is_plain)).then(|| master.to_owned())
+}
+
+/// A URL without what may be a password in it.
+#[must_use]
+pub fn masked(url: &str) -> String {
+    let Some((before, after)) = url.rsplit_once('@') else { return url.to_owned() };
+    let (scheme, login) = before.split_once("://").unwrap_or(("", before));
+    match login.split_once(':') {
+        _ if scheme.is_empty() => format!("(hidden)@{after}"),
+        Some((user, _)) => format!("{scheme}://{user}:(hidden)@{after}"),
+        None => format!("{scheme}://{login}@{after}"),
+    }
+}
+
+fn password_of(environment: Option<&OsStr>) -> Result<Option<Password>, ConfigError> {
+    let Some(value) = environment else { return Ok(None) };
+    let text = value.to_str().map(str::trim).filter(|text| !text.is_empty());
+    let allowed = "a password that is text";
+    let password = text.map(|text| Password(text.to_owned()));
+    password.map(Some).ok_or_else(|| ConfigError::new(PASSWORD_VARIABLE, "(hidden)", allowed))
+}
+
+/// A password from a file; white space around it is left out.
+fn secret(field: &str, file: Option<&Path>) -> Result<Option<Password>, ConfigError> {
+    let Some(file) = file else { return Ok(None) };
+    let text = String::from_utf8(read(field, file)?).unwrap_or_default();
+    match text.trim() {
+        "" => Err(ConfigError::new(field, file.display(), "holds no password")),
+        password => Ok(Some(Password(password.to_owned()))),
+    }
+}
+
+fn read(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let refuse = |why: String| ConfigError::new(field, file.display(), &why);
+    let size = std::fs::metadata(file).map(|metadata| metadata.len());
+    if size.is_ok_and(|size| size > FILE_BYTES_MAX) {
+        return Err(refuse("is over 1 MiB".into()));
+    }
+    std::fs::read(file).map_err(|error| refuse(format!("cannot be read: {error}")))
+}
+
+fn tls(redis: &written::Redis, has_tls: bool) -> Result<Option<Tls>, ConfigError> {
+    let (ca, cert, key) = (&redis.ca_file, &redis.client_cert_file, &redis.client_key_file);
+    if !has_tls {
+        for (field, file) in [("ca_file", ca), ("client_cert_file", cert), ("client_key_file", key)]
+        {
+            if let Some(file) = file {
+                let allowed = "it needs TLS: a URL with rediss instead of redis";
+                return Err(ConfigError::new(format!("redis.{field}"), file.display(), allowed));
+            }
+        }
+        return Ok(None);
+    }
+    let ca_pem = ca.as_ref().map(|file| certificates("redis.ca_file", file)).transpose()?;
+    let client = match (cert, key) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => Some(ClientCertificate {
+            cert_pem: certificates("redis.client_cert_file", cert)?,
+            key_pem: private_key("redis.client_key_file", key)?,
+        }),
+        (Some(_), None) | (None, Some(_)) => {
+            let field = if cert.is_some() { "client_key_file" } else { "client_cert_file" };
+            let allowed = "a certificate and its key are set together";
+            return Err(ConfigError::new(format!("redis.{field}"), "(not set)", allowed));
+        }
+    };
+    Ok(Some(Tls { ca_pem, client }))
+}
+
+fn certificates(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let pem = read(field, file)?;
+    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+    match parsed {
+        Ok(chain) if !chain.is_empty() => Ok(pem),
+        _ => Err(ConfigError::new(field, file.display(), "holds no PEM certificate")),
+    }
+}
+
+fn private_key(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let pem = read(field, file)?;
+    match PrivateKeyDer::from_pem_slice(&pem) {
+        Ok(_) => Ok(pem),
+        Err(_) => {
+            Err(ConfigError::new(field, file.display(), "holds no unencrypted PEM private key"))
+        }
+    }
+}
+
+/// Braces would make a cluster put all keys into one slot.
+fn prefix(prefix: &str) -> Result<String, ConfigError> {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:/".contains(&byte);
+    let fits = (1..=PREFIX_BYTES_MAX).contains(&prefix.len());
+    if fits && prefix.bytes().all(is_plain) {
+        return Ok(prefix.to_owned());
+    }
+    Err(ConfigError::new("redis.prefix", prefix, "1 to 64 letters, digits, and . - _ : /"))
+}
+
+fn connections(count: usize) -> Result<usize, ConfigError> {
+    if (1..=CONNECTIONS_MAX).contains(&count) {
+        return Ok(count);
+    }
+    Err(ConfigError::new("redis.connections", count, "1 to 64"))
+}
+
+fn value_bytes_max(redis: &written::Redis) -> Result<usize, ConfigError> {
+    let size = bytes("redis.value_bytes_max", redis.value_bytes_max)?;
+    if (1024..=16 << 20).contains(&size) {
+        return Ok(size);
+    }
+    let allowed = "1 KiB to 16 MiB";
+    Err(ConfigError::new("redis.value_bytes_max", redis.value_bytes_max, allowed))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::written::Span;
+
+    fn at(host: &str, port: u16) -> Place {
+        Place { host: host.into(), port }
+    }
+
+    fn target(url: &str) -> Target {
+        Target::parse(url).unwrap()
+    }
+
+    #[test]
+    fn a_url_names_one_server_a_master_or_a_cluster() {
+        assert_eq!(target("redis://localhost").address, Address::One(at("localhost", 6379)));
+        assert_eq!(target("valkey://[::1]:7000/3").address, Address::One(at("::1", 7000)));
+        assert_eq!(target("redis://h/3").database, 3);
+        let sentinel = target("redis+sentinel://a,b:26380/mymaster/2");
+        let sentinels = vec![at("a", 26379), at("b", 26380)];
+        assert_eq!(sentinel.address, Address::Sentinel { sentinels, master: "mymaster".into() });
+        assert_eq!((sentinel.database, sentinel.has_tls), (2, false));
+        let cluster = target("rediss+cluster://a:1,b:2");
+        assert_eq!(cluster.address, Address::Cluster(vec![at("a", 1), at("b", 2)]));
+        assert!(cluster.has_tls);
+    }
+
+    #[test]
+    fn a_user_and_a_password_may_stand_in_the_url() {
+        let named = target("redis://app:p%40ss%2Fword@h:1");
+        assert_eq!(named.username.as_deref(), Some("app"));
+        assert_eq!(named.password, Some(Password("p@ss/word".into())));
+        let unnamed = target("redis://:pass@h");
+        assert_eq!((unnamed.username, unnamed.password), (None, Some(Password("pass".into()))));
+    }
+
+    #[test]
+    fn what_is_no_such_url_is_refused_without_its_password() {
+        for url in [
+            "h:6379",
+            "http://app:s3cret@h",
+            "redis://app:s3cret@",
+            "redis://app:s3cret@h:0",
+            "redis://app:s3cret@h:99999",
+            "redis://app:s3cret@a,b",
+            "redis://app:s3cret@h/x",
+            "redis://app:s3cret@h/-1",
+            "redis://app:s3cret@h?db=1",
+            "redis://app:s3%zz@h",
+            "redis+sentinel://app:s3cret@h",
+            "redis+cluster://app:s3cret@h/1",
+            "redis+other://app:s3cret@h",
+            "app:s3cret@h",
+        ] {
+            let error = Target::parse(url).unwrap_err().to_string();
+            assert!(
+                error.starts_with("redis.url: ") && error.contains("redis+sentinel://"),
+                "{error}"
+            );
+            assert!(!error.contains("s3cret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_url_is_shown_without_its_password() {
+        assert_eq!(masked("redis://h:1/0"), "redis://h:1/0");
+        assert_eq!(masked("redis://app:s3cret@h:1"), "redis://app:(hidden)@h:1");
+        assert_eq!(masked("redis://:s3@cret@h"), "redis://:(hidden)@h");
+        assert_eq!(masked("s3cret@h"), "(hidden)@h");
+    }
+
+    #[test]
+    fn without_a_url_there_is_no_redis_and_nothing_else_is_looked_at() {
+        let redis = written::Redis { prefix: "{".into(), ..written::Redis::default() };
+        assert!(check(&redis, 1).unwrap().is_none());
+    }
+
+    #[test]
+    fn every_bound_is_named_with_what_is_allowed() {
+        let set = || written::Redis { url: Some("redis://h".into()), ..written::Redis::default() };
+        let size = bytesize::ByteSize::b;
+        for (redis, field, allowed) in [
+            (written::Redis { prefix: "a{b}".into(), ..set() }, "redis.prefix: a{b}", "letters"),
+            (written::Redis { connections: 0, ..set() }, "redis.connections: 0", "1 to 64"),
+            (
+                written::Redis { value_bytes_max: size(1), ..set() },
+                "redis.value_bytes_max: 1 B",
+                "1 KiB",
+            ),
+            (
+                written::Redis { deadline: Span(Duration::ZERO), ..set() },
+                "redis.deadline: 0s",
+                "above zero",
+            ),
+            (
+                written::Redis { ca_file: Some("/ca.pem".into()), ..set() },
+                "redis.ca_file: /ca.pem",
+                "rediss",
+            ),
+            (
+                written::Redis { password_file: Some("/no/such".into()), ..set() },
+                "redis.password_file: /no/such",
+                "cannot be read",
+            ),
+            (
+                written::Redis { username: Some("app".into()), ..set() },
+                "redis.username: (set)",
+                "password",
+            ),
+        ] {
+            let error = check(&redis, 1 << 20).unwrap_err().to_string();
+            assert!(error.contains(field) && error.contains(allowed), "{error}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_never_shown() {
+        let url = "redis://app:s3cret@h";
+        let redis = written::Redis { url: Some(url.into()), ..written::Redis::default() };
+        let settings = check(&redis, 1 << 20).unwrap().unwrap();
+        assert!(!format!("{settings:?}").contains("s3cret"));
+    }
+}
