@@ -51,13 +51,15 @@ impl Tiers {
         put.is_some()
     }
 
-    /// Writes what waits and closes them. Redis has until `deadline`; the disk takes as long as it
-    /// takes.
+    /// Writes what waits and closes them, both at once. Redis has until `deadline`; the disk takes as
+    /// long as it takes.
     pub async fn close(&self, deadline: Instant) {
-        if let Some(redis) = &self.redis {
-            redis.close(deadline).await;
-        }
-        self.local.close().await;
+        let redis = async {
+            if let Some(redis) = &self.redis {
+                redis.close(deadline).await;
+            }
+        };
+        tokio::join!(redis, self.local.close());
     }
 }
 

@@ -46,7 +46,7 @@ pub(super) struct WriteBehind {
     pause: Mutex<Pause>,
     /// Wakes a writer.
     work: Notify,
-    /// Wakes whoever waits for the queue to be empty.
+    /// Wakes whoever waits for the queue to be empty, or for Redis to refuse what is in it.
     done: Notify,
     metrics: Arc<RedisMetrics>,
 }
@@ -147,10 +147,10 @@ impl WriteBehind {
     /// rest is dropped.
     pub(super) async fn close(&self, deadline: Instant) {
         let mut reach = self.link.reach();
-        let is_written = async {
+        let is_over = async {
             loop {
                 let done = self.done.notified();
-                if self.queue().is_done() {
+                if self.queue().is_done() || self.state().refused.is_some() {
                     return;
                 }
                 done.await;
@@ -158,7 +158,7 @@ impl WriteBehind {
         };
         let is_away = async { reach.wait_for(|reach| *reach != Reach::Up).await.map(|_| ()) };
         tokio::select! {
-            () = is_written => {}
+            () = is_over => {}
             _ = is_away => {}
             () = tokio::time::sleep_until(deadline) => {}
         }
@@ -274,6 +274,8 @@ impl WriteBehind {
             let kind = fault.kind();
             tracing::warn!(kind, error = %fault, "redis takes no writes now");
         }
+        // Who waits for the end need not wait for this.
+        self.done.notify_waiters();
     }
 
     fn resume(&self) {
