@@ -130,9 +130,11 @@ impl Connector {
             }
             Address::Cluster(nodes) => {
                 let client = self.cluster(nodes)?;
-                let connect = |_| async { client.get_async_connection().await };
-                let made = try_join_all((0..lanes).map(connect)).await?;
-                made.into_iter().map(Connection::Cluster).collect()
+                let connect = || {
+                    let client = client.clone();
+                    async move { Ok(Connection::Cluster(client.get_async_connection().await?)) }
+                };
+                all_after_one(lanes, connect).await?
             }
         };
         let (Some(writes), Some(probes)) = (connections.pop(), connections.pop()) else {
@@ -153,9 +155,14 @@ impl Connector {
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(None)
             .set_pipeline_buffer_size(SEND_QUEUE);
-        let connect = |_| client.get_multiplexed_async_connection_with_config(&config);
-        let made = try_join_all((0..count).map(connect)).await?;
-        Ok(made.into_iter().map(Connection::One).collect())
+        let connect = || {
+            let (client, config) = (client.clone(), config.clone());
+            async move {
+                let made = client.get_multiplexed_async_connection_with_config(&config).await?;
+                Ok(Connection::One(made))
+            }
+        };
+        all_after_one(count, connect).await
     }
 
     fn client(&self, place: &Place) -> RedisResult<Client> {
@@ -231,6 +238,16 @@ impl Connector {
             None => ConnectionAddr::Tcp(host, port),
         }
     }
+}
+
+/// One connection, then the others: where the first does not stand, no more are tried.
+async fn all_after_one<F: Future<Output = RedisResult<Connection>>>(
+    count: usize,
+    connect: impl Fn() -> F,
+) -> RedisResult<Vec<Connection>> {
+    let mut connections = vec![connect().await?];
+    connections.extend(try_join_all((1..count).map(|_| connect())).await?);
+    Ok(connections)
 }
 
 fn tcp() -> TcpSettings {

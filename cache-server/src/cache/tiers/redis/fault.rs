@@ -13,6 +13,8 @@ pub(super) enum Consequence {
     Counted,
     /// Writes are refused, and will be for a while. Reads may go on.
     PauseWrites,
+    /// It is about this key alone.
+    Nothing,
 }
 
 /// The word and the consequence of a call's error.
@@ -33,9 +35,12 @@ fn of_answer(kind: ServerErrorKind) -> (&'static str, Consequence) {
         ServerErrorKind::BusyLoading => ("loading", Consequence::Counted),
         ServerErrorKind::ReadOnly => ("read-only", Consequence::PauseWrites),
         ServerErrorKind::NoPerm => ("no-permission", Consequence::PauseWrites),
-        ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown | ServerErrorKind::TryAgain => {
-            ("cluster-down", Consequence::Counted)
-        }
+        // The library follows a key that has moved; here it gave up.
+        ServerErrorKind::ClusterDown
+        | ServerErrorKind::MasterDown
+        | ServerErrorKind::TryAgain
+        | ServerErrorKind::Moved
+        | ServerErrorKind::Ask => ("cluster-down", Consequence::Counted),
         _ => ("refused", Consequence::PauseWrites),
     }
 }
@@ -44,6 +49,8 @@ fn of_answer(kind: ServerErrorKind) -> (&'static str, Consequence) {
 fn of_code(code: Option<&str>) -> (&'static str, Consequence) {
     match code {
         Some("NOAUTH" | "WRONGPASS") => ("auth", Consequence::Reconnect),
+        // Something of another kind stands under the name.
+        Some("WRONGTYPE") => ("foreign", Consequence::Nothing),
         Some("OOM") => ("full", Consequence::PauseWrites),
         _ => ("refused", Consequence::PauseWrites),
     }

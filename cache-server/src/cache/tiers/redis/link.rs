@@ -42,7 +42,7 @@ pub(super) struct Link {
     up: watch::Sender<Reach>,
     /// The name of a key that is never written, for each section.
     probes: Vec<Vec<u8>>,
-    why_down: Mutex<Option<&'static str>>,
+    last_fault: Mutex<Option<TierError>>,
     metrics: Arc<RedisMetrics>,
 }
 
@@ -80,18 +80,23 @@ impl Link {
             opened: Notify::new(),
             up: watch::Sender::new(Reach::Unknown),
             probes,
-            why_down: Mutex::new(None),
+            last_fault: Mutex::new(None),
             metrics,
         }
     }
 
-    /// Reads: asks `command` about the key of this name, within the deadline.
+    /// Reads: asks `command` about the key of this name, until the deadline.
     ///
     /// # Errors
     /// When Redis is not to be asked, does not answer in time, or says something else.
-    pub(super) async fn read(&self, name: &[u8], command: &Cmd) -> Result<Value, TierError> {
+    pub(super) async fn read(
+        &self,
+        name: &[u8],
+        command: &Cmd,
+        until: tokio::time::Instant,
+    ) -> Result<Value, TierError> {
         let (section, lanes) = self.reachable(name)?;
-        self.ask(section, &lanes, lanes.read(), command).await
+        self.ask(section, &lanes, lanes.read(), command, until).await
     }
 
     /// Writes: asks `command` about the key of this name, within this deadline.
@@ -116,15 +121,15 @@ impl Link {
                 Consequence::PauseWrites
                     if kind == "read-only" && self.connector.may_lead_elsewhere() =>
                 {
-                    self.give_up(&lanes, kind);
+                    self.give_up(&lanes, &fault);
                     WriteError::Failed(fault)
                 }
                 Consequence::PauseWrites => WriteError::Refused(fault),
                 Consequence::Reconnect => {
-                    self.give_up(&lanes, kind);
+                    self.give_up(&lanes, &fault);
                     WriteError::Failed(fault)
                 }
-                Consequence::Counted => WriteError::Failed(fault),
+                Consequence::Counted | Consequence::Nothing => WriteError::Failed(fault),
             }
         })
     }
@@ -135,15 +140,23 @@ impl Link {
         self.up.subscribe()
     }
 
+    /// Has the connections made anew: they may lead elsewhere by now.
+    pub(super) fn reconnect(&self, fault: &TierError) {
+        if let Some(lanes) = self.lanes.load_full() {
+            self.give_up(&lanes, fault);
+        }
+    }
+
     /// Why Redis, or part of it, is left alone, if it is.
     #[must_use]
     pub(super) fn why_down(&self) -> Option<&'static str> {
         let is_closed = self.breaker.open_sections().next().is_none();
-        if is_closed { None } else { self.last_fault() }
+        if is_closed { None } else { Some(self.last_fault().kind()) }
     }
 
-    fn last_fault(&self) -> Option<&'static str> {
-        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_fault(&self) -> TierError {
+        let last = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        last.clone().unwrap_or(TierError::Resting)
     }
 
     fn reachable(&self, name: &[u8]) -> Result<(Section, Arc<Lanes>), TierError> {
@@ -168,47 +181,53 @@ impl Link {
         lanes: &Arc<Lanes>,
         mut connection: Connection,
         command: &Cmd,
+        until: tokio::time::Instant,
     ) -> Result<Value, TierError> {
-        let answered = tokio::time::timeout(self.deadline, connection.call(command)).await;
-        let error = match answered {
+        let answered = tokio::time::timeout_at(until, connection.call(command)).await;
+        let (error, consequence) = match answered {
             Ok(Ok(value)) => {
                 self.breaker.succeeded(section);
                 return Ok(value);
             }
             Ok(Err(error)) => {
                 let (kind, consequence) = fault::of_call(&error);
-                if consequence == Consequence::Reconnect {
-                    self.give_up(lanes, kind);
-                }
-                TierError::Fault { kind, said: error.to_string() }
+                (TierError::Fault { kind, said: error.to_string() }, consequence)
             }
-            Err(_elapsed) => TierError::Deadline,
+            Err(_elapsed) => (TierError::Deadline, Consequence::Counted),
         };
-        if self.breaker.failed(section) {
-            self.note_why(error.kind());
-            self.show();
-            self.opened.notify_one();
+        match consequence {
+            Consequence::Nothing => self.breaker.succeeded(section),
+            Consequence::Reconnect => self.give_up(lanes, &error),
+            Consequence::Counted | Consequence::PauseWrites => {}
+        }
+        if consequence != Consequence::Nothing && self.breaker.failed(section) {
+            self.opened(&error);
         }
         Err(error)
     }
 
     /// Has the connections made anew. Those to the nodes of a cluster the library makes anew by itself,
     /// each alone. Nothing happens if others have taken their place.
-    fn give_up(&self, lanes: &Arc<Lanes>, kind: &'static str) {
+    fn give_up(&self, lanes: &Arc<Lanes>, fault: &TierError) {
         let is_current = self.lanes.load().as_ref().is_some_and(|now| Arc::ptr_eq(now, lanes));
-        if !is_current || (self.breaker.sections() > 1 && kind == "broken") {
+        if !is_current || (self.breaker.sections() > 1 && fault.kind() == "broken") {
             return;
         }
         if !lanes.is_broken.swap(true, Ordering::Relaxed) {
             self.breaker.open_all();
-            self.note_why(kind);
-            self.show();
-            self.opened.notify_one();
+            self.opened(fault);
         }
     }
 
-    fn note_why(&self, kind: &'static str) {
-        *self.why_down.lock().unwrap_or_else(PoisonError::into_inner) = Some(kind);
+    fn opened(&self, fault: &TierError) {
+        self.note_fault(fault);
+        self.show();
+        self.opened.notify_one();
+    }
+
+    fn note_fault(&self, fault: &TierError) {
+        let mut last = self.last_fault.lock().unwrap_or_else(PoisonError::into_inner);
+        *last = Some(fault.clone());
     }
 
     /// Keeps the connections, for as long as the server runs.
@@ -218,10 +237,14 @@ impl Link {
         loop {
             match self.connector.connect().await {
                 Err(error) => {
-                    self.note_why(error.kind());
+                    self.note_fault(&error);
                     self.metrics.error(error.kind());
                     self.show();
                     told.down(&error);
+                    // It will go on saying so, and writes each attempt into a log of its own.
+                    if error.kind() == "auth" {
+                        pause = RETRY_MAX;
+                    }
                 }
                 Ok(lanes) => {
                     let lanes = Arc::new(lanes);
@@ -231,7 +254,7 @@ impl Link {
                     self.show();
                     self.lanes.store(None);
                     pause = next_pause(pause, lasted);
-                    told.down(&self.why());
+                    told.down(&self.last_fault());
                 }
             }
             tokio::time::sleep(jittered(pause)).await;
@@ -240,7 +263,7 @@ impl Link {
 
     /// Watches over connections until they are of no use, and says how long they were.
     async fn watch(&self, lanes: &Arc<Lanes>, told: &mut Told) -> Duration {
-        let (stood, mut pause, mut beats) = (Instant::now(), Duration::ZERO, 0);
+        let (stood, mut pause) = (Instant::now(), Duration::ZERO);
         let mut closed = stood;
         loop {
             if self.breaker.open_sections().next().is_some() {
@@ -256,19 +279,19 @@ impl Link {
                     return stood.elapsed();
                 }
                 if self.breaker.open_sections().next().is_some() {
-                    told.partly_down(&self.why());
+                    told.partly_down(&self.last_fault());
                     continue;
                 }
             }
-            if closed.elapsed() >= STEADY {
-                told.up();
+            if told.is_first() || closed.elapsed() >= STEADY {
+                told.up(closed);
                 pause = RETRY;
             }
             tokio::select! {
                 () = self.opened.notified() => {}
                 () = tokio::time::sleep(HEARTBEAT) => {
-                    beats += 1;
-                    self.probe(lanes, Section(beats % self.breaker.sections())).await;
+                    let sections = (0..self.breaker.sections()).map(Section);
+                    join_all(sections.map(|section| self.probe(lanes, section))).await;
                 }
             }
         }
@@ -289,19 +312,13 @@ impl Link {
     async fn probe(&self, lanes: &Arc<Lanes>, section: Section) -> bool {
         let mut command = redis::cmd("GETRANGE");
         command.arg(&self.probes[section.0]).arg(0).arg(0);
-        let answered = self.ask(section, lanes, lanes.probes.clone(), &command).await;
+        let until = tokio::time::Instant::now() + self.deadline;
+        let answered = self.ask(section, lanes, lanes.probes.clone(), &command, until).await;
         if let Err(error) = &answered {
             self.metrics.error(error.kind());
-            self.note_why(error.kind());
+            self.note_fault(error);
         }
         answered.is_ok()
-    }
-
-    fn why(&self) -> TierError {
-        match self.last_fault() {
-            Some("deadline") | None => TierError::Deadline,
-            Some(kind) => TierError::Fault { kind, said: "its calls fail".into() },
-        }
     }
 
     fn show(&self) {
@@ -325,9 +342,14 @@ pub(super) enum WriteError {
 #[derive(Debug, Default)]
 struct Told {
     down_since: Option<Instant>,
+    was_up: bool,
 }
 
 impl Told {
+    fn is_first(&self) -> bool {
+        !self.was_up && self.down_since.is_none()
+    }
+
     fn partly_down(&mut self, error: &TierError) {
         if self.down_since.is_none() {
             let kind = error.kind();
@@ -344,11 +366,16 @@ impl Told {
         }
     }
 
-    fn up(&mut self) {
+    /// It has answered since `recovered`.
+    fn up(&mut self, recovered: Instant) {
         if let Some(since) = self.down_since.take() {
-            let after = humantime::format_duration(Duration::from_secs(since.elapsed().as_secs()));
-            tracing::info!(%after, "redis is up again");
+            let took = recovered.saturating_duration_since(since).as_millis();
+            let after = Duration::from_millis(u64::try_from(took).unwrap_or(u64::MAX));
+            tracing::info!(after = %humantime::format_duration(after), "redis is up again");
+        } else if !self.was_up {
+            tracing::info!("redis is up");
         }
+        self.was_up = true;
     }
 }
 

@@ -216,16 +216,17 @@ impl Reader {
     }
 
     async fn try_read(&self, key: &Key) -> Result<Option<Arc<Read>>, TierError> {
-        let permit = tokio::time::timeout(self.settings.deadline, self.permits.acquire()).await;
+        let until = Instant::now() + self.settings.deadline;
+        let permit = tokio::time::timeout_at(until, self.permits.acquire()).await;
         let Ok(Ok(_permit)) = permit else { return Err(TierError::Busy) };
         let name = name(&self.prefix, key);
         // Never more of it than a value may have: others may have written there.
         let mut command = redis::cmd("GETRANGE");
         command.arg(&name).arg(0).arg(self.settings.form.value_bytes_max);
-        let value = match self.link.read(&name, &command).await? {
+        let value = match self.link.read(&name, &command, until).await? {
             Value::BulkString(value) => value,
             Value::Nil => Vec::new(),
-            other => return Err(TierError::Read(format!("an answer of another kind: {other:?}"))),
+            _ => return Err(TierError::Read("an answer of another kind".into())),
         };
         if value.is_empty() {
             return Ok(None);

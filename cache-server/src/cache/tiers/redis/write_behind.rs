@@ -29,6 +29,8 @@ const WRITERS: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a writer waits where the part of Redis that it writes to is left alone.
 const REST: Duration = Duration::from_millis(20);
+/// How long a server may be read-only before connections to it are made anew.
+const READ_ONLY_RECONNECT: Duration = Duration::from_secs(10);
 /// How often one entry is tried to be written.
 const TRIES: u8 = 2;
 /// From this size on an entry is encoded where it holds up no requests.
@@ -73,6 +75,7 @@ struct Waiting {
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Instant>,
+    since: Option<Instant>,
     why: Option<&'static str>,
 }
 
@@ -176,9 +179,13 @@ impl WriteBehind {
             if reach.wait_for(|reach| *reach == Reach::Up).await.is_err() {
                 return;
             }
-            self.paused().await;
+            let is_probe = self.paused().await;
             let Some(waiting) = self.next() else {
-                self.work.notified().await;
+                if is_probe {
+                    self.probe().await;
+                } else {
+                    self.work.notified().await;
+                }
                 continue;
             };
             let _writing = Writing(&self);
@@ -256,23 +263,51 @@ impl WriteBehind {
         Some(waiting)
     }
 
-    async fn paused(&self) {
+    /// Waits while writes are paused. After a pause one writer tries, and the others wait for it; says
+    /// whether this one does.
+    async fn paused(&self) -> bool {
         loop {
-            let until = self.pause.lock().unwrap_or_else(PoisonError::into_inner).until;
-            match until.filter(|until| *until > Instant::now()) {
-                Some(until) => tokio::time::sleep_until(until).await,
-                None => return,
-            }
+            let until = {
+                let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+                let Some(until) = pause.until else { return false };
+                if until <= Instant::now() {
+                    pause.until = Some(Instant::now() + PAUSE);
+                    return true;
+                }
+                until
+            };
+            tokio::time::sleep_until(until).await;
+        }
+    }
+
+    /// Finds out whether Redis takes writes again, where nothing waits to be written.
+    async fn probe(&self) {
+        let name = format!("{}probe:write", self.prefix).into_bytes();
+        let mut command = redis::cmd("SET");
+        command.arg(&name).arg(1).arg("PX").arg(1);
+        let deadline = self.settings.write_deadline;
+        match self.link.write(&name, &command, deadline).await {
+            Ok(_) => self.resume(),
+            Err(WriteError::Refused(fault)) => self.pause(&fault),
+            // Nobody knows; the next probe will.
+            Err(WriteError::Failed(_)) => {}
         }
     }
 
     fn pause(&self, fault: &TierError) {
+        let (now, kind) = (Instant::now(), fault.kind());
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
-        pause.until = Some(Instant::now() + PAUSE);
-        if pause.why.replace(fault.kind()).is_none() {
+        pause.until = Some(now + PAUSE);
+        let since = *pause.since.get_or_insert(now);
+        if pause.why.replace(kind).is_none() {
             self.metrics.show_writes_paused(true);
-            let kind = fault.kind();
             tracing::warn!(kind, error = %fault, "redis takes no writes now");
+        }
+        // Behind a name there may be another server by now, which does.
+        if kind == "read-only" && since.elapsed() >= READ_ONLY_RECONNECT {
+            pause.since = Some(now);
+            drop(pause);
+            self.link.reconnect(fault);
         }
         // Who waits for the end need not wait for this.
         self.done.notify_waiters();
@@ -281,7 +316,7 @@ impl WriteBehind {
     fn resume(&self) {
         let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
         if pause.why.take().is_some() {
-            pause.until = None;
+            *pause = Pause::default();
             self.metrics.show_writes_paused(false);
             tracing::info!("redis takes writes again");
         }
