@@ -11,12 +11,14 @@ test: tools
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
 
-# The programs that the tests start: nginx and Varnish, as caches in front. Debian installs them as
-# services that start at once, on port 80 too; while policy-rc.d says 101, none does.
+# The programs that the tests start: nginx and Varnish, as caches in front, and Redis, as a tier behind.
+# Debian installs them as services that start at once, on port 80 too; while policy-rc.d says 101, none
+# does.
 tools:
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
 	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
 	command -v varnishd >/dev/null || missing="$$missing varnish"; \
+	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
 		echo "The tests need programs that are missing here. Debian has them in:$$missing" >&2; \

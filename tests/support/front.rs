@@ -1,7 +1,7 @@
 //! A cache in front of the server: the real nginx or the real Varnish, as docs/examples sets it up.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +9,9 @@ use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::programs::installed;
 use crate::{Answer, Client, eventually};
 
-/// Where servers are installed that are for administrators.
-const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 /// How often another port is tried if somebody else took the first one.
 const TRIES: usize = 5;
 
@@ -74,7 +73,7 @@ impl Product {
     fn command(self, folder: &Path, address: SocketAddr, server: &str) -> Command {
         let example = self.example().replace("127.0.0.1:8080", server);
         let config = folder.join("config");
-        let mut command = Command::new(installed(self.program()));
+        let mut command = Command::new(installed(self.program(), "nginx-light and varnish"));
         match self {
             Product::Nginx => {
                 std::fs::write(&config, nginx_config(&example, folder, address)).expect("a config");
@@ -179,19 +178,6 @@ fn nginx_config(example: &str, folder: &Path, address: SocketAddr) -> String {
 fn free_address() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
     listener.local_addr().expect("an address")
-}
-
-/// Where a program is.
-///
-/// # Panics
-/// When it is not installed.
-fn installed(program: &str) -> PathBuf {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from));
-    let found = folders.map(|folder| folder.join(program)).find(|file| file.is_file());
-    found.unwrap_or_else(|| {
-        panic!("{program} is missing: run `make tools`, or install nginx-light and varnish")
-    })
 }
 
 fn follow(output: impl AsyncRead + Unpin + Send + 'static, log: &Arc<Mutex<String>>) {

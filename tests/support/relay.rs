@@ -1,0 +1,172 @@
+//! A relay in front of one address, for what happens on the way there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+/// What it does with what comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Everything passes.
+    Pass,
+    /// Answers come so much later, one behind another no later than alone.
+    Delay(Duration),
+    /// Connections are taken, and nothing passes.
+    Hold,
+    /// New connections are reset; those that stand go on.
+    Refuse,
+    /// An answer longer than so many bytes is cut after them, and its connection with it.
+    CutAnswers(usize),
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    /// Where it takes connections.
+    pub address: String,
+    state: Arc<watch::Sender<State>>,
+    taken: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct State {
+    manner: Manner,
+    /// How often all connections were cut.
+    cuts: usize,
+}
+
+impl Relay {
+    /// Starts one in front of this address, where everything passes.
+    ///
+    /// # Panics
+    /// When there is no free port.
+    pub async fn to(address: &str) -> Relay {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let here = listener.local_addr().expect("an address").to_string();
+        let state = Arc::new(watch::Sender::new(State { manner: Manner::Pass, cuts: 0 }));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let (told, counted, there) = (Arc::clone(&state), Arc::clone(&taken), address.to_owned());
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                let state = told.subscribe();
+                if state.borrow().manner == Manner::Refuse {
+                    let _ = stream.set_zero_linger();
+                    continue;
+                }
+                tokio::spawn(relay(stream, there.clone(), state));
+            }
+        });
+        Relay { address: here, state, taken, task }
+    }
+
+    /// Its URL for Redis.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    /// From now on it does this.
+    pub fn will(&self, manner: Manner) {
+        self.state.send_modify(|state| state.manner = manner);
+    }
+
+    /// Cuts all connections that stand.
+    pub fn cut(&self) {
+        self.state.send_modify(|state| state.cuts += 1);
+    }
+
+    /// How many connections have come.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.cut();
+    }
+}
+
+async fn relay(here: TcpStream, there: String, state: watch::Receiver<State>) {
+    let mut watched = state.clone();
+    let cuts = watched.borrow().cuts;
+    let Ok(behind) = TcpStream::connect(&there).await else { return };
+    let _ = (here.set_nodelay(true), behind.set_nodelay(true));
+    let (asks, answered) = here.into_split();
+    let (answers, asked) = behind.into_split();
+    tokio::select! {
+        () = questions(asks, asked, state.clone()) => {}
+        () = replies(answers, answered, state) => {}
+        _ = watched.wait_for(|state| state.cuts != cuts) => {}
+    }
+}
+
+async fn questions(
+    mut from: OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    mut state: watch::Receiver<State>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        // It never ends: the relay outlives its connections.
+        let _ = state.wait_for(|state| state.manner != Manner::Hold).await;
+        if to.write_all(&bytes[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn replies(from: OwnedReadHalf, to: OwnedWriteHalf, state: watch::Receiver<State>) {
+    let (sender, due) = mpsc::unbounded_channel();
+    tokio::join!(take(from, sender, state.clone()), give(to, due, state));
+}
+
+/// Takes answers and says when each is to be given.
+async fn take(
+    mut from: OwnedReadHalf,
+    due: mpsc::UnboundedSender<(Instant, Vec<u8>)>,
+    state: watch::Receiver<State>,
+) {
+    let mut bytes = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = from.read(&mut bytes).await {
+        let delay = match state.borrow().manner {
+            Manner::Delay(delay) => delay,
+            _ => Duration::ZERO,
+        };
+        if due.send((Instant::now() + delay, bytes[..count].to_vec())).is_err() {
+            return;
+        }
+    }
+}
+
+async fn give(
+    mut to: OwnedWriteHalf,
+    mut due: mpsc::UnboundedReceiver<(Instant, Vec<u8>)>,
+    mut state: watch::Receiver<State>,
+) {
+    while let Some((when, bytes)) = due.recv().await {
+        tokio::time::sleep_until(when).await;
+        let _ = state.wait_for(|state| state.manner != Manner::Hold).await;
+        let manner = state.borrow().manner;
+        if let Manner::CutAnswers(after) = manner
+            && bytes.len() > after
+        {
+            let _ = to.write_all(&bytes[..after]).await;
+            return;
+        }
+        if to.write_all(&bytes).await.is_err() {
+            return;
+        }
+    }
+}
