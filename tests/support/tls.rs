@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::ServerConfig;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::{TcpListener, TcpStream};
@@ -83,11 +83,14 @@ impl Certified {
     pub fn make() -> Certified {
         let mut authority = CertificateParams::new(Vec::new()).expect("parameters");
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Whose issuer has the same name as itself passes for self-signed in OpenSSL.
+        authority.distinguished_name.push(DnType::CommonName, "an authority for tests");
         let authority_key = KeyPair::generate().expect("a key");
         let authority = CertifiedIssuer::self_signed(authority, authority_key);
         let authority = authority.expect("an authority");
         let key = KeyPair::generate().expect("a key");
-        let leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        let mut leaf = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        leaf.distinguished_name.push(DnType::CommonName, "localhost");
         let leaf = leaf.signed_by(&key, &authority).expect("a certificate");
         Certified {
             cert_pem: leaf.pem(),

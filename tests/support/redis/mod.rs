@@ -17,7 +17,7 @@ pub use commands::{Commands, Said};
 pub use sentinels::Sentinels;
 
 use crate::programs::{installed, lasting_port};
-use crate::{Certified, eventually};
+use crate::{Answer, Certified, eventually};
 
 /// The name by which certificates know the Redis that speaks TLS.
 const TLS_HOST: &str = "localhost";
@@ -99,7 +99,10 @@ impl Redis {
         let port_text = port.to_string();
         let always = ["--port", &port_text, "--bind", "127.0.0.1 -::1", "--dir", &dir];
         let kept = ["--save", "", "--appendonly", "no", "--logfile", "log"];
-        let arguments = always.iter().chain(&kept).chain(options).map(ToString::to_string);
+        // A copy is made at once.
+        let soon = ["--repl-diskless-sync-delay", "0"];
+        let all = always.iter().chain(&kept).chain(&soon).chain(options);
+        let arguments = all.map(ToString::to_string);
         Redis::launch(folder, port, arguments.collect()).await
     }
 
@@ -237,6 +240,18 @@ impl Redis {
         let keys = self.keys().await;
         let [key] = &keys[..] else { panic!("not one key: {keys:?}") };
         key.clone()
+    }
+
+    /// The name of the key that this answer was stored under.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub async fn key_of(&self, answer: &Answer) -> String {
+        let status = answer.cache_status();
+        let digits = status.split("key=\"ks1_").nth(1).and_then(|rest| rest.split('"').next());
+        let digits = digits.unwrap_or_else(|| panic!("no key in {status}"));
+        let found = self.keys().await.into_iter().find(|key| key.ends_with(digits));
+        found.unwrap_or_else(|| panic!("{digits} is not in Redis"))
     }
 
     /// The value of a key.

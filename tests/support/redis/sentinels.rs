@@ -20,14 +20,27 @@ pub struct Sentinels {
 }
 
 impl Sentinels {
-    /// Starts all of them, and waits until they know of each other. The sentinels want this password of
-    /// those who ask them, if there is one.
-    pub async fn start(password: Option<&str>) -> Sentinels {
+    /// Starts all of them, and waits until they know of each other.
+    pub async fn start() -> Sentinels {
+        let mut sentinels = Sentinels::of(3, None).await;
+        sentinels.know_each_other().await;
+        sentinels
+    }
+
+    /// Starts one sentinel alone, which wants this password of those who ask it.
+    pub async fn with_password(password: &str) -> Sentinels {
+        Sentinels::of(1, Some(password)).await
+    }
+
+    async fn of(count: usize, password: Option<&str>) -> Sentinels {
         let master = Redis::start().await;
         let replica = Redis::replica_of(&master).await;
-        let sentinels = (0..3).map(|_| sentinel(&master, password));
-        let sentinels = join_all(sentinels).await;
-        for sentinel in &sentinels {
+        let sentinels = join_all((0..count).map(|_| sentinel(&master, password))).await;
+        Sentinels { master, replica, sentinels }
+    }
+
+    async fn know_each_other(&mut self) {
+        for sentinel in &self.sentinels {
             eventually("a sentinel that knows of all others", || async {
                 let (mut others, mut copies) = (0, 0);
                 for fields in sentinel.call(&["SENTINEL", "MASTERS"]).await.list() {
@@ -43,7 +56,6 @@ impl Sentinels {
             })
             .await;
         }
-        Sentinels { master, replica, sentinels }
     }
 
     /// Where they are, as in a URL.
@@ -71,7 +83,7 @@ async fn sentinel(master: &Redis, password: Option<&str>) -> Redis {
     let mut lines = format!(
         "port {port}\nbind 127.0.0.1\ndir {dir}\nlogfile {dir}/log\n\
          sentinel monitor {MASTER} 127.0.0.1 {} 2\n\
-         sentinel down-after-milliseconds {MASTER} 1000\n\
+         sentinel down-after-milliseconds {MASTER} 500\n\
          sentinel failover-timeout {MASTER} 5000\n",
         master.port
     );
