@@ -180,13 +180,16 @@ fn plain(master: &str) -> Option<String> {
     (!master.is_empty() && master.bytes().all(is_plain)).then(|| master.to_owned())
 }
 
-/// A URL without what may be a password in it.
+/// A URL without what may be a password in it: where a host was forgotten, what looks like one may be
+/// that, so that nothing is shown of what does not parse.
 #[must_use]
 pub fn masked(url: &str) -> String {
-    let Some((before, after)) = url.rsplit_once('@') else { return url.to_owned() };
-    let (scheme, login) = before.split_once("://").unwrap_or(("", before));
+    let Some((scheme, rest)) = url.split_once("://") else { return "(hidden)".into() };
+    if Target::parts(url).is_none() && rest.contains([':', '@']) {
+        return format!("{scheme}://(hidden)");
+    }
+    let Some((login, after)) = rest.rsplit_once('@') else { return url.to_owned() };
     match login.split_once(':') {
-        _ if scheme.is_empty() => format!("(hidden)@{after}"),
         Some((user, _)) => format!("{scheme}://{user}:(hidden)@{after}"),
         None => format!("{scheme}://{login}@{after}"),
     }
@@ -362,7 +365,9 @@ mod tests {
         assert_eq!(masked("redis://h:1/0"), "redis://h:1/0");
         assert_eq!(masked("redis://app:s3cret@h:1"), "redis://app:(hidden)@h:1");
         assert_eq!(masked("redis://:s3@cret@h"), "redis://:(hidden)@h");
-        assert_eq!(masked("s3cret@h"), "(hidden)@h");
+        assert_eq!(masked("redis://app:s3cret"), "redis://(hidden)");
+        assert_eq!(masked("s3cret"), "(hidden)");
+        assert_eq!(masked("redis+other://h"), "redis+other://h");
     }
 
     #[test]

@@ -150,8 +150,12 @@ const PREFIX: &str = "CACHE_SERVER_";
 pub fn variable(path: &str) -> String {
     match SHORT_NAMES.iter().find(|(_, known)| *known == path) {
         Some((name, _)) => (*name).to_owned(),
-        None => format!("{PREFIX}{}", path.replace('.', "_").to_uppercase()),
+        None => by_rule(path),
     }
+}
+
+fn by_rule(path: &str) -> String {
+    format!("{PREFIX}{}", path.replace('.', "_").to_uppercase())
 }
 
 impl Sources {
@@ -238,6 +242,12 @@ impl Layers {
             let origin = Origin::Environment(name.clone());
             if let Some(field) = fields.iter().find(|field| variable(&field.path) == *name) {
                 self.lay(field, text, origin)?;
+            } else if let Some(field) = fields.iter().find(|field| by_rule(&field.path) == *name) {
+                // The shorter name goes before it.
+                let is_set = variables.iter().any(|(other, _)| *other == variable(&field.path));
+                if !is_set {
+                    self.lay(field, text, origin)?;
+                }
             } else if name.starts_with(PREFIX)
                 && name != UPSTREAM_VARIABLE
                 && !OTHER_VARIABLES.contains(&name.as_str())
@@ -382,6 +392,18 @@ mod tests {
         match sources.load() {
             Err(LoadError::Invalid(error)) => error.to_string(),
             other => panic!("it was not refused: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_field_with_a_short_variable_has_the_long_one_too() {
+        let long = ("CACHE_SERVER_REDIS_URL", "redis://long");
+        let short = ("CACHE_SERVER_REDIS", "redis://short");
+        for (variables, url) in [(&[long][..], "redis://long"), (&[long, short], "redis://short")] {
+            let variables = [variables, &[("CACHE_SERVER_DATA_DIR", "/data")]].concat();
+            let Loaded { effective, .. } = sources(&variables, &[]).load().unwrap();
+            assert_eq!(effective.values["redis"]["url"].as_str(), Some(url));
+            assert!(effective.unknown_variables.is_empty());
         }
     }
 

@@ -5,7 +5,8 @@
 //! caller's request.
 //!
 //! A cluster has sixteen sections, each a run of 1,024 hash slots: when one of its nodes is gone, the
-//! keys of the others are still asked for. Anything else has one section.
+//! keys of the others are still asked for. A node has many of them: once one is open, a single failure
+//! opens another. Anything else has one section.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -88,7 +89,8 @@ impl Breaker {
         let recent = &self.recent[section.0];
         let before = recent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, noted);
         let calls = before.unwrap_or_else(|calls| calls) << 1 | 1;
-        opens(calls) && self.open(section)
+        let is_partly_open = self.open.load(Ordering::Relaxed) != 0;
+        (is_partly_open || opens(calls)) && self.open(section)
     }
 
     /// Opens a section, whatever its calls have come to. Says whether it was closed.
@@ -177,6 +179,17 @@ mod tests {
         }
         breaker.close(ONE);
         assert!(!breaker.failed(ONE));
+    }
+
+    #[test]
+    fn once_a_section_is_open_one_failure_opens_another() {
+        let breaker = Breaker::new(true);
+        (0..CLUSTER_SECTIONS).for_each(|number| breaker.close(Section(number)));
+        assert!(!breaker.failed(Section(4)));
+        (0..3).for_each(|_| {
+            breaker.failed(Section(3));
+        });
+        assert!(breaker.failed(Section(4)), "its neighbour is open");
     }
 
     #[test]
