@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools lint fmt bench bench-flights bench-keys conformance soak deny
+.PHONY: run test tools lint fmt bench bench-flights bench-redis bench-keys conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -57,6 +57,12 @@ bench: release
 # installed; prints a table.
 bench-flights: release
 	$(RELEASE)/flights
+
+# A read of Redis beside redis-benchmark, what callers notice when Redis stops, and what a second
+# server is spared; prints a table. Needs redis-server and redis-benchmark. What entries take there:
+# redis --only memory
+bench-redis: release
+	$(RELEASE)/redis
 
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:

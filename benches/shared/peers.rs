@@ -20,7 +20,7 @@ pub(crate) async fn nginx(
     core: Option<usize>,
     location: &str,
 ) -> anyhow::Result<Option<Server>> {
-    let Some(binary) = installed("nginx") else { return Ok(None) };
+    let Some(binary) = program("nginx") else { return Ok(None) };
     let folder = folder.join("nginx");
     std::fs::create_dir(&folder)?;
     let address = free_address()?;
@@ -39,7 +39,7 @@ pub(crate) async fn varnish(
     core: Option<usize>,
     arguments: &[&str],
 ) -> anyhow::Result<Option<Server>> {
-    let Some(binary) = installed("varnishd") else { return Ok(None) };
+    let Some(binary) = program("varnishd") else { return Ok(None) };
     let folder = folder.join("varnish");
     std::fs::create_dir(&folder)?;
     let address = free_address()?;
@@ -54,7 +54,8 @@ pub(crate) async fn varnish(
     start("Varnish", command, core, address).await.map(Some)
 }
 
-async fn start(
+/// Starts a server that says nothing of where it listens, on a core, and waits until it does.
+pub(crate) async fn start(
     name: &'static str,
     command: Command,
     core: Option<usize>,
@@ -110,13 +111,14 @@ http {{
     )
 }
 
-/// A free port. Whoever starts next takes it: nothing else is started in between.
-fn free_address() -> anyhow::Result<SocketAddr> {
+/// A free port of loopback. Whoever starts next takes it: nothing else is started in between.
+pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").context("cannot listen on loopback")?;
     Ok(listener.local_addr()?)
 }
 
-fn installed(name: &str) -> Option<PathBuf> {
+/// A program of this name, if it is installed.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -90,14 +90,7 @@ impl Server {
 
     /// What it says at a path.
     pub(crate) async fn look_at(&self, path: &str) -> anyhow::Result<String> {
-        let mut stream = TcpStream::connect(self.address).await.with_context(|| self.state())?;
-        let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await?;
-        let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
-        ensure!(head.starts_with("HTTP/1.1 200 "), "{} says {head}", self.name);
-        Ok(body.to_owned())
+        look_at(self.address, path).await.with_context(|| self.state())
     }
 
     /// Seconds of processor time used so far.
@@ -115,7 +108,8 @@ impl Server {
         format!("{} {now}; it has said:\n{}", self.name, self.said())
     }
 
-    fn said(&self) -> String {
+    /// What it has said so far.
+    pub(crate) fn said(&self) -> String {
         heard(&self.said)
     }
 
@@ -135,6 +129,18 @@ impl Drop for Server {
         // One that has ended already needs no telling.
         let _ = self.tell_to_end();
     }
+}
+
+/// What a server says at a path.
+pub(crate) async fn look_at(address: SocketAddr, path: &str) -> anyhow::Result<String> {
+    let mut stream = TcpStream::connect(address).await.context("cannot connect")?;
+    let request = format!("GET {path} HTTP/1.1\r\nhost: bench\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no answer")?;
+    ensure!(head.starts_with("HTTP/1.1 200 "), "it says {head}");
+    Ok(body.to_owned())
 }
 
 /// This binary, in another part.

@@ -1,0 +1,112 @@
+//! Redis behind the cache: what a read through the tier costs beside Redis's own benchmark, what
+//! callers notice when Redis stops, what a second server is spared, and what entries take there.
+//! Real `redis-server` processes, in one run on one machine.
+//!
+//! Only ratios and differences mean anything, and nothing here passes or fails on a figure. What
+//! fails the run is an answer that is not what its row claims to measure.
+//!
+//! - [`entries`]: entries as they are written, and how they are found again;
+//! - [`exchange`], [`upstream`]: what is asked over HTTP, and who answers it;
+//! - [`redis_server`], [`benchmark`]: Redis, and its own benchmark;
+//! - [`tier`]: the tier as a library, reading and writing in a process of its own;
+//! - [`load`]: callers of a cache-server, by [`outage`] and [`zipf`];
+//! - [`stage`]: servers that share a Redis; [`awake`]: cores that do not sleep;
+//! - [`measure`]: what comes of it, by [`get`], [`stopped`], [`second`] and [`memory`].
+
+mod awake;
+mod benchmark;
+mod entries;
+mod exchange;
+mod get;
+#[expect(dead_code, reason = "nginx and Varnish are peers of others")]
+#[path = "../shared/peers.rs"]
+mod installed;
+mod load;
+mod measure;
+mod memory;
+mod outage;
+mod redis_server;
+mod second;
+#[expect(dead_code, reason = "streams are for others")]
+#[path = "../shared/mod.rs"]
+mod shared;
+mod stage;
+mod stopped;
+mod tier;
+mod upstream;
+mod zipf;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use measure::{Extent, Subject};
+use shared::{listen, single_thread};
+
+// The same allocator as in the server under test, so that it makes no difference.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Measures the Redis tier: beside Redis's own benchmark, and through servers that share a Redis.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A smoke run: few and short rounds, figures of little worth
+    #[arg(long)]
+    quick: bool,
+    /// Rounds to take the medians of
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: Option<u16>,
+    /// Measure this alone. Repeatable. `memory` takes minutes and is measured only if named
+    #[arg(long, value_name = "SUBJECT", value_enum)]
+    only: Vec<Subject>,
+    /// Write the table as JSON, too
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// The server under test [default: cache-server beside this binary]
+    #[arg(long, value_name = "FILE")]
+    server: Option<PathBuf>,
+    #[command(subcommand)]
+    part: Option<Part>,
+}
+
+/// The parts that this binary plays in processes of their own.
+#[derive(Clone, Copy, Debug, Subcommand)]
+enum Part {
+    #[command(hide = true)]
+    Awake,
+    #[command(hide = true)]
+    Upstream,
+    #[command(hide = true)]
+    Load,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match play(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("redis: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn play(arguments: &Arguments) -> anyhow::Result<()> {
+    match arguments.part {
+        Some(Part::Awake) => awake::spin(),
+        Some(Part::Upstream) => listen::runtime()?.block_on(upstream::run()),
+        Some(Part::Load) => load::run(),
+        None => single_thread()?.block_on(conduct(arguments)),
+    }
+}
+
+async fn conduct(arguments: &Arguments) -> anyhow::Result<()> {
+    let extent = Extent::of(arguments.quick, arguments.rounds);
+    let report = measure::all(extent, &arguments.only, arguments.server.as_deref()).await?;
+    print!("{}", report.table());
+    if let Some(path) = &arguments.json {
+        report.write_json(path)?;
+    }
+    Ok(())
+}

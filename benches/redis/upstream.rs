@@ -1,0 +1,62 @@
+//! The upstream: answers chat completions, each with the number of its question, after as long as it
+//! is asked to think, and counts its calls.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+
+use crate::exchange::{self, Answers};
+use crate::shared::exchange::delay;
+use crate::shared::listen;
+
+/// Where the count of calls is read.
+pub(crate) const CALLS_PATH: &str = "/calls";
+
+struct Model {
+    answers: Answers,
+    calls: AtomicU64,
+}
+
+type Body = Full<Bytes>;
+
+/// Serves until standard input ends.
+pub(crate) async fn run() -> anyhow::Result<()> {
+    let model = Arc::new(Model { answers: Answers::new()?, calls: AtomicU64::new(0) });
+    listen::serve(move |request| answer(request, Arc::clone(&model))).await
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    model: Arc<Model>,
+) -> Result<Response<Body>, hyper::Error> {
+    if request.method() == Method::GET {
+        let calls = model.calls.load(Ordering::Relaxed).to_string();
+        return Ok(response("text/plain", calls.into()));
+    }
+    model.calls.fetch_add(1, Ordering::Relaxed);
+    let (head, body) = request.into_parts();
+    let question = body.collect().await?.to_bytes();
+    if let Some(delay) = delay(&head.headers) {
+        tokio::time::sleep(delay).await;
+    }
+    let Some(number) = exchange::number_in(&question) else {
+        let mut refused = response("text/plain", "a question without a number".into());
+        *refused.status_mut() = StatusCode::BAD_REQUEST;
+        return Ok(refused);
+    };
+    Ok(response("application/json", model.answers.of(number)))
+}
+
+fn response(content_type: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::<Full<Bytes>>::new(body.into());
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert("openai-version", HeaderValue::from_static("2020-10-01"));
+    headers.insert("x-request-id", HeaderValue::from_static("req_invented_for_the_benchmark"));
+    response
+}
