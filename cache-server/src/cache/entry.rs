@@ -28,6 +28,8 @@ pub const FORMAT_VERSION: u8 = 3;
 const HEAD_BYTES_MAX: usize = 1 << 20;
 const PRELUDE_BYTES: usize = 1 + 4 + 8;
 const CHECKSUM_BYTES: usize = 16;
+/// Beside a body this large, what is around it in the binary form is next to nothing.
+const LARGE_BODY_BYTES: usize = 64 << 10;
 
 /// One stored answer with all that is needed to judge, replay and purge it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -313,16 +315,9 @@ impl Entry {
     pub fn read_from(reader: &mut impl Read, body_bytes_max: u64) -> io::Result<Entry> {
         let mut prelude = [0; PRELUDE_BYTES];
         reader.read_exact(&mut prelude)?;
-        if prelude[0] != FORMAT_VERSION {
-            return Err(damaged("unknown entry version"));
-        }
-        let head_bytes = u32::from_le_bytes(array(&prelude[1..5])?) as usize;
-        let body_bytes = u64::from_le_bytes(array(&prelude[5..])?);
-        if head_bytes > HEAD_BYTES_MAX || body_bytes > body_bytes_max {
-            return Err(damaged("entry sizes out of bounds"));
-        }
+        let (head_bytes, body_bytes) = sizes(&prelude, body_bytes_max)?;
         let head = read_bytes(reader, head_bytes)?;
-        let body = read_bytes(reader, usize::try_from(body_bytes).map_err(io::Error::other)?)?;
+        let body = read_bytes(reader, body_bytes)?;
         let mut checksum = [0; CHECKSUM_BYTES];
         reader.read_exact(&mut checksum)?;
         let mut hasher = blake3::Hasher::new();
@@ -331,6 +326,33 @@ impl Entry {
             return Err(damaged("entry checksum does not match"));
         }
         Entry::decode_head(&head, Bytes::from(body))
+    }
+
+    /// Reads the binary form that these bytes are, of a body of at most `body_bytes_max`. A large body
+    /// stays where it is, and keeps all of the bytes; a small one is copied, for they would count for more
+    /// than it.
+    ///
+    /// # Errors
+    /// As [`Entry::read_from`]; and `InvalidData` for bytes behind it.
+    pub fn read_whole(bytes: &Bytes, body_bytes_max: u64) -> io::Result<Entry> {
+        let (prelude, rest) = bytes.split_first_chunk().ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (head_bytes, body_bytes) = sizes(prelude, body_bytes_max)?;
+        let checked_bytes = PRELUDE_BYTES + head_bytes + body_bytes;
+        let (head, _) = rest.split_at_checked(head_bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let (checked, checksum) =
+            bytes.split_at_checked(checked_bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
+        if checksum.len() != CHECKSUM_BYTES {
+            return Err(damaged("the entry ends elsewhere"));
+        }
+        if blake3::hash(checked).as_bytes()[..CHECKSUM_BYTES] != *checksum {
+            return Err(damaged("entry checksum does not match"));
+        }
+        let body = PRELUDE_BYTES + head_bytes..checked_bytes;
+        let body = match body_bytes {
+            LARGE_BODY_BYTES.. => bytes.slice(body),
+            _ => Bytes::copy_from_slice(&bytes[body]),
+        };
+        Entry::decode_head(head, body)
     }
 
     fn encode_head(&self) -> Vec<u8> {
@@ -409,6 +431,19 @@ impl Entry {
         };
         if from.0.is_empty() { Ok(entry) } else { Err(damaged("bytes after the entry's head")) }
     }
+}
+
+/// The sizes of head and body, as the prelude has them.
+fn sizes(prelude: &[u8; PRELUDE_BYTES], body_bytes_max: u64) -> io::Result<(usize, usize)> {
+    if prelude[0] != FORMAT_VERSION {
+        return Err(damaged("unknown entry version"));
+    }
+    let head_bytes = u32::from_le_bytes(array(&prelude[1..5])?) as usize;
+    let body_bytes = u64::from_le_bytes(array(&prelude[5..])?);
+    if head_bytes > HEAD_BYTES_MAX || body_bytes > body_bytes_max {
+        return Err(damaged("entry sizes out of bounds"));
+    }
+    Ok((head_bytes, usize::try_from(body_bytes).map_err(io::Error::other)?))
 }
 
 /// Reads the head's fields in order, each bounded by what is left.
@@ -589,14 +624,20 @@ pub(crate) mod tests {
         bytes
     }
 
+    /// Both ways of reading agree.
     fn decoded(bytes: &[u8]) -> io::Result<Entry> {
-        Entry::read_from(&mut &bytes[..], 1 << 20)
+        let read = Entry::read_from(&mut &bytes[..], 1 << 20);
+        let whole = Entry::read_whole(&Bytes::copy_from_slice(bytes), 1 << 20);
+        assert_eq!(read.as_ref().ok(), whole.as_ref().ok());
+        read
     }
 
     #[test]
     fn what_is_written_is_read_back_whole() {
-        let entry = sample([3; 32], b"{\"answer\":42}");
-        assert_eq!(decoded(&encoded(&entry)).unwrap(), entry);
+        for body in [&b"{\"answer\":42}"[..], &[b'x'; LARGE_BODY_BYTES]] {
+            let entry = sample([3; 32], body);
+            assert_eq!(decoded(&encoded(&entry)).unwrap(), entry);
+        }
     }
 
     #[test]

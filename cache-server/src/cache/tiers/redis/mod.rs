@@ -27,12 +27,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use keyspec::Key;
 use redis::Value;
 use serde::Serialize;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
 use super::TierError;
@@ -217,8 +218,7 @@ impl Reader {
 
     async fn try_read(&self, key: &Key) -> Result<Option<Arc<Read>>, TierError> {
         let until = Instant::now() + self.settings.deadline;
-        let permit = tokio::time::timeout_at(until, self.permits.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return Err(TierError::Busy) };
+        let _permit = self.permit(until).await?;
         let name = name(&self.prefix, key);
         // Never more of it than a value may have: others may have written there.
         let mut command = redis::cmd("GETRANGE");
@@ -231,8 +231,17 @@ impl Reader {
         if value.is_empty() {
             return Ok(None);
         }
-        let read = value::decode(&value, key, &self.settings.form)?;
+        let read = value::decode(&Bytes::from(value), key, &self.settings.form)?;
         Ok(Some(Arc::new(read)))
+    }
+
+    async fn permit(&self, until: Instant) -> Result<SemaphorePermit<'_>, TierError> {
+        // Where there is room, as there nearly always is, no timer is needed.
+        if let Ok(permit) = self.permits.try_acquire() {
+            return Ok(permit);
+        }
+        let waited = tokio::time::timeout_at(until, self.permits.acquire()).await;
+        waited.ok().and_then(Result::ok).ok_or(TierError::Busy)
     }
 }
 

@@ -12,6 +12,7 @@
 
 use std::io;
 
+use bytes::Bytes;
 use keyspec::Key;
 
 use crate::cache::entry::{self, Entry};
@@ -120,8 +121,8 @@ fn compressed(raw: Vec<u8>) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the value is no entry of this key.
-pub(super) fn decode(value: &[u8], key: &Key, form: &Form) -> Result<Read, NoEntry> {
-    let (prelude, rest) =
+pub(super) fn decode(value: &Bytes, key: &Key, form: &Form) -> Result<Read, NoEntry> {
+    let (prelude, _) =
         value.split_first_chunk::<PRELUDE_BYTES>().ok_or_else(|| damaged("it is cut"))?;
     let [version, encoding, ..] = *prelude;
     let (_, fields) = prelude.split_at(2);
@@ -130,23 +131,16 @@ pub(super) fn decode(value: &[u8], key: &Key, form: &Form) -> Result<Read, NoEnt
     if version != VERSION || raw_length > form.entry_bytes_max {
         return Err(damaged("unknown version, or too large").into());
     }
-    let unpacked;
+    let stored = value.slice(PRELUDE_BYTES..);
     let raw = match encoding {
-        AS_IS => rest,
-        ZSTD => {
-            unpacked = zstd::bulk::decompress(rest, raw_length)?;
-            &unpacked
-        }
+        AS_IS => stored,
+        ZSTD => Bytes::from(zstd::bulk::decompress(&stored, raw_length)?),
         _ => return Err(damaged("unknown encoding").into()),
     };
     if raw.len() != raw_length {
         return Err(damaged("its length is another").into());
     }
-    let mut reader = raw;
-    let entry = Entry::read_from(&mut reader, raw_length as u64)?;
-    if !reader.is_empty() {
-        return Err(damaged("bytes after the entry").into());
-    }
+    let entry = Entry::read_whole(&raw, raw_length as u64)?;
     if entry.key != *key {
         return Err(NoEntry::Foreign);
     }
@@ -160,7 +154,6 @@ fn damaged(why: &'static str) -> io::Error {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
     use proptest::prelude::*;
 
     use super::*;
@@ -171,6 +164,10 @@ mod tests {
 
     fn sequence() -> SequenceId {
         SequenceId::of_bytes([9; SequenceId::BYTES])
+    }
+
+    fn read(value: &[u8], key: &Key) -> Result<Read, NoEntry> {
+        decode(&Bytes::copy_from_slice(value), key, &FORM)
     }
 
     fn value_of(entry: &Entry) -> Vec<u8> {
@@ -188,8 +185,8 @@ mod tests {
             let entry = sample([1; 32], body);
             let value = value_of(&entry);
             assert_eq!(value[1] == ZSTD, body.len() > 4096);
-            let read = decode(&value, &key(1), &FORM).unwrap();
-            assert_eq!(read, Read { entry, sequence: sequence() });
+            let found = read(&value, &key(1)).unwrap();
+            assert_eq!(found, Read { entry, sequence: sequence() });
         }
         assert!(value_of(&sample([1; 32], &text)).len() < text.len() / 10);
     }
@@ -200,7 +197,7 @@ mod tests {
         let entry = sample([1; 32], &noise);
         let value = value_of(&entry);
         assert!(value.len() <= PRELUDE_BYTES + entry.encoded_size());
-        assert_eq!(decode(&value, &key(1), &FORM).unwrap().entry, entry);
+        assert_eq!(read(&value, &key(1)).unwrap().entry, entry);
     }
 
     #[test]
@@ -222,7 +219,7 @@ mod tests {
     #[test]
     fn another_keys_value_is_no_answer() {
         let value = value_of(&sample([1; 32], b"not yours"));
-        assert!(matches!(decode(&value, &key(2), &FORM), Err(NoEntry::Foreign)));
+        assert!(matches!(read(&value, &key(2)), Err(NoEntry::Foreign)));
     }
 
     #[test]
@@ -231,9 +228,9 @@ mod tests {
         let bomb = zstd::bulk::compress(&vec![0; 100 << 20], 3).unwrap();
         value.truncate(PRELUDE_BYTES);
         value.extend_from_slice(&bomb);
-        assert!(matches!(decode(&value, &key(1), &FORM), Err(NoEntry::Damaged(_))));
+        assert!(matches!(read(&value, &key(1)), Err(NoEntry::Damaged(_))));
         value[PRELUDE_BYTES - 4..PRELUDE_BYTES].copy_from_slice(&u32::MAX.to_le_bytes());
-        assert!(matches!(decode(&value, &key(1), &FORM), Err(NoEntry::Damaged(_))));
+        assert!(matches!(read(&value, &key(1)), Err(NoEntry::Damaged(_))));
     }
 
     #[test]
@@ -242,7 +239,7 @@ mod tests {
         value.push(0);
         let raw_length = u32::try_from(value.len() - PRELUDE_BYTES).unwrap();
         value[PRELUDE_BYTES - 4..PRELUDE_BYTES].copy_from_slice(&raw_length.to_le_bytes());
-        assert!(matches!(decode(&value, &key(1), &FORM), Err(NoEntry::Damaged(_))));
+        assert!(matches!(read(&value, &key(1)), Err(NoEntry::Damaged(_))));
     }
 
     proptest! {
@@ -254,14 +251,14 @@ mod tests {
             let index = (value.len() as f64 * at) as usize;
             value[index] ^= 1_u8 << bit;
             // The sequence may be damaged: then the purge number counts in none that is known.
-            if let Ok(read) = decode(&value, &key(1), &FORM) {
-                prop_assert_eq!(read.entry, entry);
+            if let Ok(found) = read(&value, &key(1)) {
+                prop_assert_eq!(found.entry, entry);
             }
         }
 
         #[test]
         fn any_bytes_are_an_error_and_no_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(decode(&Bytes::from(bytes), &key(1), &FORM).is_err());
+            prop_assert!(read(&bytes, &key(1)).is_err());
         }
 
         #[test]
@@ -269,7 +266,7 @@ mod tests {
             let value = value_of(&sample([1; 32], &[b'x'; 10_000]));
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let cut = (value.len() as f64 * at) as usize;
-            prop_assert!(decode(&value[..cut], &key(1), &FORM).is_err());
+            prop_assert!(read(&value[..cut], &key(1)).is_err());
         }
     }
 }
