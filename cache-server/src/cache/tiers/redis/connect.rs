@@ -3,6 +3,7 @@
 //! Answers come back in the order of the calls, and a call that nobody waits for any more has its
 //! answer thrown away by the library: no call is ever given another's answer.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -19,6 +20,10 @@ use redis::{
     Value,
 };
 
+use tokio::io::BufReader;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+
 use super::fault;
 use super::settings::{Address, Place, RedisSettings, Tls};
 use crate::cache::tiers::TierError;
@@ -27,6 +32,8 @@ use crate::cache::tiers::TierError;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long all of them may take altogether, sentinels and the nodes of a cluster included.
 const CONNECT_ALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// Bytes that are read from a socket at once.
+const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Calls that wait to be sent on one connection.
 const SEND_QUEUE: usize = 256;
 
@@ -63,7 +70,12 @@ impl Lanes {
 #[derive(Clone)]
 pub(super) enum Connection {
     /// To one server.
-    One(MultiplexedConnection),
+    One {
+        /// The library's end of it.
+        connection: MultiplexedConnection,
+        /// What moves its bytes, where that is not the library's.
+        _driver: Option<Arc<Driver>>,
+    },
     /// To the nodes of a cluster.
     Cluster(ClusterConnection),
 }
@@ -81,7 +93,7 @@ impl Connection {
     /// What Redis or the connection says.
     pub(super) async fn call(&mut self, command: &Cmd) -> RedisResult<Value> {
         match self {
-            Connection::One(connection) => connection.send_packed_command(command).await?,
+            Connection::One { connection, .. } => connection.send_packed_command(command).await?,
             Connection::Cluster(connection) => connection.req_packed_command(command).await?,
         }
         .extract_error()
@@ -158,8 +170,18 @@ impl Connector {
         let connect = || {
             let (client, config) = (client.clone(), config.clone());
             async move {
-                let made = client.get_multiplexed_async_connection_with_config(&config).await?;
-                Ok(Connection::One(made))
+                match client.get_connection_info().addr() {
+                    ConnectionAddr::Tcp(host, port) => {
+                        let connecting = plain(host, *port, &client, config);
+                        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+                        connected.unwrap_or_else(|_elapsed| Err(too_slow()))
+                    }
+                    _ => {
+                        let connecting =
+                            client.get_multiplexed_async_connection_with_config(&config);
+                        Ok(Connection::One { connection: connecting.await?, _driver: None })
+                    }
+                }
             }
         };
         all_after_one(count, connect).await
@@ -237,6 +259,39 @@ impl Connector {
             Some(_) => ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None },
             None => ConnectionAddr::Tcp(host, port),
         }
+    }
+}
+
+/// A connection without TLS, which is read from in large pieces: the library's buffer holds little more
+/// than a small value, so that each would take several reads of the socket.
+async fn plain(
+    host: &str,
+    port: u16,
+    client: &Client,
+    config: AsyncConnectionConfig,
+) -> RedisResult<Connection> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    let stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
+    let settings = client.get_connection_info().redis_settings();
+    let made = MultiplexedConnection::new_with_config(settings, stream, config).await;
+    let (connection, driver) = made?;
+    let driver = Driver(tokio::spawn(driver));
+    Ok(Connection::One { connection, _driver: Some(Arc::new(driver)) })
+}
+
+fn too_slow() -> RedisError {
+    RedisError::from(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))
+}
+
+/// What moves the bytes of a connection. It ends with the last handle on it, whether Redis still owes
+/// answers or not.
+#[derive(Debug)]
+pub(super) struct Driver(JoinHandle<()>);
+
+impl Drop for Driver {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
