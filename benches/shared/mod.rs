@@ -1,6 +1,7 @@
-//! What the load side by side and the flights share: processes on cores, the wire, what is asked
-//! and answered, rounds and their tables. Each of the two binaries includes it as its own module.
+//! What the binaries that measure share: their command line, processes on cores, the wire, what is asked
+//! and answered, rounds and their tables. Each includes it as its own module.
 
+pub(crate) mod command;
 pub(crate) mod cores;
 pub(crate) mod exchange;
 pub(crate) mod listen;

@@ -17,12 +17,12 @@ mod shared;
 mod stage;
 mod upstream;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
 use measure::{Extent, Subject};
+use shared::command::{Options, ended};
 use shared::{listen, single_thread};
 
 // The same allocator as in the server under test, so that it makes no difference.
@@ -32,21 +32,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// Measures the cache against a bare server and against the upstream, side by side.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A smoke run: few and short rounds, figures of little worth
-    #[arg(long)]
-    quick: bool,
-    /// Rounds to take the medians of
-    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u16).range(1..))]
-    rounds: Option<u16>,
-    /// Measure this alone. Repeatable
-    #[arg(long, value_name = "SUBJECT", value_enum)]
-    only: Vec<Subject>,
-    /// Write the table as JSON, too
-    #[arg(long, value_name = "FILE")]
-    json: Option<PathBuf>,
-    /// The server under test [default: cache-server beside this binary]
-    #[arg(long, value_name = "FILE")]
-    server: Option<PathBuf>,
+    #[command(flatten)]
+    options: Options<Subject>,
     #[command(subcommand)]
     part: Option<Part>,
 }
@@ -64,13 +51,7 @@ enum Part {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    match play(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(why) => {
-            eprintln!("side-by-side: {why:#}");
-            ExitCode::FAILURE
-        }
-    }
+    ended("side-by-side", play(&arguments))
 }
 
 fn play(arguments: &Arguments) -> anyhow::Result<()> {
@@ -78,16 +59,12 @@ fn play(arguments: &Arguments) -> anyhow::Result<()> {
         Some(Part::Floor) => listen::runtime()?.block_on(floor::run()),
         Some(Part::Upstream) => listen::runtime()?.block_on(upstream::run()),
         Some(Part::Load) => single_thread()?.block_on(load::run()),
-        None => single_thread()?.block_on(conduct(arguments)),
+        None => single_thread()?.block_on(conduct(&arguments.options)),
     }
 }
 
-async fn conduct(arguments: &Arguments) -> anyhow::Result<()> {
-    let extent = Extent::of(arguments.quick, arguments.rounds);
-    let report = measure::all(extent, &arguments.only, arguments.server.as_deref()).await?;
-    print!("{}", report.table());
-    if let Some(path) = &arguments.json {
-        report.write_json(path)?;
-    }
-    Ok(())
+async fn conduct(options: &Options<Subject>) -> anyhow::Result<()> {
+    let extent = Extent::of(options.quick, options.rounds);
+    let report = measure::all(extent, &options.only, options.server.as_deref()).await?;
+    options.show(&report)
 }
