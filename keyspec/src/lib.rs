@@ -72,6 +72,7 @@ pub use near::{Distance, NearMiss, near_miss};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;
 pub use preset::LeftOut;
+pub use query::percent_decoded;
 pub use reuse::{Because, InvalidReusePolicy, NotReused, ReusePolicy};
 pub use route::{Kind, ModelRoute, Provider, Route, RouteMatch};
 pub use shapes::Known;

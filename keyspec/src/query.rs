@@ -55,7 +55,8 @@ fn component(written: &str) -> Component<'_> {
 }
 
 /// Undoes percent-encoding (RFC 3986, section 2.1), or nothing if an escape is malformed.
-pub(crate) fn percent_decoded(written: &str) -> Option<Cow<'_, [u8]>> {
+#[must_use]
+pub fn percent_decoded(written: &str) -> Option<Cow<'_, [u8]>> {
     if !written.contains('%') {
         return Some(Cow::Borrowed(written.as_bytes()));
     }

@@ -5,7 +5,7 @@
 //! error, for people name the wrong file, and the key is a secret.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rustls::ServerConfig;
@@ -72,19 +72,8 @@ impl CertificateFiles {
         cert_pem: &[u8],
         key_pem: &[u8],
     ) -> Result<ServerConfig, ConfigError> {
-        let no_certificate =
-            || ConfigError::new(CERT_FIELD, self.cert_file.display(), "holds no PEM certificate");
-        let no_key = || {
-            let allowed = "holds no unencrypted PEM private key";
-            ConfigError::new(KEY_FIELD, self.key_file.display(), allowed)
-        };
-        let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(cert_pem)
-            .collect::<Result<_, _>>()
-            .map_err(|_| no_certificate())?;
-        if chain.is_empty() {
-            return Err(no_certificate());
-        }
-        let key = PrivateKeyDer::from_pem_slice(key_pem).map_err(|_| no_key())?;
+        let chain = chain(CERT_FIELD, &self.cert_file, cert_pem)?;
+        let key = private_key(KEY_FIELD, &self.key_file, key_pem)?;
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -98,6 +87,33 @@ impl CertificateFiles {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(config)
     }
+}
+
+/// The certificates of a PEM file.
+///
+/// # Errors
+/// When it holds none.
+pub(super) fn chain(
+    field: &str,
+    file: &Path,
+    pem: &[u8],
+) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
+    let chain = chain.ok().filter(|chain| !chain.is_empty());
+    chain.ok_or_else(|| ConfigError::new(field, file.display(), "holds no PEM certificate"))
+}
+
+/// The private key of a PEM file.
+///
+/// # Errors
+/// When it holds none, or one that is encrypted.
+pub(super) fn private_key(
+    field: &str,
+    file: &Path,
+    pem: &[u8],
+) -> Result<PrivateKeyDer<'static>, ConfigError> {
+    let allowed = "holds no unencrypted PEM private key";
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| ConfigError::new(field, file.display(), allowed))
 }
 
 /// A certificate and its key as they were read.

@@ -7,11 +7,9 @@
 use std::ffi::OsStr;
 use std::path::Path;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use keyspec::percent_decoded;
 
-use super::written;
-use super::{ConfigError, at_least_one, bytes, positive};
+use super::{ConfigError, at_least_one, bytes, certificate, positive, written};
 use crate::cache::tiers::redis::Form;
 use crate::cache::tiers::redis::settings::{
     Address, ClientCertificate, Password, Place, RedisSettings, Tls,
@@ -128,28 +126,11 @@ impl Target {
 /// `user:password`, either of which may be missing, percent-encoded where it holds `@`, `/` or `:`.
 fn credentials(login: &str) -> Option<(Option<String>, Option<Password>)> {
     let decoded = |text: &str| {
-        let decoded = percent_decoded(text)?;
+        let decoded = String::from_utf8(percent_decoded(text)?.into_owned()).ok()?;
         Some((!decoded.is_empty()).then_some(decoded))
     };
     let (user, password) = login.split_once(':').unwrap_or((login, ""));
     Some((decoded(user)?, decoded(password)?.map(Password)))
-}
-
-fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&byte, after)) = rest.split_first() {
-        let (byte, after) = match byte {
-            b'%' => {
-                let digits = str::from_utf8(after.get(..2)?).ok()?;
-                (u8::from_str_radix(digits, 16).ok()?, &after[2..])
-            }
-            _ => (byte, after),
-        };
-        bytes.push(byte);
-        rest = after;
-    }
-    String::from_utf8(bytes).ok()
 }
 
 fn place(text: &str, default_port: u16) -> Option<Place> {
@@ -252,21 +233,14 @@ fn tls(redis: &written::Redis, has_tls: bool) -> Result<Option<Tls>, ConfigError
 
 fn certificates(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
     let pem = read(field, file)?;
-    let parsed: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    match parsed {
-        Ok(chain) if !chain.is_empty() => Ok(pem),
-        _ => Err(ConfigError::new(field, file.display(), "holds no PEM certificate")),
-    }
+    certificate::chain(field, file, &pem)?;
+    Ok(pem)
 }
 
 fn private_key(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
     let pem = read(field, file)?;
-    match PrivateKeyDer::from_pem_slice(&pem) {
-        Ok(_) => Ok(pem),
-        Err(_) => {
-            Err(ConfigError::new(field, file.display(), "holds no unencrypted PEM private key"))
-        }
-    }
+    certificate::private_key(field, file, &pem)?;
+    Ok(pem)
 }
 
 /// Braces would make a cluster put all keys into one slot.
