@@ -67,6 +67,12 @@ impl Breaker {
         (0..self.sections()).filter(move |number| open & (1 << number) != 0).map(Section)
     }
 
+    /// Whether any section is left alone.
+    #[must_use]
+    pub(super) fn has_open(&self) -> bool {
+        self.open.load(Ordering::Relaxed) != 0
+    }
+
     /// Whether nothing is asked at all.
     #[must_use]
     pub(super) fn is_all_open(&self) -> bool {
@@ -89,8 +95,7 @@ impl Breaker {
         let recent = &self.recent[section.0];
         let before = recent.fetch_update(Ordering::Relaxed, Ordering::Relaxed, noted);
         let calls = before.unwrap_or_else(|calls| calls) << 1 | 1;
-        let is_partly_open = self.open.load(Ordering::Relaxed) != 0;
-        (is_partly_open || opens(calls)) && self.open(section)
+        (self.has_open() || opens(calls)) && self.open(section)
     }
 
     /// Opens a section, whatever its calls have come to. Says whether it was closed.

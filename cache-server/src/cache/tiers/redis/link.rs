@@ -110,27 +110,17 @@ impl Link {
         deadline: Duration,
     ) -> Result<Value, WriteError> {
         let (_, lanes) = self.reachable(name).map_err(WriteError::Failed)?;
-        let mut connection = lanes.writes.clone();
-        let answered = tokio::time::timeout(deadline, connection.call(command)).await;
-        let Ok(answered) = answered else { return Err(WriteError::Failed(TierError::Deadline)) };
-        answered.map_err(|error| {
-            let (kind, consequence) = fault::of_call(&error);
-            let fault = TierError::Fault { kind, said: error.to_string() };
+        let until = tokio::time::Instant::now() + deadline;
+        let answered = call(lanes.writes.clone(), command, until).await;
+        answered.map_err(|(fault, consequence)| {
+            // Where another server has become the master, that one takes writes.
+            let has_moved = fault.kind() == "read-only" && self.connector.may_lead_elsewhere();
             match consequence {
-                // Where another server has become the master, that one takes writes.
-                Consequence::PauseWrites
-                    if kind == "read-only" && self.connector.may_lead_elsewhere() =>
-                {
-                    self.give_up(&lanes, &fault);
-                    WriteError::Failed(fault)
-                }
-                Consequence::PauseWrites => WriteError::Refused(fault),
-                Consequence::Reconnect => {
-                    self.give_up(&lanes, &fault);
-                    WriteError::Failed(fault)
-                }
-                Consequence::Counted | Consequence::Nothing => WriteError::Failed(fault),
+                Consequence::PauseWrites if !has_moved => return WriteError::Refused(fault),
+                Consequence::PauseWrites | Consequence::Reconnect => self.give_up(&lanes, &fault),
+                Consequence::Counted | Consequence::Nothing => {}
             }
+            WriteError::Failed(fault)
         })
     }
 
@@ -150,8 +140,7 @@ impl Link {
     /// Why Redis, or part of it, is left alone, if it is.
     #[must_use]
     pub(super) fn why_down(&self) -> Option<&'static str> {
-        let is_closed = self.breaker.open_sections().next().is_none();
-        if is_closed { None } else { Some(self.last_fault().kind()) }
+        self.breaker.has_open().then(|| self.last_fault().kind())
     }
 
     fn last_fault(&self) -> TierError {
@@ -179,21 +168,16 @@ impl Link {
         &self,
         section: Section,
         lanes: &Arc<Lanes>,
-        mut connection: Connection,
+        connection: Connection,
         command: &Cmd,
         until: tokio::time::Instant,
     ) -> Result<Value, TierError> {
-        let answered = tokio::time::timeout_at(until, connection.call(command)).await;
-        let (error, consequence) = match answered {
-            Ok(Ok(value)) => {
+        let (error, consequence) = match call(connection, command, until).await {
+            Ok(value) => {
                 self.breaker.succeeded(section);
                 return Ok(value);
             }
-            Ok(Err(error)) => {
-                let (kind, consequence) = fault::of_call(&error);
-                (TierError::Fault { kind, said: error.to_string() }, consequence)
-            }
-            Err(_elapsed) => (TierError::Deadline, Consequence::Counted),
+            Err(failed) => failed,
         };
         match consequence {
             Consequence::Nothing => self.breaker.succeeded(section),
@@ -240,7 +224,7 @@ impl Link {
                     self.note_fault(&error);
                     self.metrics.error(error.kind());
                     self.show();
-                    told.down(&error);
+                    told.down("redis", &error);
                     // It will go on saying so, and writes each attempt into a log of its own.
                     if error.kind() == "auth" {
                         pause = RETRY_MAX;
@@ -254,7 +238,7 @@ impl Link {
                     self.show();
                     self.lanes.store(None);
                     pause = next_pause(pause, lasted);
-                    told.down(&self.last_fault());
+                    told.down("redis", &self.last_fault());
                 }
             }
             tokio::time::sleep(jittered(pause)).await;
@@ -266,7 +250,7 @@ impl Link {
         let (stood, mut pause) = (Instant::now(), Duration::ZERO);
         let mut closed = stood;
         loop {
-            if self.breaker.open_sections().next().is_some() {
+            if self.breaker.has_open() {
                 tokio::time::sleep(jittered(pause)).await;
                 if lanes.is_broken.load(Ordering::Relaxed) {
                     return stood.elapsed();
@@ -278,8 +262,8 @@ impl Link {
                 if self.breaker.is_all_open() {
                     return stood.elapsed();
                 }
-                if self.breaker.open_sections().next().is_some() {
-                    told.partly_down(&self.last_fault());
+                if self.breaker.has_open() {
+                    told.down("part of redis", &self.last_fault());
                     continue;
                 }
             }
@@ -329,6 +313,21 @@ impl Link {
     }
 }
 
+/// Sends a command and waits for its answer until the deadline.
+async fn call(
+    mut connection: Connection,
+    command: &Cmd,
+    until: tokio::time::Instant,
+) -> Result<Value, (TierError, Consequence)> {
+    match tokio::time::timeout_at(until, connection.call(command)).await {
+        Ok(answered) => answered.map_err(|error| {
+            let (kind, consequence) = fault::of_call(&error);
+            (TierError::Fault { kind, said: error.to_string() }, consequence)
+        }),
+        Err(_elapsed) => Err((TierError::Deadline, Consequence::Counted)),
+    }
+}
+
 /// Why a write was not done.
 #[derive(Debug)]
 pub(super) enum WriteError {
@@ -350,18 +349,11 @@ impl Told {
         !self.was_up && self.down_since.is_none()
     }
 
-    fn partly_down(&mut self, error: &TierError) {
+    /// `what` is down: all of it, or a part.
+    fn down(&mut self, what: &str, error: &TierError) {
         if self.down_since.is_none() {
             let kind = error.kind();
-            tracing::warn!(kind, %error, "part of redis is down: requests go on without it");
-            self.down_since = Some(Instant::now());
-        }
-    }
-
-    fn down(&mut self, error: &TierError) {
-        if self.down_since.is_none() {
-            let kind = error.kind();
-            tracing::warn!(kind, %error, "redis is down: requests go on without it");
+            tracing::warn!(kind, %error, "{what} is down: requests go on without it");
             self.down_since = Some(Instant::now());
         }
     }

@@ -67,8 +67,16 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     entry: Arc<Entry>,
+    /// What it counts for: its weight.
+    bytes: usize,
     /// How often it has been tried.
     tries: u8,
+}
+
+impl Waiting {
+    fn new(entry: Arc<Entry>) -> Waiting {
+        Waiting { bytes: entry.weight(), entry, tries: 0 }
+    }
 }
 
 /// Whether writes wait because Redis refuses them.
@@ -126,7 +134,7 @@ impl WriteBehind {
     pub(super) fn put(&self, entry: Arc<Entry>) {
         let dropped = {
             let mut queue = self.queue();
-            queue.push(Waiting { entry, tries: 0 });
+            queue.push(Waiting::new(entry));
             let dropped = queue.drop_beyond(
                 self.settings.write_queue_entries_max,
                 self.settings.write_queue_bytes_max,
@@ -141,7 +149,7 @@ impl WriteBehind {
     /// What waits now.
     #[must_use]
     pub(super) fn state(&self) -> WriteState {
-        let refused = self.pause.lock().unwrap_or_else(PoisonError::into_inner).why;
+        let refused = self.pausing().why;
         let queue = self.queue();
         WriteState { entries: queue.order.len(), bytes: queue.bytes, refused }
     }
@@ -268,7 +276,7 @@ impl WriteBehind {
     async fn paused(&self) -> bool {
         loop {
             let until = {
-                let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut pause = self.pausing();
                 let Some(until) = pause.until else { return false };
                 if until <= Instant::now() {
                     pause.until = Some(Instant::now() + PAUSE);
@@ -296,7 +304,7 @@ impl WriteBehind {
 
     fn pause(&self, fault: &TierError) {
         let (now, kind) = (Instant::now(), fault.kind());
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = self.pausing();
         pause.until = Some(now + PAUSE);
         let since = *pause.since.get_or_insert(now);
         if pause.why.replace(kind).is_none() {
@@ -314,12 +322,16 @@ impl WriteBehind {
     }
 
     fn resume(&self) {
-        let mut pause = self.pause.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = self.pausing();
         if pause.why.take().is_some() {
             *pause = Pause::default();
             self.metrics.show_writes_paused(false);
             tracing::info!("redis takes writes again");
         }
+    }
+
+    fn pausing(&self) -> MutexGuard<'_, Pause> {
+        self.pause.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -358,9 +370,9 @@ impl Queue {
     /// Puts an entry last, or in the place of the one that waits under its key.
     fn push(&mut self, waiting: Waiting) {
         let key = waiting.entry.key;
-        self.bytes += waiting.entry.weight();
+        self.bytes += waiting.bytes;
         match self.entries.insert(key, waiting) {
-            Some(before) => self.bytes -= before.entry.weight(),
+            Some(before) => self.bytes -= before.bytes,
             None => self.order.push_back(key),
         }
     }
@@ -383,7 +395,7 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Waiting> {
         let waiting = self.entries.remove(&self.order.pop_front()?)?;
-        self.bytes -= waiting.entry.weight();
+        self.bytes -= waiting.bytes;
         Some(waiting)
     }
 
@@ -411,7 +423,7 @@ mod tests {
     use crate::cache::entry::tests::sample;
 
     fn waiting(key: u8, bytes: usize) -> Waiting {
-        Waiting { entry: Arc::new(sample([key; 32], &vec![b'x'; bytes])), tries: 0 }
+        Waiting::new(Arc::new(sample([key; 32], &vec![b'x'; bytes])))
     }
 
     fn keys(queue: &mut Queue) -> Vec<u8> {
