@@ -1,6 +1,6 @@
 //! Whatever Redis does, or somebody does to it, requests are answered, and answered right.
 
-use std::ops::RangeInclusive;
+use std::ops::{RangeFrom, RangeInclusive};
 use std::time::{Duration, Instant};
 
 use black_box_tests::load::{ask, page};
@@ -310,6 +310,20 @@ async fn a_redis_that_is_full_is_read_and_not_written() {
     assert_eq!((&told["writes"], &told["writes_why"]), (&"on".into(), &().into()), "{told}");
 }
 
+/// Asks for one new page after the other until the server says this of its writes.
+async fn misses_until_writes_are(word: &str, server: &Server, pages: &mut RangeFrom<u32>) {
+    let client = server.client();
+    eventually(&format!("writes that are {word}"), || {
+        let page = pages.next().expect("there is no last one");
+        let (client, path) = (client.clone(), format!("/page/{page}"));
+        async move {
+            assert_eq!(client.get(&path).await.status, 200);
+            (server.redis().await["writes"] == word).then_some(())
+        }
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_redis_that_fills_up_goes_on_being_read() {
     let upstream = Upstream::start(|received| {
@@ -323,30 +337,13 @@ async fn a_redis_that_fills_up_goes_on_being_read() {
         setup.redis("compress_bytes_min", "0")
     };
     let server = Server::start(setup()).await;
-    let client = server.client();
-    let mut number = 0;
-    eventually("a Redis that is full", || {
-        number += 1;
-        let (client, path, server) = (client.clone(), format!("/page/{number}"), &server);
-        async move {
-            assert_eq!(client.get(&path).await.status, 200);
-            (server.redis().await["writes"] == "paused").then_some(())
-        }
-    })
-    .await;
+    let mut pages = 1..;
+    misses_until_writes_are("paused", &server, &mut pages).await;
     let other = Server::start(setup()).await;
     let answer = other.client().get("/page/1").await;
     assert!(answer.cache_status().ends_with("; detail=redis"), "{}", answer.cache_status());
     redis.call(&["FLUSHALL"]).await;
-    eventually("writes again", || {
-        number += 1;
-        let (client, path, server) = (client.clone(), format!("/page/{number}"), &server);
-        async move {
-            assert_eq!(client.get(&path).await.status, 200);
-            (server.redis().await["writes"] == "on").then_some(())
-        }
-    })
-    .await;
+    misses_until_writes_are("on", &server, &mut pages).await;
 }
 
 #[tokio::test]
