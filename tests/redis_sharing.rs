@@ -368,7 +368,7 @@ async fn prefix_and_database_keep_servers_apart() {
     get(&first, "/page", &[]).await;
     first.has_written(1).await;
     let key = redis.only_key().await;
-    let digits = key.strip_prefix("one:1.3:ks1_").expect("the versions");
+    let digits = key.strip_prefix("one:1.4:ks1_").expect("the versions");
     assert_eq!(digits.len(), 64);
     assert!(digits.bytes().all(|digit| b"0123456789abcdef".contains(&digit)), "{key}");
 

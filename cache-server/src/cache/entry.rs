@@ -7,8 +7,11 @@
 //! ```text
 //! version u8 · head length u32 · body length u64 · head · body · checksum (16 bytes)
 //! ```
-//! Integers are little-endian; the checksum is BLAKE3, cut to 16 bytes, over all that is
-//! before it. The head holds every field but the body, each of fixed size or length-prefixed.
+//! Integers are little-endian; the checksum is XXH3-128 over all that is before it. The head holds
+//! every field but the body, each of fixed size or length-prefixed.
+//!
+//! The checksum finds damage. Against somebody who can write here none without a secret helps: they could
+//! compute it too. So it is a quick one, and no cryptographic one that each read would pay for.
 
 use std::io::{self, Read, Write};
 
@@ -16,13 +19,14 @@ use bytes::Bytes;
 use http::header::ETAG;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use keyspec::Key;
+use xxhash_rust::xxh3::{Xxh3Default, xxh3_128};
 
 use crate::cache::freshness::Ends;
 use crate::cache::freshness::serve::{self, Stored};
 use crate::clock::Timestamp;
 
 /// The version that this build writes, and the only one that it reads.
-pub const FORMAT_VERSION: u8 = 3;
+pub const FORMAT_VERSION: u8 = 4;
 
 /// A head larger than this is refused on both sides: header blocks are bounded long before.
 const HEAD_BYTES_MAX: usize = 1 << 20;
@@ -299,12 +303,11 @@ impl Entry {
         prelude[0] = FORMAT_VERSION;
         prelude[1..5].copy_from_slice(&length_u32(head.len()).to_le_bytes());
         prelude[5..].copy_from_slice(&(self.body.len() as u64).to_le_bytes());
-        let mut hasher = blake3::Hasher::new();
-        for part in [&prelude[..], &head, &self.body] {
-            hasher.update(part);
+        let parts = [&prelude[..], &head, &self.body];
+        for part in parts {
             writer.write_all(part)?;
         }
-        writer.write_all(&hasher.finalize().as_bytes()[..CHECKSUM_BYTES])
+        writer.write_all(&checksum_of(parts))
     }
 
     /// Reads one binary form, of a body of at most `body_bytes_max`.
@@ -320,9 +323,7 @@ impl Entry {
         let body = read_bytes(reader, body_bytes)?;
         let mut checksum = [0; CHECKSUM_BYTES];
         reader.read_exact(&mut checksum)?;
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&prelude).update(&head).update(&body);
-        if hasher.finalize().as_bytes()[..CHECKSUM_BYTES] != checksum {
+        if checksum_of([&prelude, &head, &body]) != checksum {
             return Err(damaged("entry checksum does not match"));
         }
         Entry::decode_head(&head, Bytes::from(body))
@@ -344,7 +345,7 @@ impl Entry {
         if checksum.len() != CHECKSUM_BYTES {
             return Err(damaged("the entry ends elsewhere"));
         }
-        if blake3::hash(checked).as_bytes()[..CHECKSUM_BYTES] != *checksum {
+        if xxh3_128(checked).to_le_bytes() != *checksum {
             return Err(damaged("entry checksum does not match"));
         }
         let body = PRELUDE_BYTES + head_bytes..checked_bytes;
@@ -431,6 +432,14 @@ impl Entry {
         };
         if from.0.is_empty() { Ok(entry) } else { Err(damaged("bytes after the entry's head")) }
     }
+}
+
+fn checksum_of(parts: [&[u8]; 3]) -> [u8; CHECKSUM_BYTES] {
+    let mut hasher = Xxh3Default::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.digest128().to_le_bytes()
 }
 
 /// The sizes of head and body, as the prelude has them.
@@ -660,6 +669,17 @@ pub(crate) mod tests {
             flipped[bit / 8] ^= 1 << (bit % 8);
             assert!(decoded(&flipped).is_err(), "bit {bit}");
         }
+    }
+
+    #[test]
+    fn a_checksum_is_the_same_in_every_build_however_it_is_fed() {
+        // The XXH3 family's own value of nothing.
+        let of_nothing = 0x99aa_06d3_0147_98d8_6001_c324_468d_497f_u128.to_le_bytes();
+        assert_eq!(checksum_of([b"", b"", b""]), of_nothing);
+        let bytes: Vec<u8> = (0..=250).cycle().take(3000).collect();
+        let (head, body) = bytes.split_at(700);
+        let whole = xxh3_128(&bytes).to_le_bytes();
+        assert_eq!(checksum_of([&head[..13], &head[13..], body]), whole);
     }
 
     #[test]
