@@ -343,7 +343,8 @@ pub struct Redis {
     /// How long a write, which nobody waits for, may take.
     #[schemars(extend("x-needs-restart" = true))]
     pub write_deadline: Span,
-    /// Connections for reads, 1 to 64; there is one more for writes and one for probes.
+    /// Connections for reads, 1 to 64; there is one more for writes and one for probes. Without TLS,
+    /// and where it is no cluster, there are as many again, of which each carries one read at a time.
     #[schemars(extend("x-needs-restart" = true))]
     pub connections: usize,
     /// The largest value; larger entries stay in memory and on disk.

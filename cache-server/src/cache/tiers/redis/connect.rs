@@ -24,6 +24,7 @@ use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
+use super::direct::Direct;
 use super::fault;
 use super::settings::{Address, Place, RedisSettings, Tls};
 use crate::cache::tiers::TierError;
@@ -48,6 +49,9 @@ pub(super) struct Connector {
 /// Connections that stand.
 #[derive(Debug)]
 pub(super) struct Lanes {
+    /// For reads, each by itself, where there is one server and no TLS.
+    pub(super) direct: Option<Direct>,
+    /// For those that find none of these idle.
     reads: Vec<Connection>,
     next: AtomicUsize,
     /// For values that are written: a large one holds up no read.
@@ -131,13 +135,16 @@ impl Connector {
 
     async fn try_connect(&self) -> RedisResult<Lanes> {
         let lanes = self.settings.connections + 2;
+        let mut direct = None;
         let mut connections = match &self.settings.address {
             Address::One(place) => {
                 let client = self.client(place)?;
+                direct = Direct::to(&client, self.settings.connections);
                 self.connections(lanes, &client).await?
             }
             Address::Sentinel { sentinels, master } => {
                 let client = self.master(sentinels, master).await?;
+                direct = Direct::to(&client, self.settings.connections);
                 self.connections(lanes, &client).await?
             }
             Address::Cluster(nodes) => {
@@ -153,6 +160,7 @@ impl Connector {
             return Err(RedisError::from((redis::ErrorKind::Client, "no connections")));
         };
         Ok(Lanes {
+            direct,
             reads: connections,
             next: AtomicUsize::new(0),
             writes,
@@ -172,9 +180,7 @@ impl Connector {
             async move {
                 match client.get_connection_info().addr() {
                     ConnectionAddr::Tcp(host, port) => {
-                        let connecting = plain(host, *port, &client, config);
-                        let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
-                        connected.unwrap_or_else(|_elapsed| Err(too_slow()))
+                        in_time(plain(host, *port, &client, config)).await
                     }
                     _ => {
                         let connecting =
@@ -270,9 +276,7 @@ async fn plain(
     client: &Client,
     config: AsyncConnectionConfig,
 ) -> RedisResult<Connection> {
-    let stream = TcpStream::connect((host, port)).await?;
-    stream.set_nodelay(true)?;
-    let stream = BufReader::with_capacity(READ_BUFFER_BYTES, stream);
+    let stream = BufReader::with_capacity(READ_BUFFER_BYTES, socket(host, port).await?);
     let settings = client.get_connection_info().redis_settings();
     let made = MultiplexedConnection::new_with_config(settings, stream, config).await;
     let (connection, driver) = made?;
@@ -280,8 +284,19 @@ async fn plain(
     Ok(Connection::One { connection, _driver: Some(Arc::new(driver)) })
 }
 
-fn too_slow() -> RedisError {
-    RedisError::from(io::Error::new(io::ErrorKind::TimedOut, "no connection in time"))
+/// A socket that sends at once what it is given.
+pub(super) async fn socket(host: &str, port: u16) -> io::Result<TcpStream> {
+    let stream = TcpStream::connect((host, port)).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Has a connection stand within the time that one may take, or fail.
+pub(super) async fn in_time<C>(connecting: impl Future<Output = RedisResult<C>>) -> RedisResult<C> {
+    let connected = tokio::time::timeout(CONNECT_TIMEOUT, connecting).await;
+    connected.unwrap_or_else(|_elapsed| {
+        Err(io::Error::new(io::ErrorKind::TimedOut, "no connection in time").into())
+    })
 }
 
 /// What moves the bytes of a connection. It ends with the last handle on it, whether Redis still owes

@@ -56,6 +56,13 @@ fn of_code(code: Option<&str>) -> (&'static str, Consequence) {
     }
 }
 
+/// What a call's error is to the tier, and the consequence.
+#[must_use]
+pub(super) fn failed(error: &RedisError) -> (TierError, Consequence) {
+    let (kind, consequence) = of_call(error);
+    (TierError::Fault { kind, said: error.to_string() }, consequence)
+}
+
 /// The same for an attempt to connect, of which only the word counts.
 #[must_use]
 pub(super) fn of_connecting(error: &RedisError) -> TierError {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use futures_util::future::join_all;
-use redis::{Cmd, Value};
+use futures_util::future::{join, join_all};
+use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{Notify, watch};
 
 use super::breaker::{Breaker, SLOTS, Section};
@@ -26,6 +26,8 @@ const RETRY: Duration = Duration::from_millis(200);
 const RETRY_MAX: Duration = Duration::from_millis(800);
 /// How often it is asked whether it still answers.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// How long nobody tries to make direct connections after that has failed: the other ones serve.
+const DIRECT_RETRY: Duration = Duration::from_secs(10);
 /// How long it must have answered to be called up again in the log, and to be retried quickly.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -85,7 +87,8 @@ impl Link {
         }
     }
 
-    /// Reads: asks `command` about the key of this name, until the deadline.
+    /// Reads: asks `command` for the value of the key of this name, until the deadline. It has this many
+    /// bytes at most, and is empty where there is none.
     ///
     /// # Errors
     /// When Redis is not to be asked, does not answer in time, or says something else.
@@ -93,10 +96,21 @@ impl Link {
         &self,
         name: &[u8],
         command: &Cmd,
+        value_bytes_max: usize,
         until: tokio::time::Instant,
-    ) -> Result<Value, TierError> {
+    ) -> Result<Vec<u8>, TierError> {
         let (section, lanes) = self.reachable(name)?;
-        self.ask(section, &lanes, lanes.read(), command, until).await
+        if let Some(direct) = &lanes.direct {
+            let answered = in_time(direct.call(command, value_bytes_max), until).await;
+            if let Some(answered) = answered.transpose() {
+                return self.note(section, &lanes, answered);
+            }
+        }
+        match self.ask(section, &lanes, lanes.read(), command, until).await? {
+            Value::BulkString(value) => Ok(value),
+            Value::Nil => Ok(Vec::new()),
+            _ => Err(TierError::Read("an answer of another kind".into())),
+        }
     }
 
     /// Writes: asks `command` about the key of this name, within this deadline.
@@ -111,7 +125,8 @@ impl Link {
     ) -> Result<Value, WriteError> {
         let (_, lanes) = self.reachable(name).map_err(WriteError::Failed)?;
         let until = tokio::time::Instant::now() + deadline;
-        let answered = call(lanes.writes.clone(), command, until).await;
+        let mut connection = lanes.writes.clone();
+        let answered = in_time(connection.call(command), until).await;
         answered.map_err(|(fault, consequence)| {
             // Where another server has become the master, that one takes writes.
             let has_moved = fault.kind() == "read-only" && self.connector.may_lead_elsewhere();
@@ -168,14 +183,25 @@ impl Link {
         &self,
         section: Section,
         lanes: &Arc<Lanes>,
-        connection: Connection,
+        mut connection: Connection,
         command: &Cmd,
         until: tokio::time::Instant,
     ) -> Result<Value, TierError> {
-        let (error, consequence) = match call(connection, command, until).await {
-            Ok(value) => {
+        let answered = in_time(connection.call(command), until).await;
+        self.note(section, lanes, answered)
+    }
+
+    /// Notes what a call has come to, and does what follows from it.
+    fn note<A>(
+        &self,
+        section: Section,
+        lanes: &Arc<Lanes>,
+        answered: Result<A, (TierError, Consequence)>,
+    ) -> Result<A, TierError> {
+        let (error, consequence) = match answered {
+            Ok(answer) => {
                 self.breaker.succeeded(section);
-                return Ok(value);
+                return Ok(answer);
             }
             Err(failed) => failed,
         };
@@ -249,6 +275,7 @@ impl Link {
     async fn watch(&self, lanes: &Arc<Lanes>, told: &mut Told) -> Duration {
         let (stood, mut pause) = (Instant::now(), Duration::ZERO);
         let mut closed = stood;
+        let mut fills_from = stood;
         loop {
             if self.breaker.has_open() {
                 tokio::time::sleep(jittered(pause)).await;
@@ -271,13 +298,30 @@ impl Link {
                 told.up(closed);
                 pause = RETRY;
             }
+            // It puts off no look: what does not stand by then is for after it.
+            let filling = tokio::time::timeout(HEARTBEAT, self.fill(lanes, &mut fills_from));
             tokio::select! {
                 () = self.opened.notified() => {}
-                () = tokio::time::sleep(HEARTBEAT) => {
+                _ = join(tokio::time::sleep(HEARTBEAT), filling) => {
                     let sections = (0..self.breaker.sections()).map(Section);
                     join_all(sections.map(|section| self.probe(lanes, section))).await;
                 }
             }
+        }
+    }
+
+    /// Has as many direct connections as there may be: one goes with each read that is not answered.
+    /// They are made anew here alone, so that a run of such reads makes no run of connections; the
+    /// breaker opens first.
+    async fn fill(&self, lanes: &Lanes, from: &mut Instant) {
+        let Some(direct) = lanes.direct.as_ref().filter(|_| Instant::now() >= *from) else {
+            return;
+        };
+        if let Err(error) = direct.fill().await {
+            *from = Instant::now() + DIRECT_RETRY;
+            let error = fault::of_connecting(&error);
+            self.metrics.error(error.kind());
+            tracing::debug!(%error, "no direct connection to redis");
         }
     }
 
@@ -313,17 +357,13 @@ impl Link {
     }
 }
 
-/// Sends a command and waits for its answer until the deadline.
-async fn call(
-    mut connection: Connection,
-    command: &Cmd,
+/// Waits for what a call comes to until the deadline.
+async fn in_time<A>(
+    call: impl Future<Output = RedisResult<A>>,
     until: tokio::time::Instant,
-) -> Result<Value, (TierError, Consequence)> {
-    match tokio::time::timeout_at(until, connection.call(command)).await {
-        Ok(answered) => answered.map_err(|error| {
-            let (kind, consequence) = fault::of_call(&error);
-            (TierError::Fault { kind, said: error.to_string() }, consequence)
-        }),
+) -> Result<A, (TierError, Consequence)> {
+    match tokio::time::timeout_at(until, call).await {
+        Ok(answered) => answered.map_err(|error| fault::failed(&error)),
         Err(_elapsed) => Err((TierError::Deadline, Consequence::Counted)),
     }
 }
@@ -387,3 +427,6 @@ fn jittered(pause: Duration) -> Duration {
 fn slot(name: &[u8]) -> usize {
     usize::from(crc16::State::<crc16::XMODEM>::calculate(name)) % SLOTS
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,8 @@
 //! - `connect`: how a connection comes about;
 //! - `breaker`: whether it is asked at all;
 //! - `fault`: what its errors mean;
+//! - `direct`: connections that a read has for itself;
+//! - `answer`: what comes on them;
 //! - `link`: the connections, kept behind the breaker;
 //! - `metrics`: what is counted;
 //! - `value`: an entry's form there;
@@ -14,8 +16,10 @@
 //! read is held to the key before anybody sees it. Redis expires entries at the end of their last use,
 //! and evicts them when it likes.
 
+mod answer;
 mod breaker;
 mod connect;
+mod direct;
 mod fault;
 mod link;
 pub mod metrics;
@@ -31,7 +35,6 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use keyspec::Key;
-use redis::Value;
 use serde::Serialize;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
@@ -221,13 +224,10 @@ impl Reader {
         let _permit = self.permit(until).await?;
         let name = name(&self.prefix, key);
         // Never more of it than a value may have: others may have written there.
+        let last = self.settings.form.value_bytes_max;
         let mut command = redis::cmd("GETRANGE");
-        command.arg(&name).arg(0).arg(self.settings.form.value_bytes_max);
-        let value = match self.link.read(&name, &command, until).await? {
-            Value::BulkString(value) => value,
-            Value::Nil => Vec::new(),
-            _ => return Err(TierError::Read("an answer of another kind".into())),
-        };
+        command.arg(&name).arg(0).arg(last);
+        let value = self.link.read(&name, &command, last + 1, until).await?;
         if value.is_empty() {
             return Ok(None);
         }

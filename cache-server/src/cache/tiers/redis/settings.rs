@@ -26,7 +26,8 @@ pub struct RedisSettings {
     pub deadline: Duration,
     /// How long one write may take.
     pub write_deadline: Duration,
-    /// Connections for reads; there is one more for writes and one for probes.
+    /// Connections for reads; there is one more for writes and one for probes. Of direct ones there are as
+    /// many, where there are any.
     pub connections: usize,
     /// How values are written, and how large they may be.
     pub form: Form,
