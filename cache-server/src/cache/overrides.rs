@@ -11,17 +11,24 @@
 //! Whether an override is over is judged by the time, and by no timer. At most [`COUNT_MAX`] are
 //! kept; one more is refused, for an older one that vanished would surprise whoever relies on it.
 //! They are kept in a file of their own (see `file`), which is written before a change counts.
+//!
+//! Servers may share them: what is pulled on one is pulled on all, and what is let go on one is let go on
+//! all. Each remembers what was let go before its time until that time, so that none is pulled again by a
+//! server that has been away.
 
 mod file;
+mod sharing;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::{Deserialize, Serialize};
+pub use sharing::SharedOverride;
 
 use crate::cache::freshness::Ends;
 use crate::clock::{Clock, Timestamp};
@@ -36,6 +43,9 @@ pub const WHY_BYTES_MAX: usize = 512;
 pub const NAME_BYTES_MAX: usize = 256;
 /// The shortest time that an override may last.
 pub const LASTS_MIN: Duration = Duration::from_secs(1);
+/// Overrides of before their time that are remembered as let go; beyond, those that end first are
+/// forgotten.
+const LET_GO_MAX: usize = 1_000;
 /// The longest.
 pub const LASTS_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Lifetimes are at most so many times as long.
@@ -284,8 +294,19 @@ pub struct Overrides {
     last_until: AtomicU64,
     /// The most recent last.
     list: ArcSwap<Vec<Override>>,
-    /// The number of the next one; held by who changes the list.
-    next_id: Mutex<u64>,
+    /// What goes with the list; held by who changes it.
+    book: Mutex<Book>,
+}
+
+/// What is known beside the overrides in force.
+#[derive(Debug, Default)]
+struct Book {
+    /// The number of the next one, so that none is given twice.
+    next_id: u64,
+    /// Those that were let go before their time, by number, and when that is.
+    let_go: BTreeMap<u64, Timestamp>,
+    /// Whether numbers are such that no other server gives them.
+    are_shared: bool,
 }
 
 impl Overrides {
@@ -299,7 +320,11 @@ impl Overrides {
             clock,
             last_until: AtomicU64::new(0),
             list: ArcSwap::default(),
-            next_id: Mutex::new(kept.next_id),
+            book: Mutex::new(Book {
+                next_id: kept.next_id,
+                let_go: kept.let_go,
+                are_shared: false,
+            }),
         };
         overrides.put_in_force(kept.overrides);
         overrides
@@ -312,7 +337,7 @@ impl Overrides {
     /// then it is not in force.
     pub fn add(&self, wanted: Wanted) -> Result<Override, NotAdded> {
         wanted.check()?;
-        let mut next_id = self.next_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book();
         let since = self.clock.now();
         let mut list = self.list();
         if list.len() >= COUNT_MAX {
@@ -320,10 +345,14 @@ impl Overrides {
         }
         let Wanted { lever, selects, lasts, who, why } = wanted;
         let until = since.plus(lasts);
-        let added = Override { id: *next_id, lever, selects, since, until, who, why };
+        let before = book.next_id;
+        let id = book.take_id(since);
+        let added = Override { id, lever, selects, since, until, who, why };
         list.push(added.clone());
-        self.write(*next_id + 1, &list)?;
-        *next_id += 1;
+        if let Err(error) = self.write(&book, &list) {
+            book.next_id = before;
+            return Err(error.into());
+        }
         self.put_in_force(list);
         Ok(added)
     }
@@ -334,11 +363,15 @@ impl Overrides {
     /// # Errors
     /// When that cannot be written; then it stays in force.
     pub fn remove(&self, id: u64) -> io::Result<Option<Override>> {
-        let next_id = self.next_id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut book = self.book();
         let mut list = self.list();
         let Some(index) = list.iter().position(|pulled| pulled.id == id) else { return Ok(None) };
         let removed = list.remove(index);
-        self.write(*next_id, &list)?;
+        book.note_let_go(id, removed.until, self.clock.now());
+        if let Err(error) = self.write(&book, &list) {
+            book.let_go.remove(&id);
+            return Err(error);
+        }
         self.put_in_force(list);
         Ok(Some(removed))
     }
@@ -379,14 +412,43 @@ impl Overrides {
         effects
     }
 
-    fn write(&self, next_id: u64, overrides: &[Override]) -> io::Result<()> {
-        self.file.as_deref().map_or(Ok(()), |file| file::write(file, next_id, overrides))
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self, book: &Book, overrides: &[Override]) -> io::Result<()> {
+        self.file.as_deref().map_or(Ok(()), |file| file::write(file, book, overrides))
     }
 
     fn put_in_force(&self, list: Vec<Override>) {
         let last_until = list.iter().map(|pulled| pulled.until.0).max().unwrap_or(0);
         self.list.store(Arc::new(list));
         self.last_until.store(last_until, Ordering::Relaxed);
+    }
+}
+
+impl Book {
+    /// The next number. One that is shared begins with the time: no other server gives it, and it is the
+    /// most recent. It stays exact in JSON.
+    fn take_id(&mut self, now: Timestamp) -> u64 {
+        let id = match self.are_shared {
+            true => self.next_id.max(now.0.saturating_mul(1_000) + fastrand::u64(..1_000)),
+            false => self.next_id,
+        };
+        self.next_id = id + 1;
+        id
+    }
+
+    /// Remembers that an override was let go before its time.
+    fn note_let_go(&mut self, id: u64, until: Timestamp, now: Timestamp) {
+        self.let_go.retain(|_, until| now < *until);
+        self.let_go.insert(id, until);
+        while self.let_go.len() > LET_GO_MAX
+            && let Some((first, _)) = self.let_go.iter().min_by_key(|(_, until)| **until)
+        {
+            let first = *first;
+            self.let_go.remove(&first);
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! is a whole one, and a change that was acknowledged is there after a crash. What is read is
 //! checked as if an operator asked for it: the file may have been edited by hand.
 
+use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -11,7 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{COUNT_MAX, Override, Wanted};
+use super::{Book, COUNT_MAX, LET_GO_MAX, Override, Wanted};
+use crate::clock::Timestamp;
 
 /// The only version of the file.
 const VERSION: u32 = 1;
@@ -28,6 +30,9 @@ pub(super) struct Kept {
     pub(super) next_id: u64,
     /// The most recent last.
     pub(super) overrides: Vec<Override>,
+    /// Those that were let go before their time, and when that is, in milliseconds since the epoch.
+    #[serde(default)]
+    pub(super) let_go: BTreeMap<u64, Timestamp>,
 }
 
 /// The same, as it is written.
@@ -36,11 +41,12 @@ struct Written<'a> {
     version: u32,
     next_id: u64,
     overrides: &'a [Override],
+    let_go: &'a BTreeMap<u64, Timestamp>,
 }
 
 impl Default for Kept {
     fn default() -> Kept {
-        Kept { version: VERSION, next_id: 1, overrides: Vec::new() }
+        Kept { version: VERSION, next_id: 1, overrides: Vec::new(), let_go: BTreeMap::new() }
     }
 }
 
@@ -71,7 +77,8 @@ fn parse(bytes: &[u8]) -> Result<Kept, String> {
     if kept.version != VERSION {
         return Err(format!("it has version {}", kept.version));
     }
-    if kept.overrides.len() > COUNT_MAX || kept.next_id > ID_MAX {
+    let is_over = kept.overrides.len() > COUNT_MAX || kept.let_go.len() > LET_GO_MAX;
+    if is_over || kept.next_id > ID_MAX {
         return Err("it has more than there can be".to_owned());
     }
     let ids: Vec<u64> = kept.overrides.iter().map(|pulled| pulled.id).collect();
@@ -87,7 +94,7 @@ fn parse(bytes: &[u8]) -> Result<Kept, String> {
 }
 
 /// What was asked for when this lever was pulled.
-fn wanted(pulled: &Override) -> Wanted {
+pub(super) fn wanted(pulled: &Override) -> Wanted {
     Wanted {
         lever: pulled.lever,
         selects: pulled.selects.clone(),
@@ -109,8 +116,9 @@ fn set_aside(path: &Path, why: &str) -> Kept {
 }
 
 /// Writes the file: when this returns, it is on disk whole, for the server's user alone.
-pub(super) fn write(path: &Path, next_id: u64, overrides: &[Override]) -> io::Result<()> {
-    let written = Written { version: VERSION, next_id, overrides };
+pub(super) fn write(path: &Path, book: &Book, overrides: &[Override]) -> io::Result<()> {
+    let Book { next_id, let_go, .. } = book;
+    let written = Written { version: VERSION, next_id: *next_id, overrides, let_go };
     let bytes = serde_json::to_vec_pretty(&written).map_err(io::Error::other)?;
     let folder = path.parent().unwrap_or(Path::new("."));
     DirBuilder::new().recursive(true).mode(0o700).create(folder)?;

@@ -350,3 +350,97 @@ proptest! {
         prop_assert!(less.fresh <= more.fresh && less.last() <= more.last());
     }
 }
+
+mod shared {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::overrides::SharedOverride;
+
+    fn server() -> Overrides {
+        let overrides = Overrides::open(None, Clock::standing_at(START));
+        overrides.share().unwrap();
+        overrides
+    }
+
+    fn ids(overrides: &Overrides) -> Vec<u64> {
+        overrides.list().iter().map(|pulled| pulled.id).collect()
+    }
+
+    #[test]
+    fn numbers_of_before_become_such_that_no_other_server_gives_them() {
+        let (one, other) = (in_memory().1, in_memory().1);
+        for overrides in [&one, &other] {
+            overrides.add(wanted(Lever::Bypass)).unwrap();
+            overrides.share().unwrap();
+        }
+        other.add(wanted(Lever::StaleOnly)).unwrap();
+        assert!(one.take_over(&other.known()).unwrap());
+        assert_eq!(one.list().len(), 3);
+        assert!(ids(&one).is_sorted(), "{:?}", ids(&one));
+    }
+
+    #[test]
+    fn what_was_let_go_is_not_pulled_again_by_a_server_that_was_away() {
+        let (one, away) = (server(), server());
+        let pulled = one.add(wanted(Lever::Bypass)).unwrap();
+        away.take_over(&one.known()).unwrap();
+        one.remove(pulled.id).unwrap();
+        assert!(!one.take_over(&away.known()).unwrap());
+        assert!(away.take_over(&one.known()).unwrap());
+        assert!(one.list().is_empty() && away.list().is_empty());
+    }
+
+    #[test]
+    fn what_was_let_go_is_known_after_a_restart_until_its_time_is_over() {
+        let folder = TempDir::new().unwrap();
+        let (path, clock) = (in_folder(&folder), Clock::standing_at(START));
+        let open = || Overrides::open(Some(path.clone()), clock.clone());
+        let overrides = open();
+        overrides.share().unwrap();
+        let pulled = overrides.add(wanted(Lever::Bypass)).unwrap();
+        overrides.remove(pulled.id).unwrap();
+        let let_go = SharedOverride::LetGo { id: pulled.id, until: pulled.until };
+        assert_eq!(open().known(), [let_go]);
+        clock.advance(LASTS_MAX);
+        assert_eq!(open().known(), []);
+    }
+
+    #[test]
+    fn what_may_not_be_asked_for_is_not_taken_over() {
+        let (one, other) = (server(), server());
+        let pulled = one.add(wanted(Lever::Bypass)).unwrap();
+        let bad = Override { who: "k".repeat(WHO_BYTES_MAX + 1), ..pulled.clone() };
+        assert!(!other.take_over(&[SharedOverride::Pulled(Box::new(bad))]).unwrap());
+        let many: Vec<_> = (1..=COUNT_MAX as u64 + 1)
+            .map(|more| Override { id: pulled.id + more, ..pulled.clone() })
+            .map(|pulled| SharedOverride::Pulled(Box::new(pulled)))
+            .collect();
+        other.take_over(&many).unwrap();
+        assert_eq!(other.list().len(), COUNT_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn servers_that_have_heard_of_each_other_agree(
+            steps in proptest::collection::vec((0_usize..3, 0_usize..3, 0_usize..4), 1..40),
+        ) {
+            let servers = [server(), server(), server()];
+            for (which, other, step) in steps {
+                let overrides = &servers[which];
+                match (step, overrides.list().first()) {
+                    (0, _) => drop(overrides.add(wanted(Lever::Bypass))),
+                    (1, Some(pulled)) => drop(overrides.remove(pulled.id)),
+                    _ => drop(overrides.take_over(&servers[other].known())),
+                }
+            }
+            for _ in 0..2 {
+                for (one, other) in [(0, 1), (1, 2), (2, 0)] {
+                    servers[one].take_over(&servers[other].known()).unwrap();
+                }
+            }
+            prop_assert_eq!(ids(&servers[0]), ids(&servers[1]));
+            prop_assert_eq!(ids(&servers[0]), ids(&servers[2]));
+        }
+    }
+}
