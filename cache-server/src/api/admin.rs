@@ -11,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use serde::Serialize;
 
 use crate::app::App;
+use crate::cache::coherence::CoherenceReport;
 use crate::cache::tiers::redis::RedisReport;
 use crate::telemetry::{Levels, Outcome, Totals};
 use crate::upstream::health::HealthReport;
@@ -26,7 +27,11 @@ pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
     if app.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    let faults: Vec<String> = app.redis_report().iter().flat_map(RedisReport::faults).collect();
+    let redis = app.redis_report();
+    let coherence = app.coherence.as_ref().map(|coherence| coherence.report());
+    let faults = redis.iter().flat_map(RedisReport::faults);
+    let faults: Vec<String> =
+        faults.chain(coherence.iter().flat_map(CoherenceReport::faults)).collect();
     if faults.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {
@@ -61,6 +66,8 @@ pub struct Stats {
     upstreams: BTreeMap<String, HealthReport>,
     /// The tier that servers share, if there is one.
     redis: Option<RedisReport>,
+    /// What servers tell each other by it.
+    coherence: Option<CoherenceReport>,
     /// Lines of the log that were dropped because nobody read them in time.
     log_lines_dropped: usize,
 }
@@ -78,6 +85,7 @@ impl Stats {
             levels: app.levels(),
             upstreams: app.upstream_health(),
             redis: app.redis_report(),
+            coherence: app.coherence.as_ref().map(|coherence| coherence.report()),
             totals,
             log_lines_dropped: app.log.dropped_lines(),
         }

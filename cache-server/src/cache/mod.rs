@@ -8,11 +8,14 @@ pub mod batches;
 pub mod budget;
 #[cfg(test)]
 mod budget_tests;
+pub mod coherence;
 pub mod cool_down;
 pub mod entry;
+pub mod fill_times;
 pub mod flight;
 pub mod freshness;
 pub mod groups;
+pub mod leases;
 pub mod memo;
 pub mod negatives;
 pub mod overrides;

@@ -6,9 +6,11 @@
 
 use std::ffi::OsStr;
 use std::path::Path;
+use std::time::Duration;
 
 use keyspec::percent_decoded;
 
+use super::written::Span;
 use super::{ConfigError, at_least_one, bytes, certificate, positive, written};
 use crate::cache::tiers::redis::Form;
 use crate::cache::tiers::redis::settings::{
@@ -24,6 +26,11 @@ const SENTINEL_PORT: u16 = 26379;
 const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a prefix.
 const PREFIX_BYTES_MAX: usize = 64;
+/// Bytes of a server's name.
+const NODE_BYTES_MAX: usize = 64;
+/// The bounds of the time for which entries are given without contact.
+const COHERENCE_LIFETIME_MIN: Duration = Duration::from_secs(1);
+const COHERENCE_LIFETIME_MAX: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Connections for reads.
 const CONNECTIONS_MAX: usize = 64;
 const ALLOWED: &str = "redis://[user[:password]@]host[:port][/database], \
@@ -65,6 +72,9 @@ pub(super) fn check(
             compress_bytes_min: bytes("redis.compress_bytes_min", redis.compress_bytes_min)?,
             entry_bytes_max,
         },
+        node: node(redis.node.as_deref())?,
+        shared_flights: redis.shared_flights,
+        coherence_lifetime: coherence_lifetime(redis.coherence_lifetime)?,
         write_queue_entries_max: at_least_one(
             "redis.write_queue_entries_max",
             redis.write_queue_entries_max,
@@ -243,6 +253,29 @@ fn private_key(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
     Ok(pem)
 }
 
+/// The host's name is made to fit; one that is given has to.
+fn node(given: Option<&str>) -> Result<String, ConfigError> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    let Some(name) = given else {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let fit: String = host.chars().filter(|c| is_plain(*c)).take(NODE_BYTES_MAX).collect();
+        return Ok(if fit.is_empty() { "unnamed".to_owned() } else { fit });
+    };
+    if (1..=NODE_BYTES_MAX).contains(&name.len()) && name.chars().all(is_plain) {
+        return Ok(name.to_owned());
+    }
+    Err(ConfigError::new("redis.node", name, "1 to 64 letters, digits, and . - _"))
+}
+
+/// Contact is had twice a second; and what was purged long ago nobody is to see again.
+fn coherence_lifetime(span: Span) -> Result<Duration, ConfigError> {
+    if (COHERENCE_LIFETIME_MIN..=COHERENCE_LIFETIME_MAX).contains(&span.0) {
+        return Ok(span.0);
+    }
+    let given = humantime::format_duration(span.0);
+    Err(ConfigError::new("redis.coherence_lifetime", given, "1s to 30days"))
+}
+
 /// Braces would make a cluster put all keys into one slot.
 fn prefix(prefix: &str) -> Result<String, ConfigError> {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-_:/".contains(&byte);
@@ -355,6 +388,8 @@ mod tests {
         let set = || written::Redis { url: Some("redis://h".into()), ..written::Redis::default() };
         let size = bytesize::ByteSize::b;
         for (redis, field, allowed) in [
+            (written::Redis { node: Some("a b".into()), ..set() }, "redis.node: a b", "letters"),
+            (written::Redis { node: Some("a".repeat(65)), ..set() }, "redis.node: aaa", "1 to 64"),
             (written::Redis { prefix: "a{b}".into(), ..set() }, "redis.prefix: a{b}", "letters"),
             (written::Redis { connections: 0, ..set() }, "redis.connections: 0", "1 to 64"),
             (

@@ -353,6 +353,16 @@ pub struct Redis {
     /// Entries from this size on are compressed (zstd); 0 for none.
     #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub compress_bytes_min: ByteSize,
+    /// What this server calls itself to those that share the Redis; the host's name without.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub node: Option<String>,
+    /// Whether servers that share the Redis fetch a key once for all of them.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub shared_flights: bool,
+    /// For how long a server that hears nothing of Redis gives an entry, which others may have purged;
+    /// 1s to 30days.
+    #[schemars(extend("x-needs-restart" = true))]
+    pub coherence_lifetime: Span,
     /// Entries that wait to be written; beyond, the oldest is dropped.
     #[schemars(extend("x-needs-restart" = true))]
     pub write_queue_entries_max: usize,
@@ -377,6 +387,9 @@ impl Default for Redis {
             connections: 4,
             value_bytes_max: ByteSize::mib(1),
             compress_bytes_min: ByteSize::kib(4),
+            node: None,
+            shared_flights: true,
+            coherence_lifetime: seconds(600),
             write_queue_entries_max: 10_000,
             write_queue_bytes_max: ByteSize::mib(64),
         }

@@ -16,10 +16,10 @@ use crate::cache::purge::Verdict;
 use crate::telemetry::trace::Step;
 use crate::upstream::UpstreamError;
 use crate::upstream::client::Upstream;
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::Arrival;
 
 /// The reading end of this server's flights.
-pub type AnswerReader = Reader<AnswerHead, UpstreamError>;
+pub type AnswerReader = Reader<Arrival, UpstreamError>;
 
 /// A caller's place on a flight.
 #[derive(Debug)]
@@ -45,11 +45,11 @@ pub struct OnBoard {
 }
 
 impl OnBoard {
-    /// Waits for the head, but not for ever.
+    /// Waits for what comes, but not for ever.
     ///
     /// # Errors
     /// The fill's failure, or that its headers took too long.
-    pub async fn head(&mut self) -> Result<AnswerHead, Failure<UpstreamError>> {
+    pub async fn head(&mut self) -> Result<Arrival, Failure<UpstreamError>> {
         let landed = tokio::time::timeout(self.wait_max, self.reader.head()).await;
         landed.unwrap_or_else(|_elapsed| {
             let within = humantime::format_duration(self.wait_max);

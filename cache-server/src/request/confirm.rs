@@ -94,7 +94,7 @@ impl Doubted {
 
     fn stored_anew(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
         let entry = Arc::new(self.brought_up_to_date(app.clock.now(), fields)?);
-        let _ = app.tiers.put(Arc::clone(&entry));
+        let _ = app.tiers.put(Arc::clone(&entry), app.tiers.fence());
         Some(entry)
     }
 

@@ -6,9 +6,10 @@ use std::time::Duration;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 
+use super::claim::{self, Turn};
 use super::key::Keyed;
 use super::landing::{AnswerWriter, Landing, Stopped};
-use super::order::{For, Order, prepare};
+use super::order::{For, Order, may_be_left, prepare};
 use super::respond::is_failure;
 use super::{hold, store, suspend};
 use crate::app::App;
@@ -18,7 +19,7 @@ use crate::cache::freshness::store::says_what_there_is;
 use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::telemetry::trace::Step;
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::{AnswerHead, Arrival};
 use crate::upstream::{UpstreamError, fields};
 
 /// What a 304 is that nobody asked for, or that is about another answer.
@@ -28,11 +29,52 @@ pub fn not_modified_of_what(upstream: &str) -> UpstreamError {
     UpstreamError::Broken { upstream: upstream.into(), why }
 }
 
-/// Fills a flight: the whole life of one fetch for the cache. Detached from every caller. Says
-/// whether it brought a whole answer that is no failure of the upstream.
-pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_whom: For) -> bool {
+/// How a fill ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filled {
+    /// The upstream gave a whole answer.
+    Fetched,
+    /// It failed, or answered by an error, or nobody was left to have it.
+    Failed,
+    /// It was not asked: another server was.
+    Shared,
+}
+
+/// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
+pub async fn fill(
+    app: Arc<App>,
+    mut keyed: Keyed,
+    mut writer: AnswerWriter,
+    for_whom: For,
+) -> Filled {
     hold::wait_out(&app, &keyed.place).await;
-    let (order, request, mut span) = prepare(&app, keyed, for_whom, writer.sequence());
+    let may_be_left = may_be_left(&keyed.policy, for_whom);
+    let turn = tokio::select! {
+        turn = claim::take(&app, &mut keyed) => Some(turn),
+        () = writer.left_by_all(), if may_be_left => None,
+    };
+    let (stored, filled) = match turn {
+        Some(Turn::Fetch(fence)) => {
+            let sequence = writer.sequence();
+            let prepared = prepare(&app, keyed, for_whom, sequence, fence);
+            return from_upstream(app, prepared, writer).await;
+        }
+        Some(Turn::Stored(entry)) => (Some(entry), Filled::Shared),
+        None => (None, Filled::Failed),
+    };
+    app.telemetry.flights.ended(writer.joined().saturating_sub(1));
+    if let Some(entry) = stored {
+        writer.set_head(Arrival::Stored(entry), false);
+        writer.finish(None);
+    }
+    filled
+}
+
+async fn from_upstream(
+    app: Arc<App>,
+    (order, request, mut span): (Order, http::Request<reqwest::Body>, Step),
+    mut writer: AnswerWriter,
+) -> Filled {
     let fill_timeout = order.fills.fill_timeout;
     let due = tokio::time::Instant::now() + fill_timeout;
     let ended = run(&app, &order, request, &mut writer, &mut span, due).await;
@@ -41,7 +83,9 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_who
         Ok(Landed { trailers, is_failure }) => {
             order.upstream.record_end(order.asked.elapsed());
             writer.finish(trailers);
-            return !is_failure;
+            let (route, upstream) = (order.spec.name(), order.upstream.name());
+            app.fill_times.note(route, upstream, order.asked.elapsed());
+            return if is_failure { Filled::Failed } else { Filled::Fetched };
         }
         Err(Stopped::Failed(error)) => {
             tracing::warn!(route = order.spec.name(), %error, "a fill failed");
@@ -61,12 +105,13 @@ pub async fn fill(app: Arc<App>, keyed: Keyed, mut writer: AnswerWriter, for_who
             give_up(&app, &order, writer, UpstreamError::TimedOut { upstream, why });
         }
     }
-    false
+    Filled::Failed
 }
 
 /// Ends a flight as failed. The failure is noted first: who learns of it and asks again finds it.
 fn give_up(app: &App, order: &Order, writer: AnswerWriter, error: UpstreamError) {
     hold::note_end(app, order, Err(&error));
+    order.fence.lease.iter().for_each(|lease| lease.unshared());
     writer.fail(error);
 }
 
@@ -104,6 +149,9 @@ async fn run(
     note_unshared(app, order, &head);
     head.fetch_span = span.context();
     let (is_for_all, status) = (head.may_be_stored(), head.answered);
+    if let Some(lease) = &order.fence.lease {
+        if is_for_all { lease.landed() } else { lease.unshared() }
+    }
     let mut landing = Landing::new(head, writer, order.may_be_left);
     let landed = async {
         let trailers = match confirmed {

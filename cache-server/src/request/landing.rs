@@ -10,7 +10,7 @@ use http_body_util::BodyExt;
 use super::order::Order;
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
-use crate::upstream::head::AnswerHead;
+use crate::upstream::head::{AnswerHead, Arrival};
 use crate::upstream::{UpstreamError, fields};
 
 /// How long the head of an answer that is no stream is held back for its body, so that the head
@@ -21,7 +21,7 @@ const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
 type Received = Result<Frame<Bytes>, reqwest::Error>;
 
 /// The writing end of this server's flights.
-pub type AnswerWriter = Writer<AnswerHead, UpstreamError>;
+pub type AnswerWriter = Writer<Arrival, UpstreamError>;
 
 /// Why a fill ended early.
 pub enum Stopped {
@@ -73,7 +73,8 @@ impl<'w> Landing<'w> {
     fn let_head_out(&mut self) {
         if !self.head_is_out {
             self.head_is_out = true;
-            self.writer.set_head(self.head.clone(), self.head.is_shareable());
+            let head = Arrival::Answer(Box::new(self.head.clone()));
+            self.writer.set_head(head, self.head.is_shareable());
         }
     }
 
@@ -215,7 +216,14 @@ mod tests {
     use keyspec::Key;
     use std::sync::Arc;
 
-    type AnswerReader = Reader<AnswerHead, UpstreamError>;
+    type AnswerReader = Reader<Arrival, UpstreamError>;
+
+    async fn head_of(reader: &mut AnswerReader) -> Box<AnswerHead> {
+        match reader.head().await.unwrap() {
+            Arrival::Answer(head) => head,
+            Arrival::Stored(_) => panic!("nobody else has stored it"),
+        }
+    }
 
     fn flight() -> (Arc<AnswerFlights>, AnswerWriter, AnswerReader) {
         let limits = Limits {
@@ -259,7 +267,7 @@ mod tests {
             Err("length")
         });
         assert!(matches!(stored.await, Ok(Err("length"))));
-        assert_eq!(reader.head().await.unwrap().stored, Some(Err("length")));
+        assert_eq!(head_of(&mut reader).await.stored, Some(Err("length")));
         assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"c")));
     }
 
@@ -279,7 +287,7 @@ mod tests {
         let (_flights, mut writer, mut reader) = flight();
         let mut landing =
             Landing::new(head(&[("content-type", "text/event-stream")]), &mut writer, false);
-        assert_eq!(reader.head().await.unwrap().stored, None);
+        assert_eq!(head_of(&mut reader).await.stored, None);
         assert!(landing.pass_on(Bytes::from_static(b"data: 1\n\n")).await.is_ok());
         assert_eq!(reader.next().await, Next::Chunk(Bytes::from_static(b"data: 1\n\n")));
     }

@@ -181,6 +181,16 @@ impl Line {
         self.cut_by = Some(CutBy::Upstream);
     }
 
+    /// An entry answers that another server's fetch has stored: it is a hit.
+    pub fn found(&mut self, route: Route, hit: &Hit, age_s: u64) {
+        (self.outcome, self.reason, self.advice) = (Outcome::Hit, hit.tier.name(), "");
+        self.status = Some(hit.entry.status);
+        self.telemetry.hit(route, hit.tier, age_s, hit.entry.negative);
+        let waited = self.clock.instant().saturating_duration_since(self.facts.received);
+        self.telemetry.answered(Outcome::Hit, waited);
+        self.answered_by(hit);
+    }
+
     /// An entry answers after all, with what it once cost.
     pub fn answered_by(&mut self, hit: &Hit) {
         self.usage = Some(hit.entry.usage);

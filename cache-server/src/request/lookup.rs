@@ -7,8 +7,9 @@ use std::time::Duration;
 use keyspec::Key;
 
 use super::key::Keyed;
-use super::shared;
+use super::shared::{self, Asking};
 use crate::app::App;
+use crate::cache::coherence::Coherence;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::serve::{Decision, Stored, decide};
 use crate::cache::freshness::{Ends, RequestDirectives, early, vary};
@@ -97,7 +98,7 @@ pub async fn lookup(app: &App, keyed: &mut Keyed) -> Found {
         .await
         .map_or(Found::Absent, |(tier, entry)| judge(app, keyed, tier, entry));
     let found = if may_be_better_in_redis(app, keyed, &local) {
-        let shared = shared::find(app, keyed)
+        let shared = shared::find(app, keyed, Asking::Together)
             .await
             .map_or(Found::Absent, |entry| judge(app, keyed, TierName::Redis, entry));
         local.or(shared)
@@ -162,6 +163,32 @@ fn is_stale(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
 #[must_use]
 pub fn is_dead(app: &App, entry: &Entry) -> bool {
     app.purges.verdict(&entry.selectors, entry.purge_sequence) == Verdict::Dead
+}
+
+/// Whether an entry answers this request, fresh as it is.
+#[must_use]
+pub fn is_fresh(app: &App, keyed: &Keyed, entry: &Arc<Entry>) -> bool {
+    matches!(judge(app, keyed, TierName::Redis, Arc::clone(entry)), Found::Fresh(_))
+}
+
+/// How an entry that another server has just stored answers.
+#[must_use]
+pub fn hit_elsewhere(app: &App, entry: Arc<Entry>) -> Hit {
+    let ttl_s = seconds(entry.ends.fresh.since(app.clock.now()));
+    Hit { entry, tier: TierName::Redis, ttl_s }
+}
+
+/// The same for one who read along: nothing if it is not what its own request would be given.
+#[must_use]
+pub fn hit_of_follower(app: &App, keyed: &Keyed, entry: Arc<Entry>) -> Option<Hit> {
+    if entry.key != keyed.key {
+        // Of variants, memory knows which it selects.
+        return recheck(app, keyed);
+    }
+    match judge(app, keyed, TierName::Redis, entry) {
+        Found::Fresh(hit) => Some(hit),
+        _ => None,
+    }
 }
 
 /// A fresh entry in memory: the look of one who is about to fetch.
@@ -259,7 +286,10 @@ pub(super) fn counted(app: &App, tier: TierName, entry: Arc<Entry>) -> Option<Ar
 fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
     let now = app.clock.now();
     let (facts, effects) = (facts(keyed, &entry), keyed.effects);
-    if entry.negative && effects.negative_off {
+    let is_out_of_touch = |coherence: &Arc<Coherence>| coherence.is_out_of_touch(now, entry.stored);
+    if (entry.negative && effects.negative_off)
+        || app.coherence.as_ref().is_some_and(is_out_of_touch)
+    {
         return Found::Absent;
     }
     let decided = decide(&facts, &keyed.asked.directives, now);

@@ -4,11 +4,12 @@
 //! identify → key → lookup ─ fresh ─────────────────────────→ respond
 //!                    │─ stale, usable ─→ respond, refresh behind it
 //!                    └─ absent → hold → coalesce ─ follower ─→ read along → respond
-//!                                         └ leader → fetch → store → (all readers) respond
+//!                                         └ leader → claim → fetch → store → (all readers) respond
 //! ```
 
 pub mod authority;
 pub mod body;
+pub mod claim;
 pub mod coalesce;
 pub mod conditions;
 pub mod confirm;

@@ -14,6 +14,7 @@ use crate::app::App;
 use crate::cache::cool_down::Limited;
 use crate::cache::entry::{Entry, Selector};
 use crate::cache::freshness::{RequestDirectives, surrogate, vary};
+use crate::cache::leases::Fence;
 use crate::cache::overrides::Effects;
 use crate::cache::suspension::Credential;
 use crate::clock::Timestamp;
@@ -76,6 +77,8 @@ pub struct Order {
     pub validates: Option<Arc<Entry>>,
     /// The newest purge order when the fill began.
     pub purge_sequence: u64,
+    /// What its answer may take the place of in what servers share.
+    pub fence: Fence,
     /// When the fetch began, by the wall clock.
     pub began: Timestamp,
     /// Where the answer comes from.
@@ -95,6 +98,7 @@ pub fn prepare(
     mut keyed: Keyed,
     for_whom: For,
     purge_sequence: u64,
+    fence: Fence,
 ) -> (Order, http::Request<reqwest::Body>, Step) {
     let (credential, limited) = (keyed.asked.credential(), keyed.asked.limited());
     let asked_selectors = selectors_of_request(&keyed);
@@ -139,8 +143,7 @@ pub fn prepare(
         credential,
         limited,
         fills: asked.settings.fills,
-        may_be_left: for_whom == For::Callers
-            && policy.when_nobody_reads == WhenNobodyReads::Cancel,
+        may_be_left: may_be_left(&policy, for_whom),
         policy,
         effects,
         names_token_limit: meaning.names_token_limit,
@@ -152,6 +155,7 @@ pub fn prepare(
         fields,
         validates,
         purge_sequence,
+        fence,
         began: app.clock.now(),
         upstream: asked.upstream,
         target: asked.target,
@@ -159,6 +163,11 @@ pub fn prepare(
         trace: asked.trace,
     };
     (order, request, span)
+}
+
+/// Whether a fill is broken off once all callers have left.
+pub fn may_be_left(policy: &Policy, for_whom: For) -> bool {
+    for_whom == For::Callers && policy.when_nobody_reads == WhenNobodyReads::Cancel
 }
 
 /// A label for whom an answer is stored for.

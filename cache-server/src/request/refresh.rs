@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::Method;
 
+use super::fetch::Filled;
 use super::key::Keyed;
 use super::order::For;
 use super::{coalesce, fetch, hold, lookup, shared};
@@ -54,8 +55,11 @@ fn from_upstream(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
         Joined::Leader(writer, _) => {
             let app = Arc::clone(app);
             app.clone().fills.spawn(async move {
-                let is_fetched = fetch::fill(Arc::clone(&app), keyed, writer, For::Later).await;
-                let outcome = if is_fetched { Refresh::Fetched } else { Refresh::Failed };
+                let outcome = match fetch::fill(Arc::clone(&app), keyed, writer, For::Later).await {
+                    Filled::Fetched => Refresh::Fetched,
+                    Filled::Failed => Refresh::Failed,
+                    Filled::Shared => Refresh::Shared,
+                };
                 app.telemetry.flights.refreshed(refreshed_as, outcome);
             });
         }

@@ -16,6 +16,7 @@ use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AF
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
+use keyspec::Route;
 
 use super::body::{AnswerBody, BoxError, PassingAnswer};
 use super::coalesce::{AnswerReader, OnBoard};
@@ -38,7 +39,7 @@ use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
 use crate::upstream::cache_status::CACHE_STATUS;
-use crate::upstream::head::{AnswerHead, Settled};
+use crate::upstream::head::{AnswerHead, Arrival, Settled};
 use crate::upstream::{UpstreamError, fields};
 use cache_status::CacheStatus;
 pub use problem::problem_document;
@@ -118,6 +119,20 @@ pub fn confirmed(
     told(line.is_traced(), response, Outcome::Bypass, "confirmed", None)
 }
 
+/// Answers with what another server's fetch has stored.
+fn found(
+    app: &App,
+    mut line: Line,
+    route: Route,
+    conditions: Conditions<'_>,
+    hit: &Hit,
+) -> Response<AnswerBody> {
+    let now = app.clock.now();
+    line.found(route, hit, hit.entry.age_s(now));
+    let response = from_entry(app, now, conditions, &hit.entry, &CacheStatus::hit(hit));
+    told(line.is_traced(), response, Outcome::Hit, "", Some(hit.tier))
+}
+
 fn from_entry(
     app: &App,
     now: Timestamp,
@@ -186,10 +201,26 @@ pub async fn lead(
     stale: Option<Hit>,
     line: Line,
 ) -> Response<AnswerBody> {
-    let landed = board.head().await;
+    match board.head().await {
+        Ok(Arrival::Answer(head)) => lead_answer(app, board, stale.as_ref(), line, Ok(*head)),
+        Ok(Arrival::Stored(entry)) => {
+            let hit = lookup::hit_elsewhere(app, entry);
+            found(app, line, board.route, Conditions::kept(&board.conditional), &hit)
+        }
+        Err(failure) => lead_answer(app, board, stale.as_ref(), line, Err(failure)),
+    }
+}
+
+fn lead_answer(
+    app: &App,
+    board: OnBoard,
+    stale: Option<&Hit>,
+    line: Line,
+    landed: Result<AnswerHead, Failure<UpstreamError>>,
+) -> Response<AnswerBody> {
     let OnBoard { reader, key, forwarded, conditional, .. } = board;
     let conditions = Conditions::kept(&conditional);
-    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
+    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale) {
         Ok(landed) => landed,
         Err(response) => return *response,
     };
@@ -222,10 +253,44 @@ pub async fn follow(
     let boarded = app.clock.instant();
     let landed = board.head().await;
     app.telemetry.flights.waited(boarded.elapsed());
+    match landed {
+        Ok(Arrival::Answer(head)) => follow_answer(app, board, stale.as_ref(), line, Ok(*head)),
+        Ok(Arrival::Stored(entry)) => follow_stored(app, board, line, entry),
+        Err(failure) => follow_answer(app, board, stale.as_ref(), line, Err(failure)),
+    }
+}
+
+fn follow_stored(
+    app: &App,
+    board: OnBoard,
+    line: Line,
+    entry: Arc<Entry>,
+) -> Result<Response<AnswerBody>, Box<Keyed>> {
+    let OnBoard { keyed, route, conditional, .. } = board;
+    let hit = match keyed {
+        None => lookup::hit_elsewhere(app, entry),
+        Some(keyed) => match lookup::hit_of_follower(app, &keyed, entry) {
+            Some(hit) => hit,
+            None => {
+                line.dismiss();
+                return Err(keyed);
+            }
+        },
+    };
+    Ok(found(app, line, route, Conditions::kept(&conditional), &hit))
+}
+
+fn follow_answer(
+    app: &App,
+    board: OnBoard,
+    stale: Option<&Hit>,
+    line: Line,
+    landed: Result<AnswerHead, Failure<UpstreamError>>,
+) -> Result<Response<AnswerBody>, Box<Keyed>> {
     let OnBoard { reader, key, keyed, forwarded, conditional, mut span, .. } = board;
-    span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
     let conditions = Conditions::kept(&conditional);
-    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale.as_ref()) {
+    span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
+    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale) {
         Ok(landed) => landed,
         Err(response) => return Ok(*response),
     };

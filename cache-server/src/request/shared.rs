@@ -1,9 +1,6 @@
 //! Shared: what other servers have stored in Redis.
 //!
-//! What is read there becomes an entry of the local tiers. Its purge number counts in the sequence of
-//! the server that wrote it; here it gets one of ours ([`Purges::number_for_foreign`]).
-//!
-//! [`Purges::number_for_foreign`]: crate::cache::purge::Purges::number_for_foreign
+//! What is read there becomes an entry of the local tiers.
 
 use std::sync::Arc;
 
@@ -14,13 +11,21 @@ use super::lookup::{counted, is_dead, is_of_use, selected};
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::tiers::TierError;
-use crate::cache::tiers::redis::Read;
 use crate::cache::variants::{Selecting, Variants};
 use crate::telemetry::TierName;
 
+/// How Redis is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Together with others: what they were about to be told is good enough.
+    Together,
+    /// For what is there by now.
+    Anew,
+}
+
 /// Asks Redis for the entry that a request selects. Notes where its answer stands among variants.
-pub async fn find(app: &App, keyed: &mut Keyed) -> Option<Arc<Entry>> {
-    let record = match read(app, keyed, &keyed.key).await.ok()? {
+pub async fn find(app: &App, keyed: &mut Keyed, asking: Asking) -> Option<Arc<Entry>> {
+    let record = match read(app, keyed, &keyed.key, asking).await.ok()? {
         Some(entry) if !entry.is_variants => return Some(entry),
         Some(record) => record,
         // Redis may have lost the record and kept the variant.
@@ -30,7 +35,7 @@ pub async fn find(app: &App, keyed: &mut Keyed) -> Option<Arc<Entry>> {
     keyed.place = selected.place;
     keyed.has_other_variants = !selected.is_listed;
     // Servers that store at the same time overwrite each other's records: it may be there all the same.
-    let entry = read(app, keyed, &selected.place).await.ok()??;
+    let entry = read(app, keyed, &selected.place, asking).await.ok()??;
     list(app, keyed, &selected.selecting);
     keyed.has_other_variants = false;
     Some(entry)
@@ -47,43 +52,40 @@ pub fn may_be_newer(app: &App, keyed: &Keyed) -> bool {
 /// Whether a server has refreshed it: then it is in the local tiers now.
 pub async fn has_newer(app: &App, keyed: &mut Keyed) -> bool {
     let before = keyed.validates.clone();
-    let Some(found) = find(app, keyed).await else { return false };
+    let Some(found) = find(app, keyed, Asking::Together).await else { return false };
     let now = app.clock.now();
     before.is_none_or(|before| found.stored > before.stored) && now < found.ends.fresh
 }
 
 /// Reads one key, and keeps what is of use in the local tiers.
-async fn read(app: &App, keyed: &Keyed, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
+async fn read(
+    app: &App,
+    keyed: &Keyed,
+    key: &Key,
+    asking: Asking,
+) -> Result<Option<Arc<Entry>>, TierError> {
     let Some(redis) = &app.tiers.redis else { return Ok(None) };
     let asked = app.clock.instant();
-    let read = redis.get(key).await;
+    let read = match asking {
+        Asking::Together => redis.get(key).await,
+        Asking::Anew => redis.get_anew(key).await,
+    };
     if !matches!(read, Err(TierError::Resting)) {
         app.telemetry.tier_read(TierName::Redis, asked.elapsed());
     }
     let read = read.inspect_err(|error| {
         tracing::debug!(%error, "redis failed; taken as a miss");
     })?;
-    Ok(read.and_then(|read| adopt(app, keyed, &read)))
+    Ok(read.and_then(|entry| adopt(app, keyed, entry)))
 }
 
 /// What Redis holds under a key, for operators: nothing is changed by it.
 pub async fn inspect(app: &App, key: &Key) -> Option<Arc<Entry>> {
-    let read = app.tiers.redis.as_ref()?.get(key).await.ok()??;
-    Some(own(app, &read))
+    app.tiers.redis.as_ref()?.get(key).await.ok()?
 }
 
-/// The entry that was read, with a purge number of this server's.
-fn own(app: &App, read: &Read) -> Arc<Entry> {
-    let mut entry = read.entry.clone();
-    if read.sequence != app.purges.id() {
-        entry.purge_sequence = app.purges.number_for_foreign(&entry.selectors);
-    }
-    Arc::new(entry)
-}
-
-/// Makes an entry of this server's of what was read: nothing if it was purged here, or is past all use.
-fn adopt(app: &App, keyed: &Keyed, read: &Read) -> Option<Arc<Entry>> {
-    let entry = own(app, read);
+/// Takes over what was read, unless it was purged or is past all use.
+fn adopt(app: &App, keyed: &Keyed, entry: Arc<Entry>) -> Option<Arc<Entry>> {
     if is_dead(app, &entry) || !is_of_use(app, keyed, &entry) {
         return None;
     }

@@ -365,7 +365,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
         return false;
     }
     if !entry.negative {
-        return app.tiers.put(Arc::new(entry));
+        return app.tiers.put(Arc::new(entry), order.fence.clone());
     }
     if order.effects.negative_off {
         return false;

@@ -1,4 +1,4 @@
-//! The metrics of the Redis tier. What it has in common with the other tiers is counted with them.
+//! The metrics of the Redis tier, and of what servers tell each other by it. What it has in common with the other tiers is counted with them.
 
 use std::sync::Arc;
 
@@ -6,6 +6,8 @@ use metrics::{Key, KeyName, Label, Recorder};
 use metrics_exporter_prometheus::PrometheusRecorder;
 
 use super::{METADATA, Telemetry, TierName, count_tier_error};
+use crate::cache::coherence::CoherenceMetrics;
+use crate::cache::leases::{ClaimOutcome, LeaseMetrics, WaitOutcome};
 use crate::cache::tiers::redis::metrics::{Dropped, RedisMetrics, RedisRead};
 
 impl Telemetry {
@@ -39,6 +41,64 @@ impl Telemetry {
         }
     }
 }
+
+impl Telemetry {
+    /// The handles of leases.
+    #[must_use]
+    pub fn leases(&self) -> LeaseMetrics {
+        let by_outcome = |name, outcome| {
+            let key = Key::from_parts(name, vec![Label::new("outcome", outcome)]);
+            self.recorder.register_counter(&key, &METADATA)
+        };
+        let describe = |name, what: &'static str| {
+            self.recorder.describe_counter(KeyName::from_const_str(name), None, what.into());
+        };
+        describe(LEASES, "Claims of keys that are about to be fetched, by what they came to");
+        describe(LEASE_WAITS, "Waits for another server's fetch, by what they came to");
+        let (name, what) = (KeyName::from_const_str(LEASE_WAIT_SECONDS), "How long they took");
+        self.recorder.describe_histogram(name, None, what.into());
+        let seconds = Key::from_static_name(LEASE_WAIT_SECONDS);
+        LeaseMetrics {
+            claims: ClaimOutcome::NAMES.map(|outcome| by_outcome(LEASES, outcome)),
+            waits: WaitOutcome::NAMES.map(|outcome| by_outcome(LEASE_WAITS, outcome)),
+            wait_seconds: self.recorder.register_histogram(&seconds, &METADATA),
+        }
+    }
+
+    /// The handles of coherence.
+    #[must_use]
+    pub fn coherence(&self) -> CoherenceMetrics {
+        let gauge = |name, what: &'static str| {
+            self.recorder.describe_gauge(KeyName::from_const_str(name), None, what.into());
+            self.recorder.register_gauge(&Key::from_static_name(name), &METADATA)
+        };
+        let what = "Times that Redis had lost purge orders, and was told them again";
+        let generations = KeyName::from_const_str(GENERATIONS);
+        self.recorder.describe_counter(generations, None, what.into());
+        let generations = Key::from_static_name(GENERATIONS);
+        CoherenceMetrics {
+            generations: self.recorder.register_counter(&generations, &METADATA),
+            orders_behind: gauge(
+                "cache_server_purge_orders_behind",
+                "Purge orders given here that Redis does not have yet",
+            ),
+            contact_age: gauge(
+                "cache_server_coherence_contact_age_seconds",
+                "Time since what other servers ordered was last known",
+            ),
+            clock_offset: gauge(
+                "cache_server_clock_offset_seconds",
+                "How far this server's clock is behind Redis's",
+            ),
+            nodes: gauge("cache_server_nodes", "Servers that share the Redis, with this one"),
+        }
+    }
+}
+
+const LEASES: &str = "cache_server_leases_total";
+const LEASE_WAITS: &str = "cache_server_lease_waits_total";
+const LEASE_WAIT_SECONDS: &str = "cache_server_lease_wait_seconds";
+const GENERATIONS: &str = "cache_server_coherence_generations_total";
 
 fn describe(recorder: &PrometheusRecorder) {
     for (name, what) in [

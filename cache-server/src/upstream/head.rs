@@ -15,6 +15,15 @@ use crate::cache::freshness::update::{freshened, stored_fields};
 use crate::cache::variants::Selecting;
 use crate::clock::Timestamp;
 
+/// What a flight brings.
+#[derive(Clone, Debug)]
+pub enum Arrival {
+    /// The head of the upstream's answer.
+    Answer(Box<AnswerHead>),
+    /// What another server's fetch has stored: the whole answer.
+    Stored(Arc<Entry>),
+}
+
 /// The head of an upstream's answer, as a flight carries it.
 #[derive(Clone, Debug)]
 pub struct AnswerHead {

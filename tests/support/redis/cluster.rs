@@ -2,7 +2,7 @@
 
 use futures_util::future::join_all;
 
-use super::{Redis, Said};
+use super::Redis;
 use crate::eventually;
 use crate::programs::lasting_port;
 
@@ -60,12 +60,8 @@ impl Cluster {
         format!("redis+cluster://{}", addresses.join(","))
     }
 
-    /// How many keys each node has.
-    pub async fn keys(&self) -> Vec<i64> {
-        join_all(self.nodes.iter().map(|node| async { node.call(&["DBSIZE"]).await }))
-            .await
-            .iter()
-            .map(Said::number)
-            .collect()
+    /// How many entries each node has.
+    pub async fn keys(&self) -> Vec<usize> {
+        join_all(self.nodes.iter().map(|node| async { node.keys().await.len() })).await
     }
 }

@@ -198,6 +198,12 @@ impl Redis {
         }
     }
 
+    /// Whether it is a master. Where a sentinel makes it one, that cuts all connections to it.
+    pub async fn is_master(&self) -> bool {
+        let said = self.try_call(&["INFO", "replication"]).await;
+        said.is_some_and(|said| said.text().contains("role:master"))
+    }
+
     /// A line of a section of what it says of itself.
     ///
     /// # Panics
@@ -206,14 +212,6 @@ impl Redis {
         let said = self.call(&["INFO", section]).await.text();
         let line = said.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         line.unwrap_or_else(|| panic!("no {name} in:\n{said}")).to_owned()
-    }
-
-    /// How often a read of it found something. What looks whether it answers finds nothing.
-    ///
-    /// # Panics
-    /// When it does not say.
-    pub async fn found(&self) -> u64 {
-        self.info("stats", "keyspace_hits").await.parse().expect("a number")
     }
 
     /// A figure of a command, such as `calls` of `set`; 0 for one that was never called.
@@ -226,10 +224,14 @@ impl Redis {
         value.and_then(|pair| pair.1.parse().ok()).unwrap_or(0)
     }
 
-    /// The names of all keys.
+    /// The names of all keys, of entries and of what else there is.
+    pub async fn all_keys(&self) -> Vec<String> {
+        self.call(&["KEYS", "*"]).await.list().iter().map(Said::text).collect()
+    }
+
+    /// The names of all entries.
     pub async fn keys(&self) -> Vec<String> {
-        let keys = self.call(&["KEYS", "*"]).await.list();
-        keys.iter().map(Said::text).collect()
+        entries_in(&mut self.commands().await).await
     }
 
     /// The name of the one key.
@@ -268,9 +270,9 @@ impl Redis {
     }
 
     /// Waits until it has this many keys.
-    pub async fn has_keys(&self, count: i64) {
-        eventually(&format!("{count} keys in Redis"), || async {
-            (self.call(&["DBSIZE"]).await.number() == count).then_some(())
+    pub async fn has_keys(&self, count: usize) {
+        eventually(&format!("{count} entries in Redis"), || async {
+            (self.keys().await.len() == count).then_some(())
         })
         .await;
     }
@@ -321,3 +323,42 @@ fn spawn(folder: &Path, arguments: &[String]) -> Child {
         .spawn()
         .expect("it is installed")
 }
+
+/// The names of all entries in the database that a connection is at.
+///
+/// # Panics
+/// When it has ended.
+pub async fn entries_in(commands: &mut Commands) -> Vec<String> {
+    let keys = commands.call(&["KEYS", "*:ks1_*"]).await.expect("an answer").list();
+    let is_entry = |key: &String| !key.contains(":lease:");
+    keys.iter().map(Said::text).filter(is_entry).collect()
+}
+
+/// What a user must be allowed to call.
+pub const ALLOWED_COMMANDS: [&str; 25] = [
+    "+get",
+    "+getrange",
+    "+set",
+    "+eval",
+    "+info",
+    "+time",
+    "+hmget",
+    "+hset",
+    "+hget",
+    "+hgetall",
+    "+hdel",
+    "+zadd",
+    "+zcard",
+    "+zscore",
+    "+zrangebyscore",
+    "+zremrangebyscore",
+    "+zpopmin",
+    "+pexpire",
+    "+pttl",
+    "+del",
+    "+publish",
+    "+subscribe",
+    "+client",
+    "+hello",
+    "+select",
+];

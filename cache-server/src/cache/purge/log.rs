@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! magic and version (8 bytes) · record · record · …
-//! record: kind u8 · number u64 · time u64 · selector (16 bytes) · checksum (8 bytes)
+//! record: kind u8 · number u64 · time u64 · shared number u64 · selector (16 bytes) · checksum (8 bytes)
 //! ```
 //! Integers are little-endian, the time is in milliseconds since the Unix epoch, the checksum is
-//! BLAKE3, cut, over what is before it. The file only grows. To shorten it, or to go on after a
+//! BLAKE3, cut, over what is before it. Version 1 had no shared numbers; it is read, and written
+//! anew in this form. The file only grows. To shorten it, or to go on after a
 //! write has failed, it is written anew beside itself and put in its own place, so that nothing
 //! is ever written behind a torn record, and a failed fsync (after which the system may take
 //! lost pages for written) is never asked again.
@@ -18,7 +19,8 @@ use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use super::{Manner, SequenceId, Target};
+use super::ledger::Given;
+use super::{Manner, Target};
 use crate::cache::entry::Selector;
 use crate::clock::Timestamp;
 
@@ -26,10 +28,13 @@ use crate::clock::Timestamp;
 const NAME: &str = "purges";
 /// Its name while it is written anew.
 const NEW_NAME: &str = "purges.new";
-/// What the file begins with; the last byte is the version, the only one that is read.
-const MAGIC: [u8; 8] = *b"purges\n\x01";
+/// What the file begins with; the last byte is the version.
+const MAGIC: [u8; 8] = *b"purges\n\x02";
+/// What one began with that had no shared numbers.
+const MAGIC_V1: [u8; 8] = *b"purges\n\x01";
 /// Bytes of a record.
-pub(super) const RECORD_BYTES: usize = 1 + 8 + 8 + Selector::BYTES + CHECKSUM_BYTES;
+pub(super) const RECORD_BYTES: usize = 1 + 8 + 8 + 8 + Selector::BYTES + CHECKSUM_BYTES;
+const RECORD_BYTES_V1: usize = RECORD_BYTES - 8;
 const CHECKSUM_BYTES: usize = 8;
 /// No order has a number near this: one that claims to is damage. What is above is room for
 /// what is added to numbers.
@@ -44,21 +49,35 @@ pub(super) struct Record {
     pub(super) number: u64,
     /// When the order was given.
     pub(super) at: Timestamp,
+    /// The number that servers know it by; 0 while they do not.
+    pub(super) shared: u64,
+    /// Whether it was in force here before it was published.
+    pub(super) is_own: bool,
 }
 
 /// What a record tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum What {
-    /// Numbers up to this one may have been given out, in this sequence.
-    Base(SequenceId),
+    /// Numbers up to this one may have been given out.
+    Base,
     /// An order. One of everything also stands for a floor.
     Order(Target, Manner),
 }
 
+/// Set in the shared number of an order that was in force here before it was published.
+const OWN: u64 = 1 << 63;
+
 impl Record {
+    /// The record of an order.
+    pub(super) fn of_order(target: Target, manner: Manner, number: u64, given: Given) -> Record {
+        let Given { at, shared, from } = given;
+        let is_own = from != number;
+        Record { what: What::Order(target, manner), number, at, shared, is_own }
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let (kind, selector) = match self.what {
-            What::Base(id) => (0, Some(Selector::of_bytes(*id.as_bytes()))),
+            What::Base => (0, None),
             What::Order(Target::Selector(selector), Manner::Hard) => (1, Some(selector)),
             What::Order(Target::Selector(selector), Manner::Soft) => (2, Some(selector)),
             What::Order(Target::Everything, Manner::Hard) => (3, None),
@@ -68,6 +87,8 @@ impl Record {
         out.push(kind);
         out.extend_from_slice(&self.number.to_le_bytes());
         out.extend_from_slice(&self.at.0.to_le_bytes());
+        let own = if self.is_own { OWN } else { 0 };
+        out.extend_from_slice(&(self.shared | own).to_le_bytes());
         out.extend_from_slice(
             selector.map_or([0; Selector::BYTES], |it| *it.as_bytes()).as_slice(),
         );
@@ -75,19 +96,25 @@ impl Record {
         out.extend_from_slice(&checksum);
     }
 
-    /// `None` is damage, or of a kind that this build does not know.
-    fn decode(bytes: &[u8; RECORD_BYTES]) -> Option<Record> {
-        let (told, check) = bytes.split_at(RECORD_BYTES - CHECKSUM_BYTES);
+    /// `None` is damage, or of a kind that this build does not know. The length tells the version.
+    fn decode(bytes: &[u8]) -> Option<Record> {
+        let (told, check) = bytes.split_at_checked(bytes.len().checked_sub(CHECKSUM_BYTES)?)?;
         if checksum(told) != check {
             return None;
         }
         let (&kind, rest) = told.split_first()?;
         let (&number, rest) = rest.split_first_chunk()?;
-        let (&at, selector) = rest.split_first_chunk()?;
-        let bytes = selector.try_into().ok()?;
-        let selector = Target::Selector(Selector::of_bytes(bytes));
+        let (&at, rest) = rest.split_first_chunk()?;
+        let (shared, selector) = match bytes.len() {
+            RECORD_BYTES_V1 => (0, rest),
+            _ => {
+                let (&shared, selector) = rest.split_first_chunk()?;
+                (u64::from_le_bytes(shared), selector)
+            }
+        };
+        let selector = Target::Selector(Selector::of_bytes(selector.try_into().ok()?));
         let what = match kind {
-            0 => What::Base(SequenceId::of_bytes(bytes)),
+            0 => What::Base,
             1 => What::Order(selector, Manner::Hard),
             2 => What::Order(selector, Manner::Soft),
             3 => What::Order(Target::Everything, Manner::Hard),
@@ -95,11 +122,10 @@ impl Record {
             _ => return None,
         };
         let number = u64::from_le_bytes(number);
-        (number <= NUMBER_MAX).then_some(Record {
-            what,
-            number,
-            at: Timestamp(u64::from_le_bytes(at)),
-        })
+        let at = Timestamp(u64::from_le_bytes(at));
+        let (is_own, shared) = (shared & OWN != 0, shared & !OWN);
+        let is_sound = number <= NUMBER_MAX && shared <= NUMBER_MAX;
+        is_sound.then_some(Record { what, number, at, shared, is_own })
     }
 }
 
@@ -142,23 +168,30 @@ pub(super) fn replay(folder: &Path, each: impl FnMut(Record)) -> io::Result<Foun
 
 fn read(reader: &mut impl Read, mut each: impl FnMut(Record)) -> Found {
     let mut magic = [0; MAGIC.len()];
-    if reader.read_exact(&mut magic).is_err() || magic != MAGIC {
-        return Found::Damaged { newest: 0, why: "it is of an unknown version, or no purge log" };
-    }
+    let is_read = reader.read_exact(&mut magic).is_ok();
+    let record_bytes = match magic {
+        MAGIC if is_read => RECORD_BYTES,
+        MAGIC_V1 if is_read => RECORD_BYTES_V1,
+        _ => {
+            let why = "it is of an unknown version, or no purge log";
+            return Found::Damaged { newest: 0, why };
+        }
+    };
     let (mut newest, mut ended, mut damage) = (0, false, None);
     loop {
         let mut chunk = [0; RECORD_BYTES];
-        let count = match read_full(reader, &mut chunk) {
+        let chunk = &mut chunk[..record_bytes];
+        let count = match read_full(reader, chunk) {
             Ok(0) => break,
             Ok(count) => count,
             Err(_) => return Found::Damaged { newest, why: "it cannot be read" },
         };
-        let record = Record::decode(&chunk);
+        let record = Record::decode(chunk);
         match record {
             Some(record) if !ended && damage.is_none() => each(record),
             // Room that the file was given for a write that never came.
             None if ended && chunk.iter().all(|byte| *byte == 0) => {}
-            None if !ended && is_unfinished(&chunk, count) => ended = true,
+            None if !ended && is_unfinished(chunk, count) => ended = true,
             _ => damage = damage.or(Some("a record in its middle is damaged")),
         }
         newest = newest.max(record.map_or(0, |record| record.number));
@@ -170,8 +203,8 @@ fn read(reader: &mut impl Read, mut each: impl FnMut(Record)) -> Found {
 }
 
 /// Whether the record's end never arrived. A flipped bit does not make a checksum of zeros.
-fn is_unfinished(chunk: &[u8; RECORD_BYTES], count: usize) -> bool {
-    count < RECORD_BYTES || chunk.ends_with(&[0; CHECKSUM_BYTES])
+fn is_unfinished(chunk: &[u8], count: usize) -> bool {
+    count < chunk.len() || chunk.ends_with(&[0; CHECKSUM_BYTES])
 }
 
 /// Reads until the chunk is full or the file ends, and says how much that was.
@@ -302,9 +335,15 @@ mod tests {
 
     fn records() -> Vec<Record> {
         let tag = |name| Target::Selector(Selector::tag(name));
-        let record = |what, number| Record { what, number, at: Timestamp(number * 10) };
+        let record = |what, number| Record {
+            what,
+            number,
+            at: Timestamp(number * 10),
+            shared: number / 2,
+            is_own: number % 2 == 0,
+        };
         vec![
-            record(What::Base(SequenceId::of_bytes([7; 16])), 1),
+            record(What::Base, 1),
             record(What::Order(tag("a"), Manner::Hard), 2),
             record(What::Order(tag("b"), Manner::Soft), 3),
             record(What::Order(Target::Everything, Manner::Hard), 4),

@@ -9,6 +9,7 @@
 //! - `tables`: the orders as the hit path reads them;
 //! - `ledger`: the orders by age, within a bound, folding the oldest into floors;
 //! - `log`: the file;
+//! - `positions`: how these numbers and those that servers share stand to each other;
 //! - `writer`: the desk where orders are given, and the thread that writes them.
 //!
 //! **Never too little.** Where something is unknown, more is purged: at the bound the oldest
@@ -28,11 +29,15 @@
 
 mod ledger;
 mod log;
+mod positions;
+#[cfg(test)]
+mod sharing_tests;
 mod tables;
 #[cfg(test)]
 mod tests;
 mod writer;
 
+use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,42 +47,10 @@ use tokio::sync::watch;
 
 use crate::cache::entry::Selector;
 use crate::clock::{Clock, Timestamp};
-use ledger::Ledger;
+use ledger::{Given, Ledger, Noted};
 use log::{Found, Log};
 use tables::Tables;
 use writer::{Settled, Shared, Writer, durable};
-
-/// The name of one growing sequence of numbers, that of a data folder: in another sequence its numbers
-/// say nothing. It goes with the log, and a lost log begins another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SequenceId([u8; SequenceId::BYTES]);
-
-impl SequenceId {
-    /// How long its bytes are.
-    pub const BYTES: usize = 16;
-    /// None's: that of a log which was begun before sequences had names.
-    const NONE: SequenceId = SequenceId([0; SequenceId::BYTES]);
-
-    /// A name that no other has.
-    #[must_use]
-    pub fn random() -> SequenceId {
-        let mut bytes = [0; SequenceId::BYTES];
-        fastrand::Rng::new().fill(&mut bytes);
-        SequenceId(bytes)
-    }
-
-    /// Its bytes, for storing.
-    #[must_use]
-    pub const fn as_bytes(&self) -> &[u8; SequenceId::BYTES] {
-        &self.0
-    }
-
-    /// The name of these bytes, as read back from storage.
-    #[must_use]
-    pub const fn of_bytes(bytes: [u8; SequenceId::BYTES]) -> SequenceId {
-        SequenceId(bytes)
-    }
-}
 
 /// Targets of one order, which is one write whatever it names.
 pub const TARGETS_MAX: usize = 10_000;
@@ -88,7 +61,7 @@ const NUMBERS_AHEAD: u64 = 1 << 20;
 const NUMBERS_LOST: u64 = 1 << 48;
 
 /// What an order makes of the entries that it names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Manner {
     /// They are dead: never given again.
     Hard,
@@ -97,7 +70,7 @@ pub enum Manner {
 }
 
 /// What an order names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Target {
     /// The entries with this selector.
     Selector(Selector),
@@ -112,6 +85,31 @@ impl Target {
             Target::Everything => None,
         }
     }
+}
+
+/// An order as servers tell each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedOrder {
+    /// What it names.
+    pub target: Target,
+    /// What it makes of it.
+    pub manner: Manner,
+    /// The number under which it was published.
+    pub shared: u64,
+}
+
+/// An order of this server that the others do not know yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unshared {
+    /// What it names.
+    pub target: Target,
+    /// What it makes of it.
+    pub manner: Manner,
+    /// Its number here.
+    pub number: u64,
+    /// The number that it was given first. It has another where an order of another server would have
+    /// taken it over.
+    pub first: u64,
 }
 
 /// What the orders given so far make of an entry.
@@ -183,7 +181,6 @@ pub struct Purges {
     /// How far the log has come; absent if there is none.
     settled: Option<watch::Receiver<Settled>>,
     clock: Clock,
-    id: SequenceId,
     is_log_lost: bool,
 }
 
@@ -215,8 +212,7 @@ impl Purges {
         ledger.age(&tables, clock.now(), usize::MAX);
         if let Some(why) = loss {
             tracing::warn!(why, "the purge log is lost: all that was stored before is dead");
-            ledger.raise(&tables, Manner::Hard, base);
-            ledger.id = SequenceId::random();
+            ledger.raise(&tables, Manner::Hard, base, 0);
         }
         let log = folder.map(|folder| Log::create(folder, &ledger.records(&tables, base)));
         let opened = Opened { tables, ledger, base, clock, is_log_lost: loss.is_some() };
@@ -229,22 +225,77 @@ impl Purges {
         self.shared.sequence()
     }
 
-    /// The sequence that its numbers count in.
-    #[must_use]
-    pub fn id(&self) -> SequenceId {
-        self.id
+    /// From now on orders wait to be told to other servers, those of before included that never were.
+    pub fn share(&self) {
+        let mut desk = self.shared.desk();
+        let never = |(target, manner, number, given): (Target, Manner, u64, Given)| {
+            (given.shared == 0).then_some(Unshared { target, manner, number, first: number })
+        };
+        let mut unshared: Vec<Unshared> = desk.ledger.orders().filter_map(never).collect();
+        unshared.sort_unstable_by_key(|waiting| waiting.number);
+        desk.unshared = Some(unshared.into());
+        for (_, _, number, given) in desk.ledger.orders().collect::<Vec<_>>() {
+            if given.shared > 0 {
+                desk.positions.note_order(given.shared, number);
+            }
+        }
     }
 
-    /// The purge number of an entry that another server's fill made, whose number counts in another
-    /// sequence: nobody knows which orders of this one the fill knew, so that all of them hold. If
-    /// none names the entry, it is as good as one that knows of them all.
+    /// Orders that wait to be told to other servers, the oldest first, at most so many.
     #[must_use]
-    pub fn number_for_foreign(&self, selectors: &[Selector]) -> u64 {
-        let newest = self.sequence();
-        match self.verdict(selectors, 0) {
-            Verdict::Alive => newest,
-            Verdict::Stale | Verdict::Dead => 0,
-        }
+    pub fn unshared(&self, max: usize) -> Vec<Unshared> {
+        self.shared.desk().unshared.iter().flatten().take(max).copied().collect()
+    }
+
+    /// How many wait to be told to other servers.
+    #[must_use]
+    pub fn unshared_count(&self) -> usize {
+        self.shared.desk().unshared.as_ref().map_or(0, VecDeque::len)
+    }
+
+    /// Notes under which numbers orders were published, and that all up to `seen` were before now.
+    pub fn note_shared(&self, orders: &[(Unshared, u64)], seen: u64) {
+        let noted: Vec<Noted> = orders
+            .iter()
+            .map(|(Unshared { target, manner, number, .. }, shared)| Noted {
+                target: *target,
+                manner: *manner,
+                number: *number,
+                shared: *shared,
+            })
+            .collect();
+        self.shared.note_shared(&noted, seen);
+    }
+
+    /// Puts orders in force that other servers published, and notes that all up to `seen` were before
+    /// now: fills that begin later know of them. Says whether any was news.
+    pub fn apply(&self, orders: &[SharedOrder], seen: u64) -> bool {
+        self.shared.apply(orders, seen, self.clock.now())
+    }
+
+    /// Every order that servers know, as this one does.
+    #[must_use]
+    pub fn published(&self) -> Vec<SharedOrder> {
+        let desk = self.shared.desk();
+        let published = |(target, manner, _, given): (Target, Manner, u64, Given)| {
+            (given.shared > 0).then_some(SharedOrder { target, manner, shared: given.shared })
+        };
+        desk.ledger.orders().filter_map(published).collect()
+    }
+
+    /// The position of an entry among what servers share: every order that was published later, and
+    /// names it, holds for it. 0 if all do.
+    #[must_use]
+    pub fn position(&self, purge_sequence: u64) -> u64 {
+        self.shared.desk().positions.position(purge_sequence)
+    }
+
+    /// The purge number here of an entry at this position.
+    #[must_use]
+    pub fn number_at(&self, position: u64) -> u64 {
+        let sequence = self.sequence();
+        let desk = self.shared.desk();
+        desk.positions.own_number(position, sequence, desk.oldest_unshared())
     }
 
     /// What the orders make of an entry with these selectors and [`purge_sequence`]. It costs
@@ -364,12 +415,11 @@ struct Opened {
 
 impl Opened {
     fn start(self, log: Option<Log>) -> io::Result<Purges> {
-        let id = self.ledger.id;
         let shared = Arc::new(Shared::new(self.tables, self.ledger, self.base, log.as_ref()));
         let settled = match log {
             Some(log) => Some(Writer::start(Arc::clone(&shared), log, self.base)?),
             None => None,
         };
-        Ok(Purges { shared, settled, clock: self.clock, id, is_log_lost: self.is_log_lost })
+        Ok(Purges { shared, settled, clock: self.clock, is_log_lost: self.is_log_lost })
     }
 }

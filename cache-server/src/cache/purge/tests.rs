@@ -458,8 +458,13 @@ async fn a_log_is_shortened_while_it_is_used_and_loses_nothing() {
 async fn a_record_that_is_told_twice_or_late_changes_nothing() {
     let mut ledger = Ledger::new(settings(10));
     let tables = Tables::new();
-    let order =
-        |target, manner, number| Record { what: What::Order(target, manner), number, at: NOON };
+    let order = |target, manner, number| Record {
+        what: What::Order(target, manner),
+        number,
+        at: NOON,
+        shared: 0,
+        is_own: true,
+    };
     let (a, b) = (named("a")[0], named("b")[0]);
     let told = [
         order(a, Manner::Hard, 2),

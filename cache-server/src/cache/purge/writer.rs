@@ -8,6 +8,7 @@
 //! the log is written anew from the orders in force, which are bounded themselves. The same
 //! happens after a failed write, again and again until it succeeds.
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -16,14 +17,17 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::ledger::Ledger;
-use super::log::{Log, Record, What};
+use super::ledger::{Given, Known, Ledger, Noted};
+use super::log::{Log, Record};
+use super::positions::Positions;
 use super::tables::Tables;
-use super::{Manner, NUMBERS_AHEAD, Target};
+use super::{Manner, NUMBERS_AHEAD, SharedOrder, Target, Unshared};
 use crate::clock::Timestamp;
 
 /// Records that wait for the log, before it is written anew instead.
 const PENDING_MAX: usize = 40_000;
+/// Orders that wait to be told to servers; beyond, everything is purged, and they are told that.
+const UNSHARED_MAX: usize = 100_000;
 /// How long after a failed write the next is tried, if no order comes before.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -44,6 +48,12 @@ pub(super) struct Desk {
     pub(super) ledger: Ledger,
     /// The number given last.
     pub(super) newest: u64,
+    /// The number given last before this process gave any.
+    opened_at: u64,
+    /// How numbers and those that servers share stand to each other.
+    pub(super) positions: Positions,
+    /// Orders that servers do not know yet, the oldest first; absent if they are told of none.
+    pub(super) unshared: Option<VecDeque<Unshared>>,
     /// Numbers up to this are in the log.
     durable: u64,
     /// What the log lacks; absent if nothing is kept.
@@ -74,6 +84,9 @@ impl Shared {
         let desk = Desk {
             ledger,
             newest: base,
+            opened_at: base,
+            positions: Positions::default(),
+            unshared: None,
             durable: base,
             pending: log.map(|_| Pending::default()),
             log_bytes: log.map_or(0, Log::bytes),
@@ -84,7 +97,7 @@ impl Shared {
         Shared { tables, sequence, desk, work: Condvar::new() }
     }
 
-    /// Gives an order: it is in force on return, and waits for the log.
+    /// Gives an order: it is in force on return, and waits for the log, and to be told to servers.
     pub(super) fn give(
         &self,
         targets: &[Target],
@@ -94,13 +107,52 @@ impl Shared {
         let mut desk = self.desk();
         let (number, at) = (desk.newest + 1, now());
         desk.newest = number;
-        desk.ledger.give(&self.tables, targets, manner, number, at);
-        if let Some(pending) = &mut desk.pending {
-            pending.add(targets, manner, number, at);
+        let folded = desk.ledger.folded + desk.ledger.aged;
+        desk.put_in_force(&self.tables, targets, manner, number, Given::own(at));
+        desk.wait_to_be_shared(targets, manner, number);
+        let are_taken_over = desk.ledger.folded + desk.ledger.aged > folded;
+        if are_taken_over || desk.unshared.as_ref().is_some_and(|all| all.len() > UNSHARED_MAX) {
+            desk.give_again(&self.tables, at);
+        }
+        self.work.notify_one();
+        self.publish(&desk);
+        number
+    }
+
+    /// Puts orders in force that other servers gave, and notes that all up to `seen` were published
+    /// before now. Says whether any was news.
+    pub(super) fn apply(&self, orders: &[SharedOrder], seen: u64, at: Timestamp) -> bool {
+        let mut desk = self.desk();
+        let mut is_news = false;
+        for order in orders {
+            is_news |= desk.apply_one(&self.tables, order, at);
+        }
+        if is_news {
+            desk.give_again(&self.tables, at);
+        }
+        desk.note_seen(seen);
+        if is_news {
             self.work.notify_one();
         }
         self.publish(&desk);
-        number
+        is_news
+    }
+
+    /// Notes the numbers that servers know orders of this one by, the oldest of those that waited.
+    pub(super) fn note_shared(&self, orders: &[Noted], seen: u64) {
+        let mut desk = self.desk();
+        desk.newest += 1;
+        let from = desk.newest;
+        for order in orders {
+            desk.positions.note_order(order.shared, order.number);
+            desk.forget_unshared(order);
+            if let Some(given) = desk.ledger.note_shared(order, from) {
+                desk.note_in_log(&[order.target], order.manner, order.number, given);
+            }
+        }
+        desk.note_seen(seen);
+        self.work.notify_one();
+        self.publish(&desk);
     }
 
     /// What a fill that begins now records: the newest number, but none so far ahead of the log
@@ -156,19 +208,120 @@ impl Shared {
 }
 
 impl Pending {
-    fn add(&mut self, targets: &[Target], manner: Manner, number: u64, at: Timestamp) {
+    fn add(&mut self, targets: &[Target], manner: Manner, number: u64, given: Given) {
         self.is_due = true;
         if self.is_rewrite || self.records.len() + targets.len() > PENDING_MAX {
             self.is_rewrite = true;
             self.records = Vec::new();
             return;
         }
-        let record = |target: &Target| Record { what: What::Order(*target, manner), number, at };
+        let record = |target: &Target| Record::of_order(*target, manner, number, given);
         self.records.extend(targets.iter().map(record));
     }
 }
 
 impl Desk {
+    fn put_in_force(
+        &mut self,
+        tables: &Tables,
+        targets: &[Target],
+        manner: Manner,
+        number: u64,
+        given: Given,
+    ) {
+        self.ledger.give(tables, targets, manner, number, given);
+        self.note_in_log(targets, manner, number, given);
+    }
+
+    fn note_in_log(&mut self, targets: &[Target], manner: Manner, number: u64, given: Given) {
+        if let Some(pending) = &mut self.pending {
+            pending.add(targets, manner, number, given);
+        }
+    }
+
+    fn wait_to_be_shared(&mut self, targets: &[Target], manner: Manner, number: u64) {
+        let Some(unshared) = &mut self.unshared else { return };
+        let waiting = |target: &Target| Unshared { target: *target, manner, number, first: number };
+        unshared.extend(targets.iter().map(waiting));
+    }
+
+    /// Gives orders again that servers do not know yet, and that others have taken over here: a restart
+    /// would forget to tell of them. If they are too many, everything is purged instead.
+    fn give_again(&mut self, tables: &Tables, at: Timestamp) {
+        // It ends: what is given again is the newest, and at most half of what is kept.
+        loop {
+            let Some(unshared) = &mut self.unshared else { return };
+            let owed_max = UNSHARED_MAX.min(self.ledger.orders_max() / 2);
+            let (owed, mut lost): (Vec<Unshared>, Vec<Unshared>) =
+                unshared.iter().partition(|order| self.ledger.owes(tables, order));
+            if lost.is_empty() && owed.len() <= UNSHARED_MAX {
+                return;
+            }
+            if owed.len() + lost.len() > owed_max {
+                let first = owed.iter().chain(&lost).map(|order| order.first).min();
+                let (target, manner) = (Target::Everything, Manner::Hard);
+                let first = first.unwrap_or(self.newest);
+                unshared.clear();
+                lost = vec![Unshared { target, manner, number: 0, first }];
+            } else {
+                *unshared = owed.into();
+            }
+            for order in lost {
+                self.newest += 1;
+                let (targets, number) = (&[order.target], self.newest);
+                self.put_in_force(tables, targets, order.manner, number, Given::own(at));
+                self.unshared
+                    .iter_mut()
+                    .for_each(|all| all.push_back(Unshared { number, ..order }));
+            }
+        }
+    }
+
+    fn forget_unshared(&mut self, order: &Noted) {
+        let Some(unshared) = &mut self.unshared else { return };
+        let is_it = |waiting: &Unshared| {
+            (waiting.target, waiting.manner, waiting.number)
+                == (order.target, order.manner, order.number)
+        };
+        if unshared.front().is_some_and(is_it) {
+            unshared.pop_front();
+        } else {
+            unshared.retain(|waiting| !is_it(waiting));
+        }
+    }
+
+    /// Puts an order of another server in force, unless a later one holds for as much. One that is heard
+    /// of late spares what was filled after it had been published.
+    fn apply_one(&mut self, tables: &Tables, order: &SharedOrder, at: Timestamp) -> bool {
+        let SharedOrder { target, manner, shared } = *order;
+        let late = match self.ledger.known(tables, order) {
+            Known::All => return false,
+            Known::UpTo(0) => Some(self.opened_at),
+            Known::UpTo(from) => Some(from),
+            Known::Nothing => self.positions.late_number(shared),
+        };
+        let number = late.unwrap_or_else(|| {
+            self.newest += 1;
+            self.newest
+        });
+        self.put_in_force(tables, &[target], manner, number, Given { at, shared, from: number });
+        self.positions.note_order(shared, number);
+        true
+    }
+
+    /// From here on fills begin after `seen` was published: they are told from those before.
+    fn note_seen(&mut self, seen: u64) {
+        if seen > self.positions.newest_seen() {
+            self.newest += 1;
+            self.positions.note_seen(seen, self.newest);
+        }
+    }
+
+    /// The own number of the oldest order that servers do not know yet.
+    pub(super) fn oldest_unshared(&self) -> Option<u64> {
+        self.unshared.as_ref()?.front().map(|waiting| waiting.number)
+    }
+
     fn take_batch(&mut self, tables: &Tables) -> Option<Batch> {
         let pending = self.pending.as_mut()?;
         pending.is_due = false;

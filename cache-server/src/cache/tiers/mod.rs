@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use self::redis::RedisTier;
 use super::entry::Entry;
+use super::leases::Fence;
 use local::LocalTier;
 
 /// All tiers of a server. What is stored is stored in all.
@@ -26,13 +27,19 @@ pub struct Tiers {
 }
 
 impl Tiers {
-    /// Stores an entry. One over `entry_bytes_max` is not stored, nor one that no local tier has room
+    /// Of a fetch without a lease that begins now.
+    #[must_use]
+    pub fn fence(&self) -> Fence {
+        self.redis.as_ref().map(|redis| Fence::now(redis.time())).unwrap_or_default()
+    }
+
+    /// Stores an entry of a fetch. One over `entry_bytes_max` is not stored, nor one that no local tier has room
     /// for, and that is said.
     #[must_use]
-    pub fn put(&self, entry: Arc<Entry>) -> bool {
+    pub fn put(&self, entry: Arc<Entry>, fence: Fence) -> bool {
         let is_stored = self.local.put(Arc::clone(&entry));
         if is_stored && let Some(redis) = &self.redis {
-            redis.put_soon(entry);
+            redis.put_soon(entry, fence);
         }
         is_stored
     }
@@ -46,7 +53,7 @@ impl Tiers {
     ) -> bool {
         let put = self.local.replace(key, make);
         if let (Some(entry), Some(redis)) = (&put, &self.redis) {
-            redis.put_soon(Arc::clone(entry));
+            redis.put_soon(Arc::clone(entry), Fence::now(redis.time()));
         }
         put.is_some()
     }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
 use redis::io::tcp::TcpSettings;
@@ -131,6 +131,31 @@ impl Connector {
                 Err(TierError::Fault { kind: "connect", said })
             }
         }
+    }
+
+    /// A connection of its own that hears what is published on these channels. In a cluster every node tells
+    /// of all that is.
+    ///
+    /// # Errors
+    /// When there is no connection in time.
+    pub(super) async fn listen(&self, channels: &[String]) -> Result<PubSub, TierError> {
+        let listening = async {
+            let client = match &self.settings.address {
+                Address::One(place) => self.client(place)?,
+                Address::Sentinel { sentinels, master } => self.master(sentinels, master).await?,
+                Address::Cluster(nodes) => {
+                    let turn = self.attempts.fetch_add(1, Ordering::Relaxed) % nodes.len().max(1);
+                    self.client(&nodes[turn])?
+                }
+            };
+            let mut listening = client.get_async_pubsub().await?;
+            listening.subscribe(channels).await?;
+            Ok(listening)
+        };
+        let listening = tokio::time::timeout(CONNECT_ALL_TIMEOUT, listening).await;
+        listening
+            .unwrap_or(Err(RedisError::from((redis::ErrorKind::Io, "it takes too long"))))
+            .map_err(|error| fault::of_connecting(&error))
     }
 
     async fn try_connect(&self) -> RedisResult<Lanes> {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
 use futures_util::future::{join, join_all};
+use redis::aio::PubSub;
 use redis::{Cmd, RedisResult, Value};
 use tokio::sync::{Notify, watch};
 
@@ -18,6 +19,7 @@ use super::connect::{Connection, Connector, Lanes};
 use super::fault::{self, Consequence};
 use super::metrics::RedisMetrics;
 use super::settings::{Address, RedisSettings};
+use super::touch::Touch;
 use crate::cache::tiers::TierError;
 
 /// How long Redis is left alone before it is tried again.
@@ -42,6 +44,10 @@ pub(super) struct Link {
     opened: Notify,
     /// Whether anything of Redis may be asked.
     up: watch::Sender<Reach>,
+    /// How often connections were made: what was told on older ones may have been missed.
+    connected: watch::Sender<u64>,
+    /// Whether entries are to be read.
+    touch: Touch,
     /// The name of a key that is never written, for each section.
     probes: Vec<Vec<u8>>,
     last_fault: Mutex<Option<TierError>>,
@@ -81,6 +87,8 @@ impl Link {
             lanes: ArcSwapOption::empty(),
             opened: Notify::new(),
             up: watch::Sender::new(Reach::Unknown),
+            connected: watch::Sender::new(0),
+            touch: Touch::default(),
             probes,
             last_fault: Mutex::new(None),
             metrics,
@@ -100,6 +108,9 @@ impl Link {
         until: tokio::time::Instant,
     ) -> Result<Vec<u8>, TierError> {
         let (section, lanes) = self.reachable(name)?;
+        if !self.touch.is_kept(*self.connected.borrow()) {
+            return Err(TierError::Resting);
+        }
         if let Some(direct) = &lanes.direct {
             let answered = in_time(direct.call(command, value_bytes_max), until).await;
             if let Some(answered) = answered.transpose() {
@@ -111,6 +122,47 @@ impl Link {
             Value::Nil => Ok(Vec::new()),
             _ => Err(TierError::Read("an answer of another kind".into())),
         }
+    }
+
+    /// What is kept up with the other servers.
+    pub(super) fn touch(&self) -> &Touch {
+        &self.touch
+    }
+
+    /// How often connections were made, now and later.
+    pub(super) fn connected(&self) -> watch::Receiver<u64> {
+        self.connected.subscribe()
+    }
+
+    /// Asks `command` about keys with this hash tag, within this deadline, where no entry's bytes are in
+    /// the way.
+    ///
+    /// # Errors
+    /// As [`Link::read`].
+    pub(super) async fn control(
+        &self,
+        tag: &[u8],
+        command: &Cmd,
+        deadline: Duration,
+    ) -> Result<Value, TierError> {
+        let (section, lanes) = self.reachable(tag)?;
+        let until = tokio::time::Instant::now() + deadline;
+        let mut connection = lanes.probes.clone();
+        let answered = match in_time(connection.call(command), until).await {
+            // That this is refused says nothing of what is read.
+            Err((error, Consequence::PauseWrites)) => Err((error, Consequence::Nothing)),
+            answered => answered,
+        };
+        let noted = self.note(section, &lanes, answered);
+        noted.inspect_err(|error| self.metrics.error(error.kind()))
+    }
+
+    /// A connection of its own that hears what is published on these channels.
+    ///
+    /// # Errors
+    /// When there is none in time.
+    pub(super) async fn listen(&self, channels: &[String]) -> Result<PubSub, TierError> {
+        self.connector.listen(channels).await
     }
 
     /// Writes: asks `command` about the key of this name, within this deadline.
@@ -258,6 +310,7 @@ impl Link {
                 }
                 Ok(lanes) => {
                     let lanes = Arc::new(lanes);
+                    self.connected.send_modify(|count| *count += 1);
                     self.lanes.store(Some(Arc::clone(&lanes)));
                     let lasted = self.watch(&lanes, &mut told).await;
                     self.breaker.open_all();

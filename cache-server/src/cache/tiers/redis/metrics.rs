@@ -37,11 +37,14 @@ pub enum Dropped {
     Expired,
     /// The server ended before its turn came.
     Closing,
+    /// A later fetch has stored, or is about to.
+    Fenced,
 }
 
 impl Dropped {
     /// The labels' values, in the order of their numbers.
-    pub const NAMES: [&str; 6] = ["full", "refused", "failed", "too-large", "expired", "closing"];
+    pub const NAMES: [&str; 7] =
+        ["full", "refused", "failed", "too-large", "expired", "closing", "fenced"];
 }
 
 /// The handles, which whoever names the metrics makes.
@@ -55,7 +58,7 @@ pub struct RedisMetrics {
     /// How long a write took.
     pub write_seconds: Histogram,
     /// Entries that were not written, by why.
-    pub drops: [Counter; 6],
+    pub drops: [Counter; 7],
     /// 0 while all of it is left alone.
     pub up: Gauge,
     /// The share of it that is left alone.

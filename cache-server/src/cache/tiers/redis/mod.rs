@@ -2,12 +2,15 @@
 //!
 //! - `settings`: where it is, and the bounds;
 //! - `connect`: how a connection comes about;
+//! - `control`: what servers ask beside entries;
 //! - `breaker`: whether it is asked at all;
 //! - `fault`: what its errors mean;
 //! - `direct`: connections that a read has for itself;
 //! - `answer`: what comes on them;
 //! - `link`: the connections, kept behind the breaker;
 //! - `metrics`: what is counted;
+//! - `time`: its clock and this server's;
+//! - `touch`: whether entries may be read, as what was purged is known;
 //! - `value`: an entry's form there;
 //! - `write_behind`: entries on their way there.
 //!
@@ -19,11 +22,14 @@
 mod answer;
 mod breaker;
 mod connect;
+pub mod control;
 mod direct;
 mod fault;
 mod link;
 pub mod metrics;
 pub mod settings;
+pub mod time;
+mod touch;
 mod value;
 mod write_behind;
 
@@ -36,17 +42,20 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use keyspec::Key;
 use serde::Serialize;
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc};
 use tokio::time::Instant;
 
 use super::TierError;
 use crate::cache::entry::Entry;
-use crate::cache::purge::SequenceId;
+use crate::cache::leases::Fence;
+use crate::cache::purge::Purges;
 use crate::clock::Clock;
+use control::Control;
 use link::{Link, Reach};
 use metrics::{RedisMetrics, RedisRead};
 use settings::RedisSettings;
-pub use value::{Form, Read};
+use time::RedisTime;
+pub use value::Form;
 use write_behind::WriteBehind;
 
 /// Bytes of values that are read at once at most.
@@ -61,12 +70,13 @@ pub struct RedisTier {
     /// Reads under way, for those who ask for the same.
     readings: Arc<Mutex<Readings>>,
     writes: Arc<WriteBehind>,
+    time: Arc<RedisTime>,
 }
 
 type Readings = HashMap<Key, WeakShared<Reading>>;
 
 /// A read under way.
-pub type Reading = BoxFuture<'static, Result<Option<Arc<Read>>, TierError>>;
+pub type Reading = BoxFuture<'static, Result<Option<Arc<Entry>>, TierError>>;
 
 /// How the tier does, as operators see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -100,22 +110,24 @@ impl RedisReport {
 
 impl RedisTier {
     /// Starts it: connects and writes behind, on this runtime. It needs no Redis to be there.
-    /// Purge numbers of what is written count in `sequence`.
+    /// Positions of what is written and read are told by `purges`.
     #[must_use]
     pub fn start(
         settings: RedisSettings,
-        sequence: SequenceId,
+        purges: Arc<Purges>,
         clock: Clock,
         metrics: RedisMetrics,
     ) -> RedisTier {
         let (settings, metrics) = (Arc::new(settings), Arc::new(metrics));
+        let time = Arc::new(RedisTime::new(clock.clone()));
         let prefix = value::prefix(&settings.prefix);
         let link = Arc::new(Link::new(&settings, &prefix, Arc::clone(&metrics)));
         tokio::spawn(Arc::clone(&link).keep());
         let writes = Arc::new(WriteBehind::new(
             Arc::clone(&settings),
             prefix.clone(),
-            sequence,
+            Arc::clone(&purges),
+            Arc::clone(&time),
             Arc::clone(&link),
             clock,
             Arc::clone(&metrics),
@@ -123,8 +135,9 @@ impl RedisTier {
         writes.start();
         let reads_max = (READ_BYTES_MAX / settings.form.value_bytes_max.max(1)).clamp(16, 1024);
         let permits = Semaphore::new(reads_max);
-        let reader = Arc::new(Reader { settings, prefix, link, permits, metrics });
-        RedisTier { reader, readings: Arc::default(), writes }
+        let own = Arc::clone(&time);
+        let reader = Reader { settings, prefix, link, purges, time: own, permits, metrics };
+        RedisTier { reader: Arc::new(reader), readings: Arc::default(), writes, time }
     }
 
     /// Waits for the first attempt to connect, a second at most, so that a server that has just
@@ -135,9 +148,27 @@ impl RedisTier {
         let _ = tokio::time::timeout(START_WAIT, is_known).await;
     }
 
+    /// A way to ask for other things than entries.
+    #[must_use]
+    pub fn control(&self) -> Control {
+        let Reader { settings, prefix, link, .. } = &*self.reader;
+        Control::new(Arc::clone(link), settings, prefix)
+    }
+
+    /// Entries that were not written because a later fetch had stored: whoever asks first gets them.
+    #[must_use]
+    pub fn came_too_late(&self) -> Option<mpsc::Receiver<Arc<Entry>>> {
+        self.writes.came_too_late()
+    }
+
+    /// Redis's time.
+    #[must_use]
+    pub fn time(&self) -> &Arc<RedisTime> {
+        &self.time
+    }
+
     /// Asks for the entry of a key, within the deadline. Who asks for one that is being read gets that.
-    /// What it gives may be past all its ends, and its purge number counts in its writer's sequence.
-    /// It fails when Redis does not answer in time, is left alone, or holds something else under the
+    /// What it gives may be past all its ends; its times and its purge number are this server's. It fails when Redis does not answer in time, is left alone, or holds something else under the
     /// key.
     pub fn get(&self, key: &Key) -> Shared<Reading> {
         let mut readings = lock(&self.readings);
@@ -155,15 +186,23 @@ impl RedisTier {
         reading
     }
 
+    /// The same for what is there by now: a read under way may have been before it.
+    ///
+    /// # Errors
+    /// As [`RedisTier::get`].
+    pub async fn get_anew(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
+        self.reader.read(key).await
+    }
+
     /// Whether the entry of a key is being read.
     #[must_use]
     pub fn is_reading(&self, key: &Key) -> bool {
         lock(&self.readings).contains_key(key)
     }
 
-    /// Has an entry written; nobody waits for it. What is over the bounds is dropped and counted.
-    pub fn put_soon(&self, entry: Arc<Entry>) {
-        self.writes.put(entry);
+    /// Has an entry of a fetch written; nobody waits for it. What is over the bounds is dropped and counted.
+    pub fn put_soon(&self, entry: Arc<Entry>, fence: Fence) {
+        self.writes.put(entry, fence);
     }
 
     /// Whether any of it is asked.
@@ -198,12 +237,14 @@ struct Reader {
     settings: Arc<RedisSettings>,
     prefix: String,
     link: Arc<Link>,
+    purges: Arc<Purges>,
+    time: Arc<RedisTime>,
     permits: Semaphore,
     metrics: Arc<RedisMetrics>,
 }
 
 impl Reader {
-    async fn read(&self, key: &Key) -> Result<Option<Arc<Read>>, TierError> {
+    async fn read(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
         let read = self.try_read(key).await;
         self.metrics.read(match &read {
             Ok(Some(_)) => RedisRead::Found,
@@ -219,7 +260,7 @@ impl Reader {
         read
     }
 
-    async fn try_read(&self, key: &Key) -> Result<Option<Arc<Read>>, TierError> {
+    async fn try_read(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
         let until = Instant::now() + self.settings.deadline;
         let _permit = self.permit(until).await?;
         let name = name(&self.prefix, key);
@@ -231,8 +272,10 @@ impl Reader {
         if value.is_empty() {
             return Ok(None);
         }
-        let read = value::decode(&Bytes::from(value), key, &self.settings.form)?;
-        Ok(Some(Arc::new(read)))
+        let mut entry = value::decode(&Bytes::from(value), key, &self.settings.form)?;
+        self.time.take(&mut entry);
+        entry.purge_sequence = self.purges.number_at(entry.purge_sequence);
+        Ok(Some(Arc::new(entry)))
     }
 
     async fn permit(&self, until: Instant) -> Result<SemaphorePermit<'_>, TierError> {

@@ -31,6 +31,12 @@ pub struct RedisSettings {
     pub connections: usize,
     /// How values are written, and how large they may be.
     pub form: Form,
+    /// What this server calls itself to the others.
+    pub node: String,
+    /// Whether servers fetch a key once for all of them.
+    pub shared_flights: bool,
+    /// For how long an entry is given by a server that hears of no other.
+    pub coherence_lifetime: Duration,
     /// Entries that wait to be written.
     pub write_queue_entries_max: usize,
     /// Bytes of entries that wait to be written.

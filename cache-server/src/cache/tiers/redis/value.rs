@@ -1,14 +1,13 @@
 //! The value: an entry as Redis holds it.
 //!
 //! ```text
-//! version u8 · encoding u8 · purge sequence's id (16 bytes) · raw length u32 · the entry's own form
+//! version u8 · encoding u8 · the fetch's token u64 · raw length u32 · the entry's own form
 //! ```
-//! The integer is little-endian. The entry's own form ([`Entry::write_to`]) is versioned and
+//! The token is big-endian, and compared by the script that writes; the length is little-endian. The entry's own form ([`Entry::write_to`]) is versioned and
 //! checksummed, and may be compressed as a whole. Whatever others may have written under the name
 //! of a key, it is that key's entry or an error: a miss.
 //!
-//! Its purge number counts in the sequence of the server that wrote it, so that the value names the
-//! sequence: in another one the number says nothing.
+//! Its times are Redis's, and its purge number is a position among the orders that servers share.
 
 use std::io;
 
@@ -16,14 +15,13 @@ use bytes::Bytes;
 use keyspec::Key;
 
 use crate::cache::entry::{self, Entry};
-use crate::cache::purge::SequenceId;
 use crate::cache::tiers::TierError;
 
 /// The version of this form, the only one that is read.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const AS_IS: u8 = 0;
 const ZSTD: u8 = 1;
-const PRELUDE_BYTES: usize = 1 + 1 + SequenceId::BYTES + 4;
+const PRELUDE_BYTES: usize = 1 + 1 + 8 + 4;
 /// Fast enough for the writer's thread, and a third of the bytes of JSON and text.
 const ZSTD_LEVEL: i32 = 3;
 
@@ -36,15 +34,6 @@ pub struct Form {
     pub compress_bytes_min: usize,
     /// The largest entry that is read, whatever it was compressed to.
     pub entry_bytes_max: usize,
-}
-
-/// An entry that was read back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Read {
-    /// The entry, with the purge number that its writer gave it.
-    pub entry: Entry,
-    /// In which sequence that number counts.
-    pub sequence: SequenceId,
 }
 
 /// Why a value is no entry of its key.
@@ -74,18 +63,14 @@ pub(super) fn prefix(prefix: &str) -> String {
     format!("{prefix}:{VERSION}.{}:", entry::FORMAT_VERSION)
 }
 
-/// The value of an entry; nothing if it is too large for one.
+/// The value of an entry, from the fetch with this token; nothing if it is too large for one.
 ///
 /// # Errors
 /// For a header block over 1 MiB.
-pub(super) fn encode(
-    entry: &Entry,
-    sequence: &SequenceId,
-    form: &Form,
-) -> io::Result<Option<Vec<u8>>> {
+pub(super) fn encode(entry: &Entry, token: u64, form: &Form) -> io::Result<Option<Vec<u8>>> {
     let mut raw = Vec::with_capacity(PRELUDE_BYTES + entry.encoded_size());
     raw.extend([VERSION, AS_IS]);
-    raw.extend_from_slice(sequence.as_bytes());
+    raw.extend_from_slice(&token.to_be_bytes());
     raw.extend_from_slice(&[0; 4]);
     entry.write_to(&mut raw)?;
     let raw_length = raw.len() - PRELUDE_BYTES;
@@ -121,12 +106,11 @@ fn compressed(raw: Vec<u8>) -> io::Result<Vec<u8>> {
 ///
 /// # Errors
 /// When the value is no entry of this key.
-pub(super) fn decode(value: &Bytes, key: &Key, form: &Form) -> Result<Read, NoEntry> {
+pub(super) fn decode(value: &Bytes, key: &Key, form: &Form) -> Result<Entry, NoEntry> {
     let (prelude, _) =
         value.split_first_chunk::<PRELUDE_BYTES>().ok_or_else(|| damaged("it is cut"))?;
     let [version, encoding, ..] = *prelude;
-    let (_, fields) = prelude.split_at(2);
-    let (sequence, raw_length) = fields.split_at(SequenceId::BYTES);
+    let (_, raw_length) = prelude.split_at(PRELUDE_BYTES - 4);
     let raw_length = u32::from_le_bytes(raw_length.try_into().unwrap_or_default()) as usize;
     if version != VERSION || raw_length > form.entry_bytes_max {
         return Err(damaged("unknown version, or too large").into());
@@ -144,8 +128,7 @@ pub(super) fn decode(value: &Bytes, key: &Key, form: &Form) -> Result<Read, NoEn
     if entry.key != *key {
         return Err(NoEntry::Foreign);
     }
-    let sequence = SequenceId::of_bytes(sequence.try_into().unwrap_or_default());
-    Ok(Read { entry, sequence })
+    Ok(entry)
 }
 
 fn damaged(why: &'static str) -> io::Error {
@@ -162,16 +145,14 @@ mod tests {
     const FORM: Form =
         Form { value_bytes_max: 64 << 10, compress_bytes_min: 4 << 10, entry_bytes_max: 128 << 10 };
 
-    fn sequence() -> SequenceId {
-        SequenceId::of_bytes([9; SequenceId::BYTES])
-    }
+    const TOKEN: u64 = 1_800_000_000_000_001;
 
-    fn read(value: &[u8], key: &Key) -> Result<Read, NoEntry> {
+    fn read(value: &[u8], key: &Key) -> Result<Entry, NoEntry> {
         decode(&Bytes::copy_from_slice(value), key, &FORM)
     }
 
     fn value_of(entry: &Entry) -> Vec<u8> {
-        encode(entry, &sequence(), &FORM).unwrap().expect("it fits")
+        encode(entry, TOKEN, &FORM).unwrap().expect("it fits")
     }
 
     fn key(byte: u8) -> Key {
@@ -186,7 +167,7 @@ mod tests {
             let value = value_of(&entry);
             assert_eq!(value[1] == ZSTD, body.len() > 4096);
             let found = read(&value, &key(1)).unwrap();
-            assert_eq!(found, Read { entry, sequence: sequence() });
+            assert_eq!(found, entry);
         }
         assert!(value_of(&sample([1; 32], &text)).len() < text.len() / 10);
     }
@@ -197,23 +178,23 @@ mod tests {
         let entry = sample([1; 32], &noise);
         let value = value_of(&entry);
         assert!(value.len() <= PRELUDE_BYTES + entry.encoded_size());
-        assert_eq!(read(&value, &key(1)).unwrap().entry, entry);
+        assert_eq!(read(&value, &key(1)).unwrap(), entry);
     }
 
     #[test]
     fn nothing_is_compressed_where_that_is_switched_off() {
         let form = Form { compress_bytes_min: 0, ..FORM };
         let entry = sample([1; 32], &[b'x'; 30_000]);
-        let value = encode(&entry, &sequence(), &form).unwrap().unwrap();
+        let value = encode(&entry, TOKEN, &form).unwrap().unwrap();
         assert_eq!(value[1], AS_IS);
     }
 
     #[test]
     fn an_entry_over_either_bound_has_no_value() {
         let noise: Vec<u8> = (0..70_000).map(|_| fastrand::u8(..)).collect();
-        assert!(encode(&sample([1; 32], &noise), &sequence(), &FORM).unwrap().is_none());
+        assert!(encode(&sample([1; 32], &noise), TOKEN, &FORM).unwrap().is_none());
         let text = vec![b'x'; 140_000];
-        assert!(encode(&sample([1; 32], &text), &sequence(), &FORM).unwrap().is_none());
+        assert!(encode(&sample([1; 32], &text), TOKEN, &FORM).unwrap().is_none());
     }
 
     #[test]
@@ -250,9 +231,9 @@ mod tests {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
             let index = (value.len() as f64 * at) as usize;
             value[index] ^= 1_u8 << bit;
-            // The sequence may be damaged: then the purge number counts in none that is known.
+            // The token says nothing of the entry.
             if let Ok(found) = read(&value, &key(1)) {
-                prop_assert_eq!(found.entry, entry);
+                prop_assert_eq!(found, entry);
             }
         }
 

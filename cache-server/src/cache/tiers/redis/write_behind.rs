@@ -11,15 +11,19 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use keyspec::Key;
-use tokio::sync::Notify;
+use redis::Value;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
+use super::control::lease_name;
 use super::link::{Link, Reach, WriteError};
 use super::metrics::{Dropped, RedisMetrics};
 use super::settings::RedisSettings;
+use super::time::RedisTime;
 use super::value;
 use crate::cache::entry::Entry;
-use crate::cache::purge::SequenceId;
+use crate::cache::leases::Fence;
+use crate::cache::purge::Purges;
 use crate::cache::tiers::TierError;
 use crate::clock::Clock;
 
@@ -31,8 +35,12 @@ const PAUSE: Duration = Duration::from_secs(1);
 const REST: Duration = Duration::from_millis(20);
 /// How long a server may be read-only before connections to it are made anew.
 const READ_ONLY_RECONNECT: Duration = Duration::from_secs(10);
+/// Entries that came too late and are looked after.
+const FENCED_MAX: usize = 256;
 /// How often one entry is tried to be written.
 const TRIES: u8 = 2;
+/// Writes a value that no later fetch has written.
+const WRITE: &str = include_str!("write.lua");
 /// From this size on an entry is encoded where it holds up no requests.
 const LARGE_BYTES: usize = 128 << 10;
 
@@ -41,7 +49,8 @@ const LARGE_BYTES: usize = 128 << 10;
 pub(super) struct WriteBehind {
     settings: Arc<RedisSettings>,
     prefix: String,
-    sequence: SequenceId,
+    purges: Arc<Purges>,
+    time: Arc<RedisTime>,
     link: Arc<Link>,
     clock: Clock,
     queue: Mutex<Queue>,
@@ -51,6 +60,9 @@ pub(super) struct WriteBehind {
     /// Wakes whoever waits for the queue to be empty, or for Redis to refuse what is in it.
     done: Notify,
     metrics: Arc<RedisMetrics>,
+    /// Where entries go that came too late.
+    fenced: mpsc::Sender<Arc<Entry>>,
+    came_too_late: Mutex<Option<mpsc::Receiver<Arc<Entry>>>>,
 }
 
 /// What waits, the oldest first.
@@ -67,6 +79,7 @@ struct Queue {
 #[derive(Debug)]
 struct Waiting {
     entry: Arc<Entry>,
+    fence: Fence,
     /// What it counts for: its weight.
     bytes: usize,
     /// How often it has been tried.
@@ -74,8 +87,8 @@ struct Waiting {
 }
 
 impl Waiting {
-    fn new(entry: Arc<Entry>) -> Waiting {
-        Waiting { bytes: entry.weight(), entry, tries: 0 }
+    fn new(entry: Arc<Entry>, fence: Fence) -> Waiting {
+        Waiting { bytes: entry.weight(), entry, fence, tries: 0 }
     }
 }
 
@@ -99,20 +112,23 @@ pub(super) struct WriteState {
 }
 
 impl WriteBehind {
-    /// A queue that nobody writes yet. Purge numbers of entries count in `sequence`.
+    /// A queue that nobody writes yet. Positions of entries are told by `purges`.
     #[must_use]
     pub(super) fn new(
         settings: Arc<RedisSettings>,
         prefix: String,
-        sequence: SequenceId,
+        purges: Arc<Purges>,
+        time: Arc<RedisTime>,
         link: Arc<Link>,
         clock: Clock,
         metrics: Arc<RedisMetrics>,
     ) -> WriteBehind {
+        let (fenced, came_too_late) = mpsc::channel(FENCED_MAX);
         WriteBehind {
             settings,
             prefix,
-            sequence,
+            purges,
+            time,
             link,
             clock,
             queue: Mutex::default(),
@@ -120,7 +136,14 @@ impl WriteBehind {
             work: Notify::new(),
             done: Notify::new(),
             metrics,
+            fenced,
+            came_too_late: Mutex::new(Some(came_too_late)),
         }
+    }
+
+    /// Entries that were not written because a later fetch had stored: whoever asks first gets them.
+    pub(super) fn came_too_late(&self) -> Option<mpsc::Receiver<Arc<Entry>>> {
+        self.came_too_late.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Starts the writers, which end with the runtime.
@@ -131,10 +154,10 @@ impl WriteBehind {
     }
 
     /// Has an entry written, in the place of an older one that waits under its key.
-    pub(super) fn put(&self, entry: Arc<Entry>) {
+    pub(super) fn put(&self, entry: Arc<Entry>, fence: Fence) {
         let dropped = {
             let mut queue = self.queue();
-            queue.push(Waiting::new(entry));
+            queue.push(Waiting::new(entry, fence));
             let dropped = queue.drop_beyond(
                 self.settings.write_queue_entries_max,
                 self.settings.write_queue_bytes_max,
@@ -206,12 +229,20 @@ impl WriteBehind {
     async fn write_one(&self, mut waiting: Waiting) {
         let began = Instant::now();
         waiting.tries += 1;
-        match self.try_write(&waiting.entry).await {
+        match self.try_write(&waiting).await {
             Ok(()) => {
                 self.metrics.written(began.elapsed());
                 self.resume();
+                if let Some(lease) = &waiting.fence.lease {
+                    lease.stored().await;
+                }
             }
-            Err(NotWritten::Dropped(why)) => self.metrics.dropped(why),
+            Err(NotWritten::Dropped(why)) => {
+                self.metrics.dropped(why);
+                if why == Dropped::Fenced {
+                    self.fenced_off(&waiting).await;
+                }
+            }
             Err(NotWritten::Redis(WriteError::Failed(TierError::Resting))) => {
                 // It was not asked: that was no try, and the next one can wait.
                 waiting.tries -= 1;
@@ -220,6 +251,15 @@ impl WriteBehind {
             }
             Err(NotWritten::Redis(error)) => self.failed(waiting, &error),
         }
+    }
+
+    /// What a later fetch has stored is as good for those who wait, and better for this server too.
+    async fn fenced_off(&self, waiting: &Waiting) {
+        if let Some(lease) = &waiting.fence.lease {
+            lease.stored().await;
+        }
+        // Beyond, it goes on with what it has, which was right when it was fetched.
+        let _ = self.fenced.try_send(Arc::clone(&waiting.entry));
     }
 
     fn failed(&self, waiting: Waiting, error: &WriteError) {
@@ -238,29 +278,36 @@ impl WriteBehind {
         }
     }
 
-    async fn try_write(&self, entry: &Arc<Entry>) -> Result<(), NotWritten> {
+    async fn try_write(&self, waiting: &Waiting) -> Result<(), NotWritten> {
+        let (entry, token) = (&waiting.entry, waiting.fence.token);
         let lives = entry.ends.last().since(self.clock.now());
         let lives_ms = u64::try_from(lives.as_millis()).unwrap_or(u64::MAX).min(LIFE_MS_MAX);
         if lives_ms == 0 {
             return Err(NotWritten::Dropped(Dropped::Expired));
         }
-        let value = self.value(entry).await.ok_or(NotWritten::Dropped(Dropped::TooLarge))?;
+        let value = self.value(entry, token).await.ok_or(NotWritten::Dropped(Dropped::TooLarge))?;
         let name = super::name(&self.prefix, &entry.key);
-        let mut command = redis::cmd("SET");
-        command.arg(&name).arg(value).arg("PX").arg(lives_ms);
+        let mut command = redis::cmd("EVAL");
+        command.arg(WRITE).arg(2).arg(&name).arg(lease_name(&self.settings.prefix, &name));
+        command.arg(token).arg(&token.to_be_bytes()).arg(lives_ms).arg(value);
         let deadline = self.settings.write_deadline;
-        self.link.write(&name, &command, deadline).await.map_err(NotWritten::Redis)?;
-        Ok(())
+        match self.link.write(&name, &command, deadline).await.map_err(NotWritten::Redis)? {
+            Value::Int(0) => Err(NotWritten::Dropped(Dropped::Fenced)),
+            _ => Ok(()),
+        }
     }
 
-    async fn value(&self, entry: &Arc<Entry>) -> Option<Vec<u8>> {
-        let (form, sequence) = (self.settings.form, self.sequence);
-        if entry.body.len() < LARGE_BYTES {
-            return value::encode(entry, &sequence, &form).ok().flatten();
+    /// The value, with times and a purge number that say to all servers what the fill's own say to this.
+    async fn value(&self, entry: &Arc<Entry>, token: u64) -> Option<Vec<u8>> {
+        let purge_sequence = self.purges.position(entry.purge_sequence);
+        let (is_large, form) = (entry.body.len() >= LARGE_BYTES, self.settings.form);
+        let mut entry = Entry { purge_sequence, ..Entry::clone(entry) };
+        self.time.share(&mut entry);
+        let encode = move || value::encode(&entry, token, &form).ok().flatten();
+        if is_large {
+            return tokio::task::spawn_blocking(encode).await.ok().flatten();
         }
-        let entry = Arc::clone(entry);
-        let encode = move || value::encode(&entry, &sequence, &form).ok().flatten();
-        tokio::task::spawn_blocking(encode).await.ok().flatten()
+        encode()
     }
 
     fn next(&self) -> Option<Waiting> {
@@ -291,8 +338,9 @@ impl WriteBehind {
     /// Finds out whether Redis takes writes again, where nothing waits to be written.
     async fn probe(&self) {
         let name = format!("{}probe:write", self.prefix).into_bytes();
-        let mut command = redis::cmd("SET");
-        command.arg(&name).arg(1).arg("PX").arg(1);
+        let mut command = redis::cmd("EVAL");
+        command.arg(WRITE).arg(2).arg(&name).arg(lease_name(&self.settings.prefix, &name));
+        command.arg(0).arg(&[0_u8; 8]).arg(1).arg(1);
         let deadline = self.settings.write_deadline;
         match self.link.write(&name, &command, deadline).await {
             Ok(_) => self.resume(),
@@ -423,7 +471,7 @@ mod tests {
     use crate::cache::entry::tests::sample;
 
     fn waiting(key: u8, bytes: usize) -> Waiting {
-        Waiting::new(Arc::new(sample([key; 32], &vec![b'x'; bytes])))
+        Waiting::new(Arc::new(sample([key; 32], &vec![b'x'; bytes])), Fence::default())
     }
 
     fn keys(queue: &mut Queue) -> Vec<u8> {

@@ -104,6 +104,9 @@ async fn linked(fate: Fate) -> (Arc<Link>, Arc<Fake>) {
         write_deadline: LONG,
         connections: 1,
         form: Form { value_bytes_max: 100, compress_bytes_min: 0, entry_bytes_max: 100 },
+        node: "test".into(),
+        shared_flights: false,
+        coherence_lifetime: LONG,
         write_queue_entries_max: 1,
         write_queue_bytes_max: 1,
     };
