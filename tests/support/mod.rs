@@ -18,6 +18,7 @@ pub mod redis;
 pub mod relay;
 pub mod sample;
 pub mod server;
+pub mod servers;
 pub mod terminal;
 pub mod tls;
 pub mod upstream;

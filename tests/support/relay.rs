@@ -24,6 +24,8 @@ pub enum Manner {
     Refuse,
     /// An answer longer than so many bytes is cut after them, and its connection with it.
     CutAnswers(usize),
+    /// What Redis tells those who have subscribed is lost; answers pass.
+    LoseMessages,
 }
 
 /// A running relay.
@@ -165,8 +167,36 @@ async fn give(
             let _ = to.write_all(&bytes[..after]).await;
             return;
         }
+        let bytes = if manner == Manner::LoseMessages { without_messages(&bytes) } else { bytes };
         if to.write_all(&bytes).await.is_err() {
             return;
         }
     }
+}
+
+/// These bytes of RESP without the messages of channels in them, each of which is small and comes
+/// in one piece.
+fn without_messages(bytes: &[u8]) -> Vec<u8> {
+    const HEAD: &[u8] = b"3\r\n$7\r\nmessage\r\n";
+    let begins =
+        |rest: &[u8]| matches!(rest.first(), Some(b'*' | b'>')) && rest[1..].starts_with(HEAD);
+    let (mut kept, mut rest) = (Vec::new(), bytes);
+    while let Some((first, more)) = rest.split_first() {
+        if begins(rest) {
+            // The channel, and what is said there.
+            rest = behind_text(behind_text(&more[HEAD.len()..]));
+        } else {
+            kept.push(*first);
+            rest = more;
+        }
+    }
+    kept
+}
+
+/// What follows a text of RESP: `$`, its length, an end of line, as many bytes, an end of line.
+fn behind_text(bytes: &[u8]) -> &[u8] {
+    let line = bytes.iter().position(|byte| *byte == b'\n').unwrap_or(bytes.len());
+    let length = std::str::from_utf8(bytes.get(1..line).unwrap_or_default());
+    let length: usize = length.ok().and_then(|text| text.trim_end().parse().ok()).unwrap_or(0);
+    bytes.get(line + 1 + length + 2..).unwrap_or_default()
 }
