@@ -791,3 +791,15 @@ async fn servers_are_restarted_one_by_one_under_load_without_a_storm_and_nobody_
     // A machine that is busy makes a fetch slower than most, and nobody waits for it then.
     assert!(calls <= paths + paths / 10 + 5, "{calls} calls for {paths} pages");
 }
+
+#[tokio::test]
+async fn a_claim_whose_answer_comes_too_late_fences_nothing_off() {
+    let (numbering, redis, [one, other, _]) = three().await;
+    redis.freeze();
+    let answer = one.client().get("/page/late").await;
+    redis.thaw();
+    assert_eq!(text(&answer), numbered(0, "/page/late"));
+    one.has_written(1).await;
+    assert!(is_about(one.redis_drops("fenced").await, 0));
+    assert_from_redis(&other.client().get("/page/late").await);
+}

@@ -79,7 +79,7 @@ pub(super) async fn shared(
     let (purges, overrides) = (Arc::clone(&kept.purges), Arc::clone(&kept.overrides));
     let redis = RedisTier::start(settings, Arc::clone(&purges), clock.clone(), telemetry.redis());
     let (control, time) = (redis.control(), Arc::clone(redis.time()));
-    let lease = || Arc::new(Leases::new(control.clone(), &node, telemetry.leases()));
+    let lease = || Arc::new(Leases::new(control.clone(), telemetry.leases()));
     let leases = are_flights_shared.then(lease);
     let shares = Shares { control, time, purges, overrides, leases: leases.clone() };
     let settings = CoherenceSettings { node, lifetime, orders_max };

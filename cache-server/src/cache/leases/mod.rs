@@ -31,6 +31,8 @@ pub use waiting::{Wait, Waiting, Word};
 const LIFE: Duration = Duration::from_secs(2);
 /// How often it is renewed.
 const RENEW: Duration = Duration::from_millis(600);
+/// How often a lease that nobody knows of is tried to be let go.
+const DISOWN_TRIES: u32 = 20;
 /// For how long it is remembered that a lease has ended by an entry.
 const REMEMBER: Duration = Duration::from_secs(1);
 
@@ -127,18 +129,15 @@ impl Fence {
 #[derive(Debug)]
 pub struct Leases {
     control: Control,
-    /// What this process calls itself; no other does.
-    owner: String,
     room: Arc<WaitingRoom>,
     metrics: LeaseMetrics,
 }
 
 impl Leases {
-    /// Those of a server with this name, of which there may be others.
+    /// Those that this process has.
     #[must_use]
-    pub fn new(control: Control, node: &str, metrics: LeaseMetrics) -> Leases {
-        let owner = format!("{node}|{:016x}", fastrand::u64(..));
-        Leases { control, owner, room: Arc::default(), metrics }
+    pub fn new(control: Control, metrics: LeaseMetrics) -> Leases {
+        Leases { control, room: Arc::default(), metrics }
     }
 
     /// The channel on which ends are told.
@@ -163,8 +162,8 @@ impl Leases {
     /// `has_waited` that it claims because another's lease has expired.
     ///
     /// # Errors
-    /// When Redis is not to be asked, or does not answer within its deadline. Nobody knows then whether
-    /// there is a lease; one that was given expires.
+    /// When Redis is not to be asked, or does not answer within its deadline. A lease that it has given all
+    /// the same is let go.
     pub async fn claim(
         self: &Arc<Self>,
         key: &Key,
@@ -173,7 +172,11 @@ impl Leases {
     ) -> Result<Claimed, TierError> {
         // Before it is asked, so that no word is missed.
         let waiting = self.room.enter(*key);
-        let claimed = script::claim(&self.control, key, &self.owner, LIFE, known).await;
+        let unanswered = Unanswered { leases: self, key };
+        let claimed = script::claim(&self.control, key, LIFE, known).await;
+        if matches!(claimed, Ok(_) | Err(TierError::Resting)) {
+            unanswered.answered();
+        }
         let outcome = match &claimed {
             Ok(Answer::Won { .. }) if has_waited => ClaimOutcome::TakenOver,
             Ok(Answer::Won { .. }) => ClaimOutcome::Won,
@@ -195,6 +198,35 @@ impl Leases {
     }
 }
 
+/// A claim that Redis may have granted without anybody hearing of it: its caller has left, or the deadline
+/// has come. Nobody is to wait for such a lease, nor is it to fence off what is fetched without it.
+struct Unanswered<'c> {
+    leases: &'c Leases,
+    key: &'c Key,
+}
+
+impl Unanswered<'_> {
+    fn answered(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        let Ok(runtime) = Handle::try_current() else { return };
+        let (control, key) = (self.leases.control.clone(), *self.key);
+        runtime.spawn(async move {
+            // Until it has expired by itself.
+            for _ in 0..DISOWN_TRIES {
+                if script::disown(&control, &key).await.is_ok() {
+                    return;
+                }
+                tokio::time::sleep(LIFE / DISOWN_TRIES).await;
+            }
+        });
+    }
+}
+
 /// The right to fetch a key. It lives on until it is told how it ends, or dropped.
 #[derive(Debug)]
 pub struct Lease {
@@ -211,7 +243,7 @@ pub struct Lease {
 impl Lease {
     fn begin(leases: &Leases, key: Key, token: u64) -> Arc<Lease> {
         let control = leases.control.clone();
-        let claim = format!("{token}:{}", leases.owner);
+        let claim = format!("{token}:{}", control.process());
         let renewing = tokio::spawn(renew(control.clone(), key, claim.clone())).abort_handle();
         let end = Mutex::new(Some(Word::Abandoned));
         Arc::new(Lease { control, key, token, claim, end, renewing })

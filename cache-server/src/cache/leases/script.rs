@@ -1,4 +1,4 @@
-//! What is asked of Redis about leases: three scripts, each of which sees and changes a lease at once.
+//! What is asked of Redis about leases: four scripts, each of which sees and changes a lease at once.
 
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::cache::tiers::redis::control::Control;
 const CLAIM: &str = include_str!("claim.lua");
 const RENEW: &str = include_str!("renew.lua");
 const END: &str = include_str!("end.lua");
+const DISOWN: &str = include_str!("disown.lua");
 
 /// What Redis says to a claim. Times are its own.
 #[derive(Debug)]
@@ -33,13 +34,12 @@ pub(super) fn channel(prefix: &str) -> String {
 pub(super) async fn claim(
     control: &Control,
     key: &Key,
-    owner: &str,
     life: Duration,
     known: u64,
 ) -> Result<Answer, TierError> {
     let mut command = redis::cmd("EVAL");
     command.arg(CLAIM).arg(1).arg(control.lease_name(key));
-    command.arg(owner).arg(millis(life)).arg(known);
+    command.arg(control.process()).arg(millis(life)).arg(known);
     let answer = control.ask(key, &command).await?;
     answered(answer).ok_or_else(|| TierError::Read("an answer of another form".into()))
 }
@@ -85,6 +85,17 @@ pub(super) async fn end(
     let mut command = redis::cmd("EVAL");
     command.arg(END).arg(1).arg(control.lease_name(key)).arg(claim).arg(word.name());
     command.arg(millis(remember)).arg(channel(control.prefix())).arg(said(key, word));
+    control.ask(key, &command).await.map(|_| ())
+}
+
+/// Lets go a lease that this process may have without knowing of it.
+///
+/// # Errors
+/// Those of Redis.
+pub(super) async fn disown(control: &Control, key: &Key) -> Result<(), TierError> {
+    let mut command = redis::cmd("EVAL");
+    command.arg(DISOWN).arg(1).arg(control.lease_name(key)).arg(control.process());
+    command.arg(channel(control.prefix())).arg(said(key, Word::Abandoned));
     control.ask(key, &command).await.map(|_| ())
 }
 

@@ -19,6 +19,8 @@ pub struct Control {
     prefix: Arc<str>,
     /// What the names of values begin with.
     values: Arc<str>,
+    /// What this process calls itself; no other does.
+    process: Arc<str>,
     /// For what a caller waits for.
     deadline: Duration,
     /// For what nobody waits for.
@@ -27,11 +29,17 @@ pub struct Control {
 
 impl Control {
     /// One for these settings, where the names of values begin so.
-    pub(super) fn new(link: Arc<Link>, settings: &RedisSettings, values: &str) -> Control {
+    pub(super) fn new(
+        link: Arc<Link>,
+        settings: &RedisSettings,
+        values: &str,
+        process: &Arc<str>,
+    ) -> Control {
         Control {
             link,
             prefix: settings.prefix.as_str().into(),
             values: values.into(),
+            process: Arc::clone(process),
             deadline: settings.deadline,
             patient_deadline: settings.write_deadline,
         }
@@ -41,6 +49,12 @@ impl Control {
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.prefix
+    }
+
+    /// What this process calls itself; no other does.
+    #[must_use]
+    pub fn process(&self) -> &str {
+        &self.process
     }
 
     /// The name of a key's lease.

@@ -152,7 +152,7 @@ impl RedisTier {
     #[must_use]
     pub fn control(&self) -> Control {
         let Reader { settings, prefix, link, .. } = &*self.reader;
-        Control::new(Arc::clone(link), settings, prefix)
+        Control::new(Arc::clone(link), settings, prefix, self.writes.process())
     }
 
     /// Entries that were not written because a later fetch had stored: whoever asks first gets them.

@@ -1,6 +1,6 @@
 -- Writes a value, unless a later fetch has.
 -- KEYS: the value's name, its lease. ARGV: the fetch's token, as a number and as eight bytes; how long the
---       value lives in milliseconds; the value.
+--       value lives in milliseconds; the value; who writes it, who may have the lease without knowing.
 -- Bytes are compared by hand: how Lua compares them depends on the locale, and numbers lose digits.
 local function is_later(one, other)
   for at = 1, 8 do
@@ -13,6 +13,9 @@ end
 local before = redis.call('GETRANGE', KEYS[1], 2, 9)
 if #before == 8 and is_later(before, ARGV[2]) then return 0 end
 local lease = redis.call('GET', KEYS[2])
-if lease and tonumber(string.match(lease, '^.(%d+):') or 0) > tonumber(ARGV[1]) then return 0 end
+if lease then
+  local token, owner = string.match(lease, '^.(%d+):(.*)$')
+  if token and tonumber(token) > tonumber(ARGV[1]) and owner ~= ARGV[5] then return 0 end
+end
 redis.call('SET', KEYS[1], ARGV[4], 'PX', ARGV[3])
 return 1

@@ -49,6 +49,8 @@ const LARGE_BYTES: usize = 128 << 10;
 pub(super) struct WriteBehind {
     settings: Arc<RedisSettings>,
     prefix: String,
+    /// What this process calls itself; no other does.
+    process: Arc<str>,
     purges: Arc<Purges>,
     time: Arc<RedisTime>,
     link: Arc<Link>,
@@ -125,6 +127,7 @@ impl WriteBehind {
     ) -> WriteBehind {
         let (fenced, came_too_late) = mpsc::channel(FENCED_MAX);
         WriteBehind {
+            process: format!("{}|{:016x}", settings.node, fastrand::u64(..)).into(),
             settings,
             prefix,
             purges,
@@ -139,6 +142,11 @@ impl WriteBehind {
             fenced,
             came_too_late: Mutex::new(Some(came_too_late)),
         }
+    }
+
+    /// What this process calls itself; no other does.
+    pub(super) fn process(&self) -> &Arc<str> {
+        &self.process
     }
 
     /// Entries that were not written because a later fetch had stored: whoever asks first gets them.
@@ -289,7 +297,7 @@ impl WriteBehind {
         let name = super::name(&self.prefix, &entry.key);
         let mut command = redis::cmd("EVAL");
         command.arg(WRITE).arg(2).arg(&name).arg(lease_name(&self.settings.prefix, &name));
-        command.arg(token).arg(&token.to_be_bytes()).arg(lives_ms).arg(value);
+        command.arg(token).arg(&token.to_be_bytes()).arg(lives_ms).arg(value).arg(&*self.process);
         let deadline = self.settings.write_deadline;
         match self.link.write(&name, &command, deadline).await.map_err(NotWritten::Redis)? {
             Value::Int(0) => Err(NotWritten::Dropped(Dropped::Fenced)),
