@@ -12,6 +12,7 @@
 
 mod ask;
 mod calls;
+#[path = "../shared/clock.rs"]
 mod clock;
 mod expiry;
 mod held_up;

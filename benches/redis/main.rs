@@ -9,13 +9,20 @@
 //! - [`exchange`], [`upstream`]: what is asked over HTTP, and who answers it;
 //! - [`redis_server`], [`benchmark`]: Redis, and its own benchmark;
 //! - [`tier`]: the tier as a library, reading and writing in a process of its own;
-//! - [`load`]: callers of a cache-server, by [`outage`] and [`zipf`];
-//! - [`stage`]: servers that share a Redis; [`awake`]: cores that do not sleep;
+//! - [`load`]: callers of a cache-server, by [`outage`] and [`zipf`], who ask what [`draw`] says;
+//! - [`stage`]: servers that share a Redis, each a [`cache`]; [`awake`]: cores that do not sleep;
 //! - [`measure`]: what comes of it, by [`get`], [`stopped`], [`second`] and [`memory`].
 
 mod awake;
 mod benchmark;
+#[expect(dead_code, reason = "sums over labels are for others")]
+#[path = "../shared/cache.rs"]
+mod cache;
+#[path = "../shared/draw.rs"]
+mod draw;
 mod entries;
+#[expect(dead_code, reason = "pages are for others")]
+#[path = "../shared/numbered.rs"]
 mod exchange;
 mod get;
 #[expect(dead_code, reason = "nginx and Varnish are peers of others")]
@@ -25,6 +32,7 @@ mod load;
 mod measure;
 mod memory;
 mod outage;
+#[path = "../shared/redis_server.rs"]
 mod redis_server;
 mod second;
 #[expect(dead_code, reason = "streams are for others")]
@@ -33,6 +41,7 @@ mod shared;
 mod stage;
 mod stopped;
 mod tier;
+#[path = "../shared/numbered_upstream.rs"]
 mod upstream;
 mod zipf;
 

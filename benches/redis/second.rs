@@ -1,7 +1,10 @@
 //! A second server: what it is spared by the Redis that a first one has filled.
 
+use std::slice;
+
 use anyhow::ensure;
 
+use crate::cache::have_written;
 use crate::load::Job;
 use crate::redis_server::Redis;
 use crate::shared::process;
@@ -69,7 +72,7 @@ async fn one(
     let outcome = process::run_load(&job, job.duration(), stage.cores.load).await?;
     let upstream_calls = stage.upstream_calls().await? - calls;
     // What it has fetched is in Redis before another one asks.
-    server.has_written(upstream_calls).await?;
+    have_written(slice::from_ref(&server), upstream_calls).await?;
     server.stop().await?;
     Ok(Measured { outcome, upstream_calls })
 }

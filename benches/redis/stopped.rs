@@ -1,7 +1,10 @@
 //! Redis stops: what callers notice of it, and how soon it is used again.
 
+use std::slice;
+
 use anyhow::{Context, ensure};
 
+use crate::cache::have_written;
 use crate::load::Job;
 use crate::outage::{self, Fill, Marks, Outcome, Part};
 use crate::shared::process;
@@ -48,7 +51,7 @@ pub(crate) async fn measure(
         let shared = stage.new_numbers();
         let written = writer.written().await?;
         fill(stage, Fill { server: writer.address(), first: shared, count: SHARED }).await?;
-        writer.has_written(written + count(usize::try_from(SHARED)?)).await?;
+        have_written(slice::from_ref(&writer), written + count(usize::try_from(SHARED)?)).await?;
         let job = Job::Outage(outage::Job {
             server: server.address(),
             admin: server.admin,

@@ -1,5 +1,4 @@
-//! A load as callers make it: some questions are asked often, most seldom. By Zipf's law, the second
-//! most frequent half as often as the first, the third a third as often.
+//! A load as callers make it: some questions are asked often, most seldom.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use fastrand::Rng;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
+use crate::draw::Draw;
 use crate::exchange::{Questions, Source};
 use crate::shared::spread::{Spread, count};
 use crate::shared::wire::Connection;
@@ -144,45 +144,9 @@ async fn step(callers: Callers, numbers: Vec<u64>) -> anyhow::Result<(Answers, C
     Ok((answers, callers))
 }
 
-/// Draws ranks by Zipf's law.
-#[derive(Debug)]
-struct Draw {
-    /// For each rank the share of all draws up to it.
-    up_to: Vec<f64>,
-}
-
-impl Draw {
-    fn new(keys: usize) -> Draw {
-        let mut sum = 0.0;
-        let weights = (1..=keys).map(|rank| {
-            sum += 1.0 / count(rank);
-            sum
-        });
-        let mut up_to: Vec<f64> = weights.collect();
-        up_to.iter_mut().for_each(|share| *share /= sum);
-        Draw { up_to }
-    }
-
-    /// The rank at this share, 0 to 1.
-    fn rank(&self, share: f64) -> u64 {
-        let rank = self.up_to.partition_point(|up_to| *up_to < share);
-        u64::try_from(rank.min(self.up_to.len() - 1)).unwrap_or(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_second_is_drawn_half_as_often_as_the_first() {
-        let draw = Draw::new(3);
-        // 6/11, 3/11, 2/11.
-        assert_eq!(
-            [0.0, 0.54, 0.55, 0.81, 0.82, 1.0].map(|share| draw.rank(share)),
-            [0, 0, 1, 1, 2, 2]
-        );
-    }
 
     #[test]
     fn shares_are_of_the_first_steps() {

@@ -6,7 +6,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::ensure;
 use bytes::Bytes;
 use http::HeaderMap;
 use memchr::memmem;
@@ -46,12 +46,22 @@ pub(crate) struct Question {
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     bytes: Vec<u8>,
-    slot: usize,
+    /// Where the number stands.
+    slots: Vec<usize>,
 }
 
 impl Request {
     /// The request of this question to `address`.
     pub(crate) fn new(question: Question, address: SocketAddr) -> anyhow::Result<Request> {
+        Request::with_fields(question, address, "")
+    }
+
+    /// The same with more header fields: lines with their ends.
+    pub(crate) fn with_fields(
+        question: Question,
+        address: SocketAddr,
+        fields: &str,
+    ) -> anyhow::Result<Request> {
         let body = question_body(question)?;
         let text = format!(
             "POST /v1/chat/completions HTTP/1.1\r\n\
@@ -61,25 +71,28 @@ impl Request {
              accept: application/json\r\n\
              user-agent: side-by-side\r\n\
              {DELAY_FIELD}: {}\r\n\
-             content-length: {}\r\n\r\n{body}",
+             {fields}content-length: {}\r\n\r\n{body}",
             question.delay_ms,
             body.len(),
         );
         Request::of(text)
     }
 
-    /// This request, which has one [`NUMBER_SLOT`].
+    /// This request, which has a [`NUMBER_SLOT`], or some.
     pub(crate) fn of(text: String) -> anyhow::Result<Request> {
-        let slot = text.find(NUMBER_SLOT).context("the request has no place for its number")?;
-        Ok(Request { bytes: text.into_bytes(), slot })
+        let slots: Vec<usize> = text.match_indices(NUMBER_SLOT).map(|(at, _)| at).collect();
+        ensure!(!slots.is_empty(), "the request has no place for its number");
+        Ok(Request { bytes: text.into_bytes(), slots })
     }
 
     /// The bytes to send for the prompt of this number.
     pub(crate) fn numbered(&mut self, number: u64) -> &[u8] {
-        let mut left = number;
-        for digit in self.bytes[self.slot..self.slot + NUMBER_DIGITS].iter_mut().rev() {
-            *digit = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
-            left /= 10;
+        for slot in &self.slots {
+            let mut left = number;
+            for digit in self.bytes[*slot..slot + NUMBER_DIGITS].iter_mut().rev() {
+                *digit = b"0123456789"[usize::try_from(left % 10).unwrap_or(0)];
+                left /= 10;
+            }
         }
         &self.bytes
     }

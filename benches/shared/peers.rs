@@ -20,12 +20,21 @@ pub(crate) async fn nginx(
     core: Option<usize>,
     location: &str,
 ) -> anyhow::Result<Option<Server>> {
+    nginx_with(folder, core, |folder, address| cache(folder, address, upstream, location)).await
+}
+
+/// Starts nginx with what `http` says for its folder and its address; nothing if it is not installed.
+pub(crate) async fn nginx_with(
+    folder: &Path,
+    core: Option<usize>,
+    http: impl FnOnce(&Path, SocketAddr) -> String,
+) -> anyhow::Result<Option<Server>> {
     let Some(binary) = program("nginx") else { return Ok(None) };
     let folder = folder.join("nginx");
     std::fs::create_dir(&folder)?;
     let address = free_address()?;
     let config = folder.join("nginx.conf");
-    std::fs::write(&config, nginx_config(&folder, address, upstream, location))?;
+    std::fs::write(&config, nginx_config(&folder, &http(&folder, address)))?;
     let mut command = Command::new(binary);
     command.arg("-c").arg(&config).arg("-p").arg(&folder).args(["-e", "stderr"]);
     start("nginx", command, core, address).await.map(Some)
@@ -66,12 +75,7 @@ pub(crate) async fn start(
 }
 
 /// One worker, as there is one core at most.
-fn nginx_config(
-    folder: &Path,
-    address: SocketAddr,
-    upstream: SocketAddr,
-    location: &str,
-) -> String {
+fn nginx_config(folder: &Path, http: &str) -> String {
     let folder = folder.display();
     format!(
         r#"user root;
@@ -90,7 +94,17 @@ http {{
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
-    proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1h use_temp_path=off;
+    {http}
+}}
+"#
+    )
+}
+
+/// A cache in front of the upstream.
+fn cache(folder: &Path, address: SocketAddr, upstream: SocketAddr, location: &str) -> String {
+    let folder = folder.display();
+    format!(
+        r#"proxy_cache_path {folder}/cache levels=1:2 keys_zone=bench:32m max_size=1g inactive=1h use_temp_path=off;
     upstream model {{
         server {upstream};
         keepalive 64;
@@ -105,9 +119,7 @@ http {{
             proxy_cache bench;
             {location}
         }}
-    }}
-}}
-"#
+    }}"#
     )
 }
 

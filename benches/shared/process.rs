@@ -163,10 +163,20 @@ pub(crate) fn binary(given: Option<&Path>, target: &str) -> anyhow::Result<PathB
 
 /// How the server under test is run.
 pub(crate) fn cache_server(binary: &Path, data_dir: &Path, upstream: SocketAddr) -> Command {
+    cache_server_on(["127.0.0.1:0"; 2], binary, data_dir, upstream)
+}
+
+/// The same on addresses that are given, for callers and for operators.
+pub(crate) fn cache_server_on(
+    [listen, admin]: [&str; 2],
+    binary: &Path,
+    data_dir: &Path,
+    upstream: SocketAddr,
+) -> Command {
     let mut command = Command::new(binary);
     command
         .arg("serve")
-        .args(["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
+        .args(["--listen", listen, "--admin-listen", admin])
         .arg("--data-dir")
         .arg(data_dir)
         .arg("--upstream")

@@ -1,6 +1,7 @@
 //! A connection of the load: raw HTTP/1.1, one request at a time, and the least parser that can
 //! tell where an answer ends. It costs less than any server it measures.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::time::Instant;
 
@@ -32,6 +33,16 @@ pub(crate) struct Arrival {
     pub(crate) bytes: usize,
 }
 
+/// Nothing of an answer had come when the connection failed: another server may be asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Unanswered;
+
+impl fmt::Display for Unanswered {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("nothing was answered")
+    }
+}
+
 /// An answer that came whole.
 #[derive(Debug)]
 pub(crate) struct Answer<'a> {
@@ -59,14 +70,21 @@ impl Connection {
         Ok(Connection { stream, buffer, dechunked: Vec::new(), arrivals: Vec::new() })
     }
 
-    /// Sends a request and takes the whole answer.
+    /// Sends a request and takes the whole answer. An error that is [`Unanswered`] says that nothing
+    /// of one had come.
     pub(crate) async fn ask(&mut self, request: &[u8]) -> anyhow::Result<Answer<'_>> {
         self.buffer.clear();
         self.dechunked.clear();
         self.arrivals.clear();
-        self.stream.write_all(request).await.context("cannot send")?;
+        let sent = self.stream.write_all(request).await.context("cannot send");
+        sent.context(Unanswered)?;
         let body_start = loop {
-            self.read_more().await?;
+            let read = self.read_more().await;
+            if self.buffer.is_empty() {
+                read.context(Unanswered)?;
+            } else {
+                read?;
+            }
             if let Some(end) = memmem::find(&self.buffer, b"\r\n\r\n") {
                 break end + 4;
             }

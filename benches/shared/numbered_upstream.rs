@@ -1,11 +1,11 @@
-//! The upstream: answers chat completions, each with the number of its question, after as long as it
-//! is asked to think, and counts its calls.
+//! The upstream: answers chat completions and pages, each with the number of its question, after as
+//! long as it is asked to think, and counts its calls.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -34,7 +34,7 @@ async fn answer(
     request: Request<Incoming>,
     model: Arc<Model>,
 ) -> Result<Response<Body>, hyper::Error> {
-    if request.method() == Method::GET {
+    if request.uri().path() == CALLS_PATH {
         let calls = model.calls.load(Ordering::Relaxed).to_string();
         return Ok(response("text/plain", calls.into()));
     }
@@ -44,12 +44,18 @@ async fn answer(
     if let Some(delay) = delay(&head.headers) {
         tokio::time::sleep(delay).await;
     }
-    let Some(number) = exchange::number_in(&question) else {
+    let is_page = head.method == Method::GET;
+    let asked = if is_page { head.uri.path().as_bytes() } else { &question };
+    let Some(number) = exchange::number_in(asked) else {
         let mut refused = response("text/plain", "a question without a number".into());
         *refused.status_mut() = StatusCode::BAD_REQUEST;
         return Ok(refused);
     };
-    Ok(response("application/json", model.answers.of(number)))
+    let mut response = response("application/json", model.answers.of(number));
+    if is_page {
+        response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
+    }
+    Ok(response)
 }
 
 fn response(content_type: &'static str, body: Bytes) -> Response<Body> {

@@ -1,13 +1,14 @@
-//! What is asked over HTTP and what is answered: a chat completion whose answer carries the number of
-//! its question, so that a caller who gets another's notices.
+//! What is asked over HTTP and what is answered: a chat completion by POST, or a page by GET, whose
+//! answer carries the number of its question, so that a caller who gets another's notices.
 
 use std::net::SocketAddr;
 
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use memchr::memmem;
+use serde::{Deserialize, Serialize};
 
-use crate::shared::exchange::{self, NUMBER_DIGITS, Question, Request};
+use crate::shared::exchange::{self, DELAY_FIELD, NUMBER_DIGITS, NUMBER_SLOT, Question, Request};
 use crate::shared::wire::Answer;
 
 /// What is before the number in a question.
@@ -15,8 +16,22 @@ const BEFORE_NUMBER: &[u8] = b"Review change ";
 /// What is before the number in an answer.
 const BEFORE_ID: &[u8] = b"\"id\": \"chatcmpl-";
 
+/// Where pages are, each by its number.
+pub(crate) const PAGES: &str = "/page/";
+/// The field by which a proxy in front may choose a server: it says the number, too.
+pub(crate) const AFFINITY_FIELD: &str = "x-cache-affinity";
+
+/// What kind of question it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Kind {
+    /// A chat completion with temperature 0.
+    Chat,
+    /// A GET of a page, for those who choose by URL alone.
+    Page,
+}
+
 /// Where an answer came from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Source {
     /// Memory or disk of the server that was asked.
     Local,
@@ -36,13 +51,39 @@ pub(crate) struct Questions {
 impl Questions {
     /// To this server; the upstream is asked to think so long.
     pub(crate) fn to(address: SocketAddr, delay_ms: u64) -> anyhow::Result<Questions> {
-        let question = Question { reusable: true, stream: false, delay_ms };
-        Ok(Questions { request: Request::new(question, address)?, answers: Answers::new()? })
+        Questions::of(Kind::Chat, address, delay_ms)
+    }
+
+    /// The same of this kind.
+    pub(crate) fn of(kind: Kind, address: SocketAddr, delay_ms: u64) -> anyhow::Result<Questions> {
+        let request = match kind {
+            Kind::Chat => {
+                let question = Question { reusable: true, stream: false, delay_ms };
+                let affinity = format!("{AFFINITY_FIELD}: {NUMBER_SLOT}\r\n");
+                Request::with_fields(question, address, &affinity)
+            }
+            Kind::Page => page(address, delay_ms, ""),
+        };
+        Ok(Questions { request: request?, answers: Answers::new()? })
+    }
+
+    /// Pages that are wanted from the cache or not at all (RFC 9111 section 5.2.1.7).
+    pub(crate) fn only_if_cached(address: SocketAddr) -> anyhow::Result<Questions> {
+        let request = page(address, 0, "cache-control: only-if-cached\r\n")?;
+        Ok(Questions { request, answers: Answers::new()? })
     }
 
     /// The question of this number.
     pub(crate) fn numbered(&mut self, number: u64) -> &[u8] {
         self.request.numbered(number)
+    }
+
+    /// It is an error if this is not what the upstream itself says for this number.
+    pub(crate) fn check_direct(&self, answer: &Answer<'_>, number: u64) -> anyhow::Result<()> {
+        ensure!(answer.status == "200", "{} instead of 200", answer.status);
+        ensure!(answer.cache_status.is_none(), "the answer is a cache's");
+        ensure!(self.answers.is_of(number, answer.body), "the answer is not the upstream's");
+        Ok(())
     }
 
     /// Where the answer is from. It is an error if it is not this number's, byte for byte.
@@ -52,6 +93,14 @@ impl Questions {
         let said = answer.cache_status.context("the answer is not the cache's")?;
         source(said).with_context(|| format!("an answer from elsewhere: {said}"))
     }
+}
+
+fn page(address: SocketAddr, delay_ms: u64, fields: &str) -> anyhow::Result<Request> {
+    Request::of(format!(
+        "GET {PAGES}{NUMBER_SLOT} HTTP/1.1\r\n\
+         host: {address}\r\n\
+         {fields}{DELAY_FIELD}: {delay_ms}\r\n\r\n"
+    ))
 }
 
 fn source(said: &str) -> Option<Source> {
@@ -98,9 +147,10 @@ impl Answers {
     }
 }
 
-/// The number of a question, by its body.
+/// The number of a question, by its body, or by its path.
 pub(crate) fn number_in(question: &[u8]) -> Option<u64> {
-    let at = memmem::find(question, BEFORE_NUMBER)? + BEFORE_NUMBER.len();
+    let after = |before: &[u8]| Some(memmem::find(question, before)? + before.len());
+    let at = after(BEFORE_NUMBER).or_else(|| after(PAGES.as_bytes()))?;
     std::str::from_utf8(question.get(at..at + NUMBER_DIGITS)?).ok()?.parse().ok()
 }
 
@@ -120,9 +170,13 @@ mod tests {
 
     #[test]
     fn an_answer_carries_the_number_of_its_question() {
-        let mut questions = Questions::to("127.0.0.1:1".parse().unwrap(), 50).unwrap();
-        let number = number_in(questions.numbered(90_210)).unwrap();
-        assert_eq!(number, 90_210);
+        let number = 90_210;
+        for kind in [Kind::Chat, Kind::Page] {
+            let mut questions = Questions::of(kind, "127.0.0.1:1".parse().unwrap(), 50).unwrap();
+            assert_eq!(number_in(questions.numbered(number)), Some(number));
+            let affinity = memmem::find(questions.numbered(number), b"affinity: 0000000000090210");
+            assert_eq!(affinity.is_some(), kind == Kind::Chat);
+        }
         let answers = Answers::new().unwrap();
         let body = answers.of(number);
         assert!(memmem::find(&body, b"chatcmpl-0000000000090210").is_some());
