@@ -1,6 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools lint fmt bench bench-flights bench-redis bench-keys conformance soak deny
+.PHONY: run test tools lint fmt bench bench-flights bench-redis bench-many bench-keys conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -63,6 +63,12 @@ bench-flights: release
 # redis --only memory
 bench-redis: release
 	$(RELEASE)/redis
+
+# Several servers on one Redis: a storm on a cold key, how soon a purge is everywhere, what callers
+# notice of a rolling restart, and ways of balancing by nginx; prints tables. Needs redis-server and
+# nginx.
+bench-many: release
+	$(RELEASE)/many
 
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
