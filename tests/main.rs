@@ -11,6 +11,7 @@ mod configuration;
 mod connection_limits;
 mod cool_downs;
 mod demo;
+mod deploy;
 mod emitting;
 mod failures;
 mod flight_crowds;
