@@ -64,7 +64,8 @@ fn http(address: SocketAddr, servers: &[SocketAddr], balance: Balance) -> String
             proxy_set_header Connection "";
             proxy_set_header Host $http_host;
             proxy_buffering off;
-            proxy_next_upstream error timeout http_503 non_idempotent;
+            proxy_next_upstream error timeout non_idempotent;
+            proxy_next_upstream_timeout 10s;
         }}
     }}"#
     )

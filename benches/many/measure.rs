@@ -82,10 +82,7 @@ fn how(extent: Extent, cores: Cores) -> Vec<String> {
              {} rounds, contenders alternating. Every answer was checked: status, who gave it, body.",
             extent.rounds
         ),
-        cores.describe(),
-        "All servers of a row, their Redis and the upstream share that one core: what they do at the \
-         same moment, they do one after the other here."
-            .into(),
+        pinned(cores),
         "Figures are medians over the rounds, and the largest of all rounds where they are called \
          most, worst or max; × and differences are taken within a round, against the first row. \
          Only ratios and differences carry over to other machines."
@@ -97,4 +94,14 @@ fn how(extent: Extent, cores: Cores) -> Vec<String> {
         );
     }
     how
+}
+
+fn pinned(cores: Cores) -> String {
+    match (cores.servers, cores.load) {
+        (Some(servers), Some(load)) => format!(
+            "All servers of a row, their Redis, nginx and the upstream were pinned to core {servers}, \
+             the load to core {load}: what they do at the same moment, they do one after the other."
+        ),
+        _ => cores.describe(),
+    }
 }

@@ -59,8 +59,6 @@ pub(crate) struct Outcome {
     gone: Spread,
     /// The same from sending the order.
     gone_from_sending: Spread,
-    /// Orders after whose acknowledgement someone still gave it.
-    late: f64,
     /// How often each server was asked in a second.
     asked_per_second: f64,
 }
@@ -88,7 +86,6 @@ pub(crate) async fn work(job: Job) -> anyhow::Result<Outcome> {
         order: spread(|of| of.took)?,
         gone: spread(|of| of.gone)?,
         gone_from_sending: spread(|of| of.gone_from_sending)?,
-        late: count(ordered.iter().filter(|of| !of.gone.is_zero()).count()),
         asked_per_second: rates / count(ordered.len()),
     })
 }
@@ -215,20 +212,18 @@ fn title(orders: u64) -> String {
     format!(
         "Purge: {orders} pages a round that all {SERVERS} servers have in memory, each purged by URL on \
          one of them in turn, while all are asked for it in a closed loop. Gone is from the \
-         acknowledgement to the last answer of any server that still gave it; late is how many \
-         orders that happened to. It had to stay away for {} ms. Wanted: gone within 100 ms.",
+         acknowledgement to the last answer of any server that still gave it. It had to stay away for {} ms. Wanted: gone within 100 ms.",
         QUIET.as_millis()
     )
 }
 
-fn columns() -> [Column<Outcome>; 9] {
+fn columns() -> [Column<Outcome>; 8] {
     [
         Column::median("order p50 ms", 2, |of| Some(of.order.median / 1e3)),
         Column::median("p99 ms", 2, |of| Some(of.order.p99 / 1e3)),
         Column::largest("max ms", 2, |of| Some(of.order.max / 1e3)),
         Column::median("gone p50 ms", 2, |of| Some(of.gone.median / 1e3)),
         Column::largest("worst ms", 2, |of| Some(of.gone.max / 1e3)),
-        Column::median("late", 0, |of| Some(of.late)),
         Column::median("from sending p50 ms", 2, |of| Some(of.gone_from_sending.median / 1e3)),
         Column::largest("worst from sending ms", 2, |of| Some(of.gone_from_sending.max / 1e3)),
         Column::median("asked/s", 0, |of| Some(of.asked_per_second)),

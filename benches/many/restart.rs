@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::cache::{CacheServer, have_written};
+use crate::cache::CacheServer;
 use crate::clock::now_ns;
 use crate::exchange::Kind;
 use crate::load;
@@ -13,7 +13,7 @@ use crate::measure::UPSTREAM_MS;
 use crate::shared::process;
 use crate::shared::report::{Column, Section};
 use crate::shared::rounds::Rounds;
-use crate::shared::spread::{Spread, count};
+use crate::shared::spread::Spread;
 use crate::stage::{self, Member, Stage};
 use crate::traffic::{self, Drawn, End, Outcome, Sample, Shares};
 
@@ -84,7 +84,7 @@ async fn one(stage: &mut Stage, around: Duration) -> anyhow::Result<Measured> {
     let fill = fill(&servers, first);
     let filled: Outcome = load::Job::Traffic(fill).run(stage.cores.load).await?;
     ensure!(filled.failed() == 0.0, "what is to be asked again cannot be fetched");
-    have_written(&servers, count(KEYS)).await?;
+    stage::all_written(&servers, KEYS).await?;
 
     let over = stage.new_folder();
     let job = traffic::Job {

@@ -7,10 +7,11 @@ use anyhow::{Context, bail};
 use rustix::process::{Signal, kill_process};
 use tempfile::TempDir;
 
-use crate::cache::CacheServer;
+use crate::cache::{CacheServer, have_written};
 use crate::redis_server::Redis;
 use crate::shared::cores::Cores;
 use crate::shared::process::{self, Server};
+use crate::shared::spread::count;
 use crate::upstream::CALLS_PATH;
 
 /// Numbers that one measurement may use up.
@@ -148,4 +149,17 @@ pub(crate) async fn stop_all(servers: Vec<CacheServer>) -> anyhow::Result<()> {
 /// Ends it as a crash does.
 pub(crate) fn kill(server: &CacheServer) -> anyhow::Result<()> {
     kill_process(server.process()?, Signal::KILL).with_context(|| server.state())
+}
+
+/// Waits until these have put so many entries into Redis. One that is not there is no wrong answer,
+/// and is said.
+pub(crate) async fn all_written(servers: &[CacheServer], entries: usize) -> anyhow::Result<()> {
+    let dropped = have_written(servers, count(entries)).await?;
+    if dropped > 0.0 {
+        eprintln!("servers have not written {dropped} of {entries} entries to Redis:");
+        for server in servers {
+            eprintln!("{}", server.drops().await?.join(", "));
+        }
+    }
+    Ok(())
 }

@@ -15,7 +15,7 @@
 
 mod awake;
 mod benchmark;
-#[expect(dead_code, reason = "sums over labels are for others")]
+#[expect(dead_code, reason = "what was dropped is for others to say")]
 #[path = "../shared/cache.rs"]
 mod cache;
 #[path = "../shared/draw.rs"]

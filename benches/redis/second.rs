@@ -72,7 +72,8 @@ async fn one(
     let outcome = process::run_load(&job, job.duration(), stage.cores.load).await?;
     let upstream_calls = stage.upstream_calls().await? - calls;
     // What it has fetched is in Redis before another one asks.
-    have_written(slice::from_ref(&server), upstream_calls).await?;
+    let dropped = have_written(slice::from_ref(&server), upstream_calls).await?;
+    ensure!(dropped == 0.0, "redis lacks entries");
     server.stop().await?;
     Ok(Measured { outcome, upstream_calls })
 }

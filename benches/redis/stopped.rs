@@ -51,7 +51,10 @@ pub(crate) async fn measure(
         let shared = stage.new_numbers();
         let written = writer.written().await?;
         fill(stage, Fill { server: writer.address(), first: shared, count: SHARED }).await?;
-        have_written(slice::from_ref(&writer), written + count(usize::try_from(SHARED)?)).await?;
+        let dropped =
+            have_written(slice::from_ref(&writer), written + count(usize::try_from(SHARED)?))
+                .await?;
+        ensure!(dropped == 0.0, "redis lacks entries");
         let job = Job::Outage(outage::Job {
             server: server.address(),
             admin: server.admin,

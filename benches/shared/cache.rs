@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const ADMIN: &str = "Health, metrics and stats on http://";
 /// Entries written to Redis, as the server counts them.
 const WRITTEN: &str = "cache_server_redis_writes_total{outcome=\"written\"}";
+/// Entries that it did not write, by reason.
+const DROPPED: &str = "cache_server_redis_write_drops_total";
 
 /// A server under test.
 #[derive(Debug)]
@@ -57,6 +59,14 @@ impl CacheServer {
         self.metric(WRITTEN).await
     }
 
+    /// What it says of entries that it did not write to Redis.
+    pub(crate) async fn drops(&self) -> anyhow::Result<Vec<String>> {
+        let metrics = process::look_at(self.admin, "/metrics").await?;
+        let some =
+            metrics.lines().filter(|line| line.starts_with(DROPPED) && !line.ends_with(" 0"));
+        Ok(some.map(str::to_owned).collect())
+    }
+
     /// Its process.
     pub(crate) fn process(&self) -> anyhow::Result<Pid> {
         Pid::from_raw(i32::try_from(self.server.id()?)?).context("process 0 is nobody's")
@@ -73,18 +83,25 @@ impl CacheServer {
     }
 }
 
-/// Waits until these servers have written so many entries to Redis, all in all.
-pub(crate) async fn have_written(servers: &[CacheServer], entries: f64) -> anyhow::Result<()> {
+/// Waits until these servers have written so many entries to Redis, all in all, or dropped them; gives
+/// how many were dropped.
+pub(crate) async fn have_written(servers: &[CacheServer], entries: f64) -> anyhow::Result<f64> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let mut written = 0.0;
+        let (mut written, mut dropped) = (0.0, 0.0);
         for server in servers {
             written += server.written().await?;
+            dropped += server.total(DROPPED).await?;
         }
-        if written >= entries {
-            return Ok(());
+        if written + dropped >= entries {
+            return Ok(dropped);
         }
-        ensure!(Instant::now() < deadline, "redis has {written} entries instead of {entries}");
+        let state = || servers.iter().map(CacheServer::state).collect::<String>();
+        ensure!(
+            Instant::now() < deadline,
+            "{written} of {entries} are written, {dropped} dropped; {}",
+            state()
+        );
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
