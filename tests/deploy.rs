@@ -144,6 +144,11 @@ async fn what_the_example_starts_is_one_cache_and_ends_without_a_trace() {
         let ready = running.client(admin).get("/readyz").await;
         assert_eq!((ready.status.as_u16(), ready.body.trim_ascii()), (200, &b"ready"[..]));
     }
+    eventually("three servers that know one another", || async {
+        let stats = running.client(ADMINS[0]).get("/stats").await.json();
+        (stats["coherence"]["nodes"].as_array()?.len() == SERVERS.len()).then_some(())
+    })
+    .await;
     let [one, two, _] = SERVERS.map(|port| running.client(port));
     let first = one.ask(&path, &chat(false)).await;
     assert_eq!(first.status, 200, "{}", running.said());
