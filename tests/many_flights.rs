@@ -794,7 +794,7 @@ async fn servers_are_restarted_one_by_one_under_load_without_a_storm_and_nobody_
 
 #[tokio::test]
 async fn a_claim_whose_answer_comes_too_late_fences_nothing_off() {
-    let (numbering, redis, [one, other, _]) = three().await;
+    let (_numbering, redis, [one, other, _]) = three().await;
     redis.freeze();
     let answer = one.client().get("/page/late").await;
     redis.thaw();
