@@ -86,7 +86,9 @@ fn read(answer: Value) -> Option<Option<(String, Vec<SharedOverride>)>> {
     let version = String::from_redis_value(parts.next()?).ok()?;
     let Some(all) = parts.next() else { return Some(None) };
     let all: HashMap<String, String> = FromRedisValue::from_redis_value(all).ok()?;
-    let told = all.iter().filter_map(|(id, what)| parse(id, what)).collect();
+    let mut told: Vec<_> = all.iter().filter_map(|(id, what)| parse(id, what)).collect();
+    // Where there are more than may be, all servers keep the same.
+    told.sort_unstable_by_key(SharedOverride::id);
     Some(Some((version, told)))
 }
 
