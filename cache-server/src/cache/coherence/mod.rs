@@ -4,7 +4,7 @@
 //! share. One task publishes what was ordered here and reads what was ordered elsewhere: when something
 //! was ordered, when it hears that there is something new, and twice a second in any case, so that
 //! nothing relies on a message's arrival. Where Redis has lost orders, which shows in its *generation*,
-//! each server tells again what it knows. It is the same with overrides ([`levers`]).
+//! each server tells again what it knows. It is the same with overrides (`levers`).
 //!
 //! What Redis holds is read only while all that is purged is known: not on new connections before the
 //! first exchange on them. A server that hears of nobody gives what it has itself only for the *coherence

@@ -2,7 +2,7 @@
 //!
 //! Each server measures how far its own clock is off, and converts the times of what it writes and reads.
 //! What a measurement may be wrong by, half of how long Redis took to answer, is far below
-//! [`TOLERATED`]; below that nothing is converted, so that times do not jitter.
+//! `TOLERATED`; below that nothing is converted, so that times do not jitter.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
