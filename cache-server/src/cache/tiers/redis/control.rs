@@ -21,7 +21,7 @@ pub struct Control {
     values: Arc<str>,
     /// What this process calls itself; no other does.
     process: Arc<str>,
-    /// For what a caller waits for.
+    /// For what a fetch waits for.
     deadline: Duration,
     /// For what nobody waits for.
     patient_deadline: Duration,
@@ -40,7 +40,7 @@ impl Control {
             prefix: settings.prefix.as_str().into(),
             values: values.into(),
             process: Arc::clone(process),
-            deadline: settings.deadline,
+            deadline: settings.patience(),
             patient_deadline: settings.write_deadline,
         }
     }
@@ -63,7 +63,7 @@ impl Control {
         lease_name(&self.prefix, &super::name(&self.values, key))
     }
 
-    /// Sends a command about one key's value or lease, for a caller who waits.
+    /// Sends a command about one key's value or lease, for a fetch that waits.
     ///
     /// # Errors
     /// When Redis is not to be asked, does not answer in time, or says something else.

@@ -179,19 +179,20 @@ impl RedisTier {
         let (reader, key) = (Arc::clone(&self.reader), *key);
         let reading = async move {
             let _listed = listed;
-            reader.read(&key).await
+            reader.read(&key, reader.settings.deadline).await
         };
         let reading = reading.boxed().shared();
         readings.extend(reading.downgrade().map(|weak| (key, weak)));
         reading
     }
 
-    /// The same for what is there by now: a read under way may have been before it.
+    /// The same for what is there by now, as a read under way may have been before it; with more patience,
+    /// as the alternative is a fetch.
     ///
     /// # Errors
     /// As [`RedisTier::get`].
     pub async fn get_anew(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
-        self.reader.read(key).await
+        self.reader.read(key, self.reader.settings.patience()).await
     }
 
     /// Whether the entry of a key is being read.
@@ -244,8 +245,8 @@ struct Reader {
 }
 
 impl Reader {
-    async fn read(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
-        let read = self.try_read(key).await;
+    async fn read(&self, key: &Key, deadline: Duration) -> Result<Option<Arc<Entry>>, TierError> {
+        let read = self.try_read(key, deadline).await;
         self.metrics.read(match &read {
             Ok(Some(_)) => RedisRead::Found,
             Ok(None) => RedisRead::Absent,
@@ -260,8 +261,12 @@ impl Reader {
         read
     }
 
-    async fn try_read(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
-        let until = Instant::now() + self.settings.deadline;
+    async fn try_read(
+        &self,
+        key: &Key,
+        deadline: Duration,
+    ) -> Result<Option<Arc<Entry>>, TierError> {
+        let until = Instant::now() + deadline;
         let _permit = self.permit(until).await?;
         let name = name(&self.prefix, key);
         // Never more of it than a value may have: others may have written there.

@@ -43,6 +43,17 @@ pub struct RedisSettings {
     pub write_queue_bytes_max: usize,
 }
 
+impl RedisSettings {
+    /// How long is waited where the alternative is a fetch of what another server has fetched: several
+    /// deadlines, but no more than a quarter of a second unless one is.
+    pub(super) fn patience(&self) -> Duration {
+        (self.deadline * 5).min(PATIENCE_MAX).max(self.deadline)
+    }
+}
+
+/// Longer nobody waits for word of Redis before a fetch, unless the deadline is longer.
+const PATIENCE_MAX: Duration = Duration::from_millis(250);
+
 /// Where Redis is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
