@@ -20,7 +20,7 @@ use crate::cache::aliases::Aliases;
 use crate::cache::back_off::BackOffs;
 use crate::cache::batches::Batches;
 use crate::cache::budget::Budget;
-use crate::cache::coherence::Coherence;
+use crate::cache::coherence::{Coherence, CoherenceReport};
 use crate::cache::cool_down::CoolDowns;
 use crate::cache::fill_times::FillTimes;
 use crate::cache::flight::Flights;
@@ -218,9 +218,7 @@ impl App {
     pub fn purge_soon(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> u64 {
         self.telemetry.purge_ordered(by);
         let number = self.purges.order_soon(targets, manner);
-        if let Some(coherence) = &self.coherence {
-            coherence.wake();
-        }
+        self.tell_others();
         number
     }
 
@@ -228,6 +226,17 @@ impl App {
     #[must_use]
     pub fn redis_report(&self) -> Option<RedisReport> {
         self.tiers.redis.as_ref().map(RedisTier::report)
+    }
+
+    /// How it goes with what servers tell each other, if they share a Redis.
+    #[must_use]
+    pub fn coherence_report(&self) -> Option<CoherenceReport> {
+        self.coherence.as_ref().map(|coherence| coherence.report())
+    }
+
+    /// Has other servers told of what has changed here, if there are any.
+    pub fn tell_others(&self) {
+        self.coherence.iter().for_each(|coherence| coherence.wake());
     }
 
     /// How each upstream does, by name.

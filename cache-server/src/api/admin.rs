@@ -27,8 +27,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
     if app.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
-    let redis = app.redis_report();
-    let coherence = app.coherence.as_ref().map(|coherence| coherence.report());
+    let (redis, coherence) = (app.redis_report(), app.coherence_report());
     let faults = redis.iter().flat_map(RedisReport::faults);
     let faults: Vec<String> =
         faults.chain(coherence.iter().flat_map(CoherenceReport::faults)).collect();
@@ -85,7 +84,7 @@ impl Stats {
             levels: app.levels(),
             upstreams: app.upstream_health(),
             redis: app.redis_report(),
-            coherence: app.coherence.as_ref().map(|coherence| coherence.report()),
+            coherence: app.coherence_report(),
             totals,
             log_lines_dropped: app.log.dropped_lines(),
         }

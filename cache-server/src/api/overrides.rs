@@ -88,7 +88,7 @@ pub async fn add(
         NotAdded::NotWritten(error) => not_written(&error),
     })?;
     tell(&added, "an override is in force");
-    app.coherence.iter().for_each(|coherence| coherence.wake());
+    app.tell_others();
     let location = format!("/overrides/{}", added.id);
     let shown = Json(Shown::at(added, app.clock.now()));
     Ok((StatusCode::CREATED, [(LOCATION, location)], shown))
@@ -107,7 +107,7 @@ pub async fn remove(
     let removed = blocking(Arc::clone(&app), move |app| app.overrides.remove(id)).await?;
     let removed = removed.map_err(|error| not_written(&error))?.ok_or(Refused::NoSuchOverride)?;
     tell(&removed, "an override is removed before its time");
-    app.coherence.iter().for_each(|coherence| coherence.wake());
+    app.tell_others();
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -353,7 +353,7 @@ impl Coherence {
             let published: Vec<_> =
                 waiting.iter().copied().zip(told.given.iter().copied()).collect();
             if !published.is_empty() {
-                self.shares.purges.note_shared(&published, 0);
+                self.shares.purges.note_shared(&published);
             }
             let is_more = told.is_cut || waiting.len() == exchange::PUBLISH_MAX;
             if view.must_begin_anew(&told) {

@@ -25,7 +25,7 @@ use super::tiers::redis::control::Control;
 use super::tiers::redis::time::RedisTime;
 use script::Answer;
 use waiting::WaitingRoom;
-pub use waiting::{Wait, Waiting, Word};
+pub use waiting::{Wait, Waiting};
 
 /// How long a lease lives that is not renewed.
 const LIFE: Duration = Duration::from_secs(2);
@@ -54,7 +54,7 @@ impl ClaimOutcome {
     pub const NAMES: [&str; 4] = ["won", "lost", "taken-over", "failed"];
 }
 
-/// What a wait for another server's fetch came to.
+/// What a wait for another server's fetch came to; but for the last, how its lease ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitOutcome {
     /// It has stored an entry.
@@ -72,6 +72,22 @@ pub enum WaitOutcome {
 impl WaitOutcome {
     /// The labels' values, in the order of their numbers.
     pub const NAMES: [&str; 5] = ["stored", "unshared", "abandoned", "expired", "timed-out"];
+
+    /// As servers tell each other.
+    fn name(self) -> &'static str {
+        WaitOutcome::NAMES[self as usize]
+    }
+
+    /// What was told by this name. That a wait took too long nobody is told.
+    fn told(name: &str) -> Option<WaitOutcome> {
+        let all = [
+            WaitOutcome::Stored,
+            WaitOutcome::Unshared,
+            WaitOutcome::Abandoned,
+            WaitOutcome::Expired,
+        ];
+        all.into_iter().find(|outcome| outcome.name() == name)
+    }
 }
 
 /// The handles, which whoever names the metrics makes.
@@ -155,7 +171,7 @@ impl Leases {
 
     /// Something may have been said that nobody heard: whoever waits claims again.
     pub fn hear_anew(&self) {
-        self.room.tell_all(Word::Expired);
+        self.room.tell_all(WaitOutcome::Expired);
     }
 
     /// Claims a key. `known` is the token of an end that the claimer has looked after already, 0 for none;
@@ -236,7 +252,7 @@ pub struct Lease {
     token: u64,
     claim: String,
     /// How it ends if nobody says otherwise.
-    end: Mutex<Option<Word>>,
+    end: Mutex<Option<WaitOutcome>>,
     renewing: AbortHandle,
 }
 
@@ -245,7 +261,7 @@ impl Lease {
         let control = leases.control.clone();
         let claim = format!("{token}:{}", control.process());
         let renewing = tokio::spawn(renew(control.clone(), key, claim.clone())).abort_handle();
-        let end = Mutex::new(Some(Word::Abandoned));
+        let end = Mutex::new(Some(WaitOutcome::Abandoned));
         Arc::new(Lease { control, key, token, claim, end, renewing })
     }
 
@@ -253,14 +269,14 @@ impl Lease {
     pub async fn stored(&self) {
         if self.take_end().is_some() {
             self.renewing.abort();
-            end(&self.control, &self.key, &self.claim, Word::Stored).await;
+            end(&self.control, &self.key, &self.claim, WaitOutcome::Stored).await;
         }
     }
 
     /// The upstream has answered, or failed: if there comes no entry of it, there is none for others.
     pub fn landed(&self) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.iter_mut().for_each(|word| *word = Word::Unshared);
+        end.iter_mut().for_each(|word| *word = WaitOutcome::Unshared);
     }
 
     /// There is no entry for others: it ends now. Waits for nothing.
@@ -277,7 +293,7 @@ impl Lease {
         }
     }
 
-    fn take_end(&self) -> Option<Word> {
+    fn take_end(&self) -> Option<WaitOutcome> {
         self.end.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -305,7 +321,7 @@ async fn renew(control: Control, key: Key, claim: String) {
 }
 
 /// Tells Redis that a lease has ended. Where that fails it expires.
-async fn end(control: &Control, key: &Key, claim: &str, word: Word) {
+async fn end(control: &Control, key: &Key, claim: &str, word: WaitOutcome) {
     if let Err(error) = script::end(control, key, claim, word, REMEMBER).await {
         tracing::debug!(%error, "the end of a lease was not told");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use keyspec::Key;
 use redis::{FromRedisValue, Value};
 
-use super::waiting::Word;
+use super::WaitOutcome;
 use crate::cache::tiers::TierError;
 use crate::cache::tiers::redis::control::Control;
 
@@ -79,7 +79,7 @@ pub(super) async fn end(
     control: &Control,
     key: &Key,
     claim: &str,
-    word: Word,
+    word: WaitOutcome,
     remember: Duration,
 ) -> Result<(), TierError> {
     let mut command = redis::cmd("EVAL");
@@ -95,19 +95,19 @@ pub(super) async fn end(
 pub(super) async fn disown(control: &Control, key: &Key) -> Result<(), TierError> {
     let mut command = redis::cmd("EVAL");
     command.arg(DISOWN).arg(1).arg(control.lease_name(key)).arg(control.process());
-    command.arg(channel(control.prefix())).arg(said(key, Word::Abandoned));
+    command.arg(channel(control.prefix())).arg(said(key, WaitOutcome::Abandoned));
     control.ask(key, &command).await.map(|_| ())
 }
 
 /// What is said of a key on the channel.
-fn said(key: &Key, word: Word) -> String {
+fn said(key: &Key, word: WaitOutcome) -> String {
     format!("{} {key}", word.name())
 }
 
 /// What was said; nothing if it is none of ours.
-pub(super) fn heard(said: &[u8]) -> Option<(Key, Word)> {
+pub(super) fn heard(said: &[u8]) -> Option<(Key, WaitOutcome)> {
     let (word, key) = str::from_utf8(said).ok()?.split_once(' ')?;
-    Some((key.parse().ok()?, Word::named(word)?))
+    Some((key.parse().ok()?, WaitOutcome::told(word)?))
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -121,7 +121,7 @@ mod tests {
     #[test]
     fn what_is_said_is_heard() {
         let key = Key::from_bytes([7; 32]);
-        for word in [Word::Stored, Word::Unshared, Word::Abandoned] {
+        for word in [WaitOutcome::Stored, WaitOutcome::Unshared, WaitOutcome::Abandoned] {
             assert_eq!(heard(said(&key, word).as_bytes()), Some((key, word)));
         }
     }

@@ -10,38 +10,7 @@ use tokio::time::Instant;
 
 use super::WaitOutcome;
 
-/// How a lease ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Word {
-    /// By an entry.
-    Stored,
-    /// There is no entry for others.
-    Unshared,
-    /// The fetch was broken off.
-    Abandoned,
-    /// It was not renewed, or nobody knows.
-    Expired,
-}
-
-impl Word {
-    /// As it is told.
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Word::Stored => "stored",
-            Word::Unshared => "unshared",
-            Word::Abandoned => "abandoned",
-            Word::Expired => "expired",
-        }
-    }
-
-    /// The word of this name.
-    pub(super) fn named(name: &str) -> Option<Word> {
-        let all = [Word::Stored, Word::Unshared, Word::Abandoned, Word::Expired];
-        all.into_iter().find(|word| word.name() == name)
-    }
-}
-
-type Places = HashMap<Key, watch::Sender<Option<Word>>>;
+type Places = HashMap<Key, watch::Sender<Option<WaitOutcome>>>;
 
 /// Who waits. There are no more than fills under way, which are bounded.
 #[derive(Debug, Default)]
@@ -58,14 +27,14 @@ impl WaitingRoom {
     }
 
     /// Tells those who wait for a key.
-    pub(super) fn tell(&self, key: &Key, word: Word) {
+    pub(super) fn tell(&self, key: &Key, word: WaitOutcome) {
         if let Some(place) = self.places().get(key) {
             place.send_replace(Some(word));
         }
     }
 
     /// Tells all.
-    pub(super) fn tell_all(&self, word: Word) {
+    pub(super) fn tell_all(&self, word: WaitOutcome) {
         for place in self.places().values() {
             place.send_replace(Some(word));
         }
@@ -81,7 +50,7 @@ impl WaitingRoom {
 pub(super) struct Entered {
     room: Arc<WaitingRoom>,
     key: Key,
-    told: watch::Receiver<Option<Word>>,
+    told: watch::Receiver<Option<WaitOutcome>>,
 }
 
 impl Entered {
@@ -114,23 +83,17 @@ impl Waiting {
     /// Waits for word of the lease's end, or that it has expired; no longer than `until`. It began to wait
     /// at `began`, maybe for an earlier lease.
     pub async fn ended(self, began: Instant, until: Instant) -> Wait {
-        let outcome = match self.word(until).await {
-            Some(Word::Stored) => WaitOutcome::Stored,
-            Some(Word::Unshared) => WaitOutcome::Unshared,
-            Some(Word::Abandoned) => WaitOutcome::Abandoned,
-            Some(Word::Expired) => WaitOutcome::Expired,
-            None => WaitOutcome::TimedOut,
-        };
+        let outcome = self.outcome(until).await;
         Wait { outcome, took: began.elapsed() }
     }
 
-    async fn word(mut self, until: Instant) -> Option<Word> {
+    async fn outcome(mut self, until: Instant) -> WaitOutcome {
         let told = &mut self.entered.told;
         let changed = async { told.changed().await.ok().and_then(|()| *told.borrow()) };
         match tokio::time::timeout_at(until.min(self.expires), changed).await {
-            Ok(word) => Some(word.unwrap_or(Word::Expired)),
-            Err(_elapsed) if self.expires <= until => Some(Word::Expired),
-            Err(_elapsed) => None,
+            Ok(told) => told.unwrap_or(WaitOutcome::Expired),
+            Err(_elapsed) if self.expires <= until => WaitOutcome::Expired,
+            Err(_elapsed) => WaitOutcome::TimedOut,
         }
     }
 }
@@ -163,11 +126,11 @@ mod tests {
         let room = Arc::new(WaitingRoom::default());
         let waits = [(); 3].map(|()| wait(&room, Duration::from_secs(2)));
         let other = room.enter(Key::from_bytes([2; 32])).held(1, Duration::from_secs(2));
-        room.tell(&KEY, Word::Stored);
+        room.tell(&KEY, WaitOutcome::Stored);
         for waiting in waits {
-            assert_eq!(waiting.word(after(Duration::from_secs(1))).await, Some(Word::Stored));
+            assert_eq!(waiting.outcome(after(Duration::from_secs(1))).await, WaitOutcome::Stored);
         }
-        assert_eq!(other.word(after(Duration::from_secs(1))).await, None);
+        assert_eq!(other.outcome(after(Duration::from_secs(1))).await, WaitOutcome::TimedOut);
         assert!(room.places().is_empty(), "who has left takes no room");
     }
 
@@ -175,25 +138,25 @@ mod tests {
     async fn a_word_that_comes_before_the_claims_answer_is_heard() {
         let room = Arc::new(WaitingRoom::default());
         let entered = room.enter(KEY);
-        room.tell(&KEY, Word::Unshared);
+        room.tell(&KEY, WaitOutcome::Unshared);
         let waiting = entered.held(1, Duration::from_secs(2));
-        assert_eq!(waiting.word(after(Duration::from_secs(1))).await, Some(Word::Unshared));
+        assert_eq!(waiting.outcome(after(Duration::from_secs(1))).await, WaitOutcome::Unshared);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_lease_that_is_not_renewed_expires_unless_the_wait_is_over_first() {
         let room = Arc::new(WaitingRoom::default());
         let waiting = wait(&room, Duration::from_secs(2));
-        assert_eq!(waiting.word(after(Duration::from_secs(3))).await, Some(Word::Expired));
+        assert_eq!(waiting.outcome(after(Duration::from_secs(3))).await, WaitOutcome::Expired);
         let waiting = wait(&room, Duration::from_secs(2));
-        assert_eq!(waiting.word(after(Duration::from_secs(1))).await, None);
+        assert_eq!(waiting.outcome(after(Duration::from_secs(1))).await, WaitOutcome::TimedOut);
     }
 
     #[tokio::test(start_paused = true)]
     async fn after_silence_all_claim_again() {
         let room = Arc::new(WaitingRoom::default());
         let waiting = wait(&room, Duration::from_secs(2));
-        room.tell_all(Word::Expired);
-        assert_eq!(waiting.word(after(Duration::from_secs(1))).await, Some(Word::Expired));
+        room.tell_all(WaitOutcome::Expired);
+        assert_eq!(waiting.outcome(after(Duration::from_secs(1))).await, WaitOutcome::Expired);
     }
 }

@@ -253,8 +253,8 @@ impl Purges {
         self.shared.desk().unshared.as_ref().map_or(0, VecDeque::len)
     }
 
-    /// Notes under which numbers orders were published, and that all up to `seen` were before now.
-    pub fn note_shared(&self, orders: &[(Unshared, u64)], seen: u64) {
+    /// Notes under which numbers orders were published.
+    pub fn note_shared(&self, orders: &[(Unshared, u64)]) {
         let noted: Vec<Noted> = orders
             .iter()
             .map(|(Unshared { target, manner, number, .. }, shared)| Noted {
@@ -264,7 +264,7 @@ impl Purges {
                 shared: *shared,
             })
             .collect();
-        self.shared.note_shared(&noted, seen);
+        self.shared.note_shared(&noted);
     }
 
     /// Puts orders in force that other servers published, and notes that all up to `seen` were before

@@ -138,8 +138,7 @@ impl World {
         let id = id.or_else(|| self.orders.iter().rposition(is_it)).unwrap();
         self.by_shared.insert(shared, id);
         // A server publishes with a number above all that it has seen, and has not seen those between.
-        let seen = self.seen[server];
-        self.server(server).note_shared(&[(waiting, shared)], seen);
+        self.server(server).note_shared(&[(waiting, shared)]);
     }
 
     fn sync(&mut self, server: usize) {
@@ -268,7 +267,7 @@ fn an_order_that_another_has_taken_over_before_it_was_told_is_told_after_a_resta
     let purges = reopened(&purges, folder.path());
     let waiting = purges.unshared(10);
     assert_eq!(waiting.iter().map(|order| order.target).collect::<Vec<_>>(), [target(Some(0))]);
-    purges.note_shared(&[(waiting[0], 8)], 8);
+    purges.note_shared(&[(waiting[0], 8)]);
     assert_eq!(purges.unshared_count(), 0);
     assert_eq!(reopened(&purges, folder.path()).unshared_count(), 0, "it was told");
 }

@@ -139,7 +139,7 @@ impl Shared {
     }
 
     /// Notes the numbers that servers know orders of this one by, the oldest of those that waited.
-    pub(super) fn note_shared(&self, orders: &[Noted], seen: u64) {
+    pub(super) fn note_shared(&self, orders: &[Noted]) {
         let mut desk = self.desk();
         desk.newest += 1;
         let from = desk.newest;
@@ -150,7 +150,6 @@ impl Shared {
                 desk.note_in_log(&[order.target], order.manner, order.number, given);
             }
         }
-        desk.note_seen(seen);
         self.work.notify_one();
         self.publish(&desk);
     }

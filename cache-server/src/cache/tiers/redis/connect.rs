@@ -140,15 +140,7 @@ impl Connector {
     /// When there is no connection in time.
     pub(super) async fn listen(&self, channels: &[String]) -> Result<PubSub, TierError> {
         let listening = async {
-            let client = match &self.settings.address {
-                Address::One(place) => self.client(place)?,
-                Address::Sentinel { sentinels, master } => self.master(sentinels, master).await?,
-                Address::Cluster(nodes) => {
-                    let turn = self.attempts.fetch_add(1, Ordering::Relaxed) % nodes.len().max(1);
-                    self.client(&nodes[turn])?
-                }
-            };
-            let mut listening = client.get_async_pubsub().await?;
+            let mut listening = self.server().await?.get_async_pubsub().await?;
             listening.subscribe(channels).await?;
             Ok(listening)
         };
@@ -162,13 +154,8 @@ impl Connector {
         let lanes = self.settings.connections + 2;
         let mut direct = None;
         let mut connections = match &self.settings.address {
-            Address::One(place) => {
-                let client = self.client(place)?;
-                direct = Direct::to(&client, self.settings.connections);
-                self.connections(lanes, &client).await?
-            }
-            Address::Sentinel { sentinels, master } => {
-                let client = self.master(sentinels, master).await?;
+            Address::One(_) | Address::Sentinel { .. } => {
+                let client = self.server().await?;
                 direct = Direct::to(&client, self.settings.connections);
                 self.connections(lanes, &client).await?
             }
@@ -216,6 +203,18 @@ impl Connector {
             }
         };
         all_after_one(count, connect).await
+    }
+
+    /// The server, or any node of a cluster.
+    async fn server(&self) -> RedisResult<Client> {
+        match &self.settings.address {
+            Address::One(place) => self.client(place),
+            Address::Sentinel { sentinels, master } => self.master(sentinels, master).await,
+            Address::Cluster(nodes) => {
+                let turn = self.attempts.fetch_add(1, Ordering::Relaxed) % nodes.len().max(1);
+                self.client(&nodes[turn])
+            }
+        }
     }
 
     fn client(&self, place: &Place) -> RedisResult<Client> {

@@ -99,7 +99,7 @@ impl Control {
     /// Whether Redis can be reached, as far as is known.
     #[must_use]
     pub fn is_reachable(&self) -> bool {
-        *self.link.reach().borrow() == Reach::Up
+        self.link.is_up()
     }
 
     /// Waits until Redis can be reached; nothing if it never will.

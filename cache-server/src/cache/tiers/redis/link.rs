@@ -197,6 +197,12 @@ impl Link {
         self.up.subscribe()
     }
 
+    /// Whether any of Redis is asked.
+    #[must_use]
+    pub(super) fn is_up(&self) -> bool {
+        *self.up.borrow() == Reach::Up
+    }
+
     /// Has the connections made anew: they may lead elsewhere by now.
     pub(super) fn reconnect(&self, fault: &TierError) {
         if let Some(lanes) = self.lanes.load_full() {

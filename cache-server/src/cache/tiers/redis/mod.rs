@@ -209,7 +209,7 @@ impl RedisTier {
     /// Whether any of it is asked.
     #[must_use]
     pub fn is_up(&self) -> bool {
-        *self.reader.link.reach().borrow() == Reach::Up
+        self.reader.link.is_up()
     }
 
     /// How it does.
