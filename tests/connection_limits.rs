@@ -95,7 +95,7 @@ async fn one_connection_too_many_of_an_address_is_told_so_and_others_are_served(
 }
 
 /// A server over TLS; the folder holds its certificate.
-async fn over_tls(upstream: &Upstream, limits: &str) -> (Server, Certified, TempDir) {
+pub(crate) async fn over_tls(upstream: &Upstream, limits: &str) -> (Server, Certified, TempDir) {
     let folder = TempDir::new().expect("a folder");
     let certified = Certified::make();
     certified.write_to(folder.path());

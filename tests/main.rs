@@ -53,6 +53,7 @@ mod redis_faults;
 mod redis_sharing;
 mod redis_topologies;
 mod refreshing;
+mod repeats;
 mod reuse;
 mod stale;
 mod streams;

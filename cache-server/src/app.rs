@@ -29,6 +29,7 @@ use crate::cache::memo::Memo;
 use crate::cache::negatives::Negatives;
 use crate::cache::overrides::Overrides;
 use crate::cache::purge::{Manner, Purges, Target};
+use crate::cache::repeats::Repeats;
 use crate::cache::suspension::Suspensions;
 use crate::cache::tiers::Tiers;
 use crate::cache::tiers::redis::{RedisReport, RedisTier};
@@ -65,6 +66,8 @@ pub struct App {
     pub tiers: Tiers,
     /// The meaning of bodies that were read before.
     pub memo: Memo,
+    /// The meaning of whole requests that came before.
+    pub repeats: Repeats,
     /// The fills under way.
     pub flights: Arc<AnswerFlights>,
     /// What tells the requests that we forwarded from all others.
@@ -159,7 +162,8 @@ impl App {
             admin_listen,
             certificate,
             tiers: Tiers { local: kept.local, redis: shared.redis },
-            memo: Memo::new(memo_bytes_max),
+            memo: Memo::new(memo_bytes_max / 2),
+            repeats: Repeats::new(memo_bytes_max / 2),
             suspensions,
             overrides: kept.overrides,
             tunnels: TaskTracker::new(),
@@ -186,6 +190,12 @@ impl App {
         self.settings.load_full()
     }
 
+    /// Which settings there are now.
+    #[must_use]
+    pub fn settings_generation(&self) -> u64 {
+        self.settings.load().generation
+    }
+
     /// Takes over what of a config may change while the server runs; the rest of it has no effect.
     /// Connections, entries and fills under way stay as they are.
     ///
@@ -194,7 +204,8 @@ impl App {
     pub fn apply(&self, config: Config) -> anyhow::Result<()> {
         let before = self.settings();
         let settings = Settings::of(config, &before.upstreams, &self.telemetry, &self.clock)?;
-        self.settings.store(Arc::new(settings));
+        let generation = before.generation + 1;
+        self.settings.store(Arc::new(Settings { generation, ..settings }));
         Ok(())
     }
 

@@ -3,8 +3,9 @@
 //! A connection's way, a file a step:
 //!
 //! ```text
-//! listen → accept → proxy_protocol → addresses → tls → converse ─ HTTP/1.1 → request::serve
-//!                                       └ refusal          └───── HTTP/2 ──→ request::serve
+//! listen → accept → proxy_protocol → addresses → tls → converse ─ HTTP/1.1 → lane → request::serve
+//!                                       └ refusal          │                  └ request::repeat
+//!                                                          └───── HTTP/2 ────────→ request::serve
 //! ```
 //!
 //! - Connections: at most `connections_max`; further ones wait in the kernel's queue. At most
@@ -26,6 +27,7 @@ mod arrival;
 mod converse;
 mod descriptors;
 mod frames;
+mod lane;
 mod listen;
 mod proxy_protocol;
 mod refusal;

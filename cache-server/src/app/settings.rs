@@ -18,6 +18,8 @@ use crate::upstream::mount;
 /// The part of the config that is read with each request.
 #[derive(Debug)]
 pub struct Settings {
+    /// Tells these settings from those before and after.
+    pub generation: u64,
     /// Listeners and their limits.
     pub server: ServerSettings,
     /// What is reused, and for how long.
@@ -56,6 +58,7 @@ impl Settings {
             })
         };
         Ok(Settings {
+            generation: 0,
             server: config.server,
             policies: config.policies,
             tenants: config.tenants,

@@ -21,6 +21,7 @@ pub mod negatives;
 pub mod overrides;
 pub mod purge;
 pub mod recent;
+pub mod repeats;
 pub mod structured;
 pub mod suspension;
 mod sync;

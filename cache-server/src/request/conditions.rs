@@ -51,6 +51,18 @@ impl<'a> Conditions<'a> {
         Conditions { stated, emitting: emitting.as_ref(), takes: *takes }
     }
 
+    /// Of a request that has none, and takes no trailers.
+    #[must_use]
+    pub fn none() -> Conditions<'a> {
+        Conditions { stated: None, emitting: None, takes: Takes::Nothing }
+    }
+
+    /// Whether there are none, and nothing is told to others either.
+    #[must_use]
+    pub fn are_none(self) -> bool {
+        self.stated.is_none() && self.emitting.is_none()
+    }
+
     /// Whether the caller has this answer already.
     #[must_use]
     pub fn are_met_by(self, status: StatusCode, fields: &HeaderMap, now: Timestamp) -> bool {

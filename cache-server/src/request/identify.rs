@@ -5,11 +5,11 @@ use std::time::Instant;
 
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Version};
-use hyper::body::Incoming;
 use keyspec::{Credentials, KeySpec, Route, TenantScope};
 
 use super::authority;
 use super::deadline::Deadline;
+use super::key::Body;
 use super::rejection::{ListenerRejection, Rejection};
 use super::trailers::Takes;
 use super::{purge, tunnel};
@@ -60,7 +60,7 @@ pub struct Asked {
     /// The settings that it began with.
     pub settings: Arc<Settings>,
     /// Its body, until it is read.
-    pub body: Option<Incoming>,
+    pub body: Option<Body>,
     /// When it came.
     pub received: Instant,
     /// When it is over.
@@ -190,7 +190,7 @@ impl Reuse {
 /// When it is for no upstream, its path is bad, or it says what we do not understand.
 pub fn identify(
     app: &App,
-    request: Request<Incoming>,
+    request: Request<Body>,
     trace: RequestTrace,
     received: Instant,
     deadline: Deadline,

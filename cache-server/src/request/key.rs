@@ -193,7 +193,7 @@ pub enum Reading {
 pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     let _span = asked.trace.key();
     let Some(body) = asked.body.take() else { return Err(Rejection::BodyBroken) };
-    let declared = body.size_hint().exact();
+    let declared = body.declared();
     let bytes_max = asked.settings.server.body_bytes_max;
     if declared.is_some_and(|bytes| bytes > bytes_max) {
         return Err(Rejection::BodyTooLarge { bytes_max });
@@ -212,7 +212,11 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
     if declared.is_some_and(|bytes| bytes > asked.settings.server.key_body_bytes_max as u64) {
         return Ok(unread(asked, TOO_LARGE_FOR_A_KEY, body));
     }
-    match collect(app, &asked.settings.server, body).await? {
+    let collected = match body {
+        Body::Coming(body) => collect(app, &asked.settings.server, body).await?,
+        Body::Read(collected) => collected,
+    };
+    match collected {
         Collected::Whole(body, reservation) => {
             let question = asked.policy_question(&spec, None);
             let spec = Arc::clone(asked.settings.policies.changed(&spec, &question));
@@ -234,9 +238,17 @@ const TOO_LARGE_FOR_A_KEY: Cause =
 const TRAILERS: Cause =
     Cause::ours("request-trailers", "Send what is in the body's trailers in the header instead.");
 
-fn unread(asked: Asked, cause: Cause, body: Incoming) -> Reading {
+fn unread(asked: Asked, cause: Cause, body: Body) -> Reading {
     let server = &asked.settings.server;
-    let body = PassingBody::streamed(body, server.body_timeout, server.body_bytes_max);
+    let body = match body {
+        Body::Coming(body) => {
+            PassingBody::streamed(body, server.body_timeout, server.body_bytes_max)
+        }
+        Body::Read(Collected::Whole(bytes, reservation)) => {
+            PassingBody::buffered(bytes, reservation)
+        }
+        Body::Read(Collected::Past(_, body)) => *body,
+    };
     let model = asked.model_in_path().map(Into::into);
     Reading::Unkeyed(Box::new(Unkeyed::of_nothing_stored(asked, model, cause, body)))
 }
@@ -275,14 +287,40 @@ fn is_encoded(headers: &HeaderMap) -> bool {
     headers.get_all(CONTENT_ENCODING).iter().any(|coding| coding != "identity")
 }
 
-enum Collected {
+/// A request's body.
+#[derive(Debug)]
+pub enum Body {
+    /// It is still to be read.
+    Coming(Incoming),
+    /// It was read.
+    Read(Collected),
+}
+
+impl Body {
+    /// How long it is, if that is known.
+    fn declared(&self) -> Option<u64> {
+        match self {
+            Body::Coming(body) => body.size_hint().exact(),
+            Body::Read(Collected::Whole(bytes, _)) => Some(bytes.len() as u64),
+            Body::Read(Collected::Past(..)) => None,
+        }
+    }
+}
+
+/// What of a body was read.
+#[derive(Debug)]
+pub enum Collected {
+    /// All of it.
     Whole(Bytes, Reservation),
     /// It cannot be keyed, and goes on as it came.
     Past(Cause, Box<PassingBody>),
 }
 
 /// Reads a body into one buffer of its exact size, within its bounds and deadlines.
-async fn collect(
+///
+/// # Errors
+/// When it is too large, does not come in time, or there is no room.
+pub(super) async fn collect(
     app: &App,
     server: &ServerSettings,
     mut body: Incoming,

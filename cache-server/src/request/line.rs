@@ -17,6 +17,7 @@ use super::key::{Cause, Keyed};
 use super::lookup::Hit;
 use crate::app::App;
 use crate::cache::entry::Usage;
+use crate::cache::repeats::Repeat;
 use crate::clock::Clock;
 use crate::telemetry::requests::{CutBy, Ended};
 use crate::telemetry::{Outcome, Telemetry};
@@ -54,15 +55,41 @@ impl Facts {
     }
 }
 
+/// What is told of a request that an entry answers.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// When it came.
+    pub received: Instant,
+    /// What it is counted under.
+    pub route: Route,
+    /// The model that it asks for.
+    pub model: Option<&'a str>,
+}
+
+impl<'a> Told<'a> {
+    /// Of a request that has a key.
+    #[must_use]
+    pub fn of(keyed: &'a Keyed) -> Told<'a> {
+        let (received, route) = (keyed.asked.received, keyed.spec.route());
+        Told { received, route, model: keyed.model() }
+    }
+
+    /// Of one that came before.
+    #[must_use]
+    pub fn again(repeat: &'a Repeat, received: Instant) -> Told<'a> {
+        Told { received, route: repeat.route, model: repeat.model.as_deref() }
+    }
+}
+
 /// Tells of an answer that an entry gave: all is known at once.
-pub fn tell_hit(app: &App, keyed: &Keyed, hit: &Hit, outcome: Outcome, reason: &'static str) {
+pub fn tell_hit(app: &App, told: Told<'_>, hit: &Hit, outcome: Outcome, reason: &'static str) {
     let at = app.clock.instant();
-    let took = at.saturating_duration_since(keyed.asked.received);
+    let took = at.saturating_duration_since(told.received);
     app.telemetry.answered(outcome, took);
     app.telemetry.ended(&Ended {
         outcome,
-        route: Some(keyed.spec.route()),
-        model: keyed.model(),
+        route: Some(told.route),
+        model: told.model,
         status: Some(hit.entry.status),
         reason,
         advice: "",

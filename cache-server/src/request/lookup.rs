@@ -13,7 +13,9 @@ use crate::cache::coherence::Coherence;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::serve::{Decision, Stored, decide};
 use crate::cache::freshness::{Ends, RequestDirectives, early, vary};
+use crate::cache::overrides::Effects;
 use crate::cache::purge::Verdict;
+use crate::cache::repeats::Repeat;
 use crate::cache::variants::{Selecting, Variants, variant_key};
 use crate::clock::Timestamp;
 use crate::telemetry::TierName;
@@ -127,13 +129,17 @@ fn may_be_better_in_redis(app: &App, keyed: &Keyed, local: &Found) -> bool {
 
 /// Whether a fresh entry is refreshed now, while it still answers.
 fn is_due_soon(app: &App, keyed: &Keyed, hit: &Hit) -> bool {
-    let eagerness = keyed.policy.refresh_ahead;
     // While an operator will have no call upstream, no entry is due.
-    if eagerness <= 0.0 || hit.entry.negative || keyed.effects.stale_only {
+    !keyed.effects.stale_only
+        && is_due(keyed.policy.refresh_ahead, &keyed.effects, &hit.entry, app.clock.now())
+}
+
+fn is_due(eagerness: f64, effects: &Effects, entry: &Entry, now: Timestamp) -> bool {
+    if eagerness <= 0.0 || entry.negative {
         return false;
     }
-    let ttl = facts(keyed, &hit.entry).ends.fresh.since(app.clock.now());
-    let fetch_took = Duration::from_millis(hit.entry.upstream_time_ms.into());
+    let ttl = facts(effects, entry).ends.fresh.since(now);
+    let fetch_took = Duration::from_millis(entry.upstream_time_ms.into());
     early::may_be_due(ttl, fetch_took, eagerness)
         && early::is_due(ttl, fetch_took, eagerness, fastrand::f64())
 }
@@ -155,7 +161,7 @@ pub fn why_forwarded(app: &App, keyed: &Keyed) -> &'static str {
 }
 
 fn is_stale(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
-    app.clock.now() >= facts(keyed, entry).ends.fresh
+    app.clock.now() >= facts(&keyed.effects, entry).ends.fresh
         || app.purges.verdict(&entry.selectors, entry.purge_sequence) != Verdict::Alive
 }
 
@@ -197,6 +203,24 @@ pub fn recheck(app: &App, keyed: &Keyed) -> Option<Hit> {
     let entry = in_memory(app, keyed)?;
     match judge(app, keyed, TierName::Memory, entry) {
         Found::Fresh(hit) => Some(hit),
+        _ => None,
+    }
+}
+
+/// A fresh entry in memory that answers a request as plain as a repeat is, and needs no refresh.
+#[must_use]
+pub fn of_repeat(app: &App, repeat: &Repeat, now: Timestamp) -> Option<Hit> {
+    let asked = app.clock.instant();
+    let in_memory = app.tiers.local.get_memory(&repeat.key);
+    let took = asked.elapsed();
+    let entry = in_memory.filter(|entry| !entry.is_variants)?;
+    let wishes = Wishes { directives: RequestDirectives::default(), effects: Effects::default() };
+    match judge_at(app, now, &wishes, TierName::Memory, entry) {
+        Found::Fresh(hit) if !is_due(repeat.refresh_ahead, &wishes.effects, &hit.entry, now) => {
+            app.telemetry.tier_read(TierName::Memory, took);
+            Some(hit)
+        }
+        // It is looked for again, the long way.
         _ => None,
     }
 }
@@ -284,25 +308,42 @@ pub(super) fn counted(app: &App, tier: TierName, entry: Arc<Entry>) -> Option<Ar
 
 /// What an entry is good for: whether it was purged, then whether it is fresh enough.
 fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
-    let now = app.clock.now();
-    let (facts, effects) = (facts(keyed, &entry), keyed.effects);
+    let wishes = Wishes { directives: keyed.asked.directives, effects: keyed.effects };
+    judge_at(app, app.clock.now(), &wishes, tier, entry)
+}
+
+/// What beside the entry itself decides on its use.
+struct Wishes {
+    directives: RequestDirectives,
+    effects: Effects,
+}
+
+fn judge_at(
+    app: &App,
+    now: Timestamp,
+    wishes: &Wishes,
+    tier: TierName,
+    entry: Arc<Entry>,
+) -> Found {
+    let Wishes { directives, effects } = wishes;
+    let facts = facts(effects, &entry);
     let is_out_of_touch = |coherence: &Arc<Coherence>| coherence.is_out_of_touch(now, entry.stored);
     if (entry.negative && effects.negative_off)
         || app.coherence.as_ref().is_some_and(is_out_of_touch)
     {
         return Found::Absent;
     }
-    let decided = decide(&facts, &keyed.asked.directives, now);
+    let decided = decide(&facts, directives, now);
     let decision = match app.purges.verdict(&entry.selectors, entry.purge_sequence) {
         Verdict::Alive => decided,
-        Verdict::Stale => if_soft_purged(&facts.ends, &keyed.asked.directives, decided, now),
+        Verdict::Stale => if_soft_purged(&facts.ends, directives, decided, now),
         Verdict::Dead => return Found::Absent,
     };
     let overdue_s = overdue(now.since(facts.ends.fresh));
     let hit = |ttl_s| Hit { entry, tier, ttl_s };
     match decision {
         Decision::Fresh { ttl } => Found::Fresh(hit(seconds(ttl))),
-        _ if effects.stale_only && !facts.must_revalidate && !keyed.wants_afresh() => {
+        _ if effects.stale_only && !facts.must_revalidate && !directives.no_cache => {
             Found::InsteadOfUpstream(hit(-overdue_s))
         }
         Decision::WhileRevalidate { .. } => Found::Usable(hit(-overdue_s)),
@@ -313,14 +354,14 @@ fn judge(app: &App, keyed: &Keyed, tier: TierName, entry: Arc<Entry>) -> Found {
 }
 
 /// What decides on an entry, with lifetimes as long as they are at the moment.
-fn facts(keyed: &Keyed, entry: &Entry) -> Stored {
-    let ends = keyed.effects.ends(entry.ends, entry.generated);
+fn facts(effects: &Effects, entry: &Entry) -> Stored {
+    let ends = effects.ends(entry.ends, entry.generated);
     Stored { ends, ..entry.facts() }
 }
 
 /// Whether an entry may be of use: what is past its last end in memory may be younger on disk.
 pub(super) fn is_of_use(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
-    keyed.effects.stale_only || app.clock.now() < facts(keyed, entry).ends.last()
+    keyed.effects.stale_only || app.clock.now() < facts(&keyed.effects, entry).ends.last()
 }
 
 /// A soft purge makes stale what would be fresh: the entry's own windows decide what it may still

@@ -30,6 +30,7 @@ pub mod purge;
 pub mod query;
 pub mod refresh;
 pub mod rejection;
+pub mod repeat;
 pub mod respond;
 pub mod shared;
 pub mod store;
@@ -54,8 +55,10 @@ use key::{Cause, Keyed, Reading};
 use line::{Facts, Line};
 use lookup::{Found, Hit};
 use rejection::Rejection;
+use repeat::Recognised;
 
-/// Answers one request of the data listener.
+/// Answers one request of the data listener. One that came before, byte for byte, may have been
+/// answered without it ([`repeat`]).
 pub async fn serve(
     app: &Arc<App>,
     request: Request<Incoming>,
@@ -81,6 +84,11 @@ async fn answer(
     if framing::check_coding(request.headers()).is_err() {
         return respond::reject(refused(None), Rejection::TransferCoding);
     }
+    let (request, known_by) = match repeat::recognise(app, request, received).await {
+        Ok(Recognised::Answered(response)) => return response,
+        Ok(Recognised::New { request, known_by }) => (request, known_by),
+        Err(rejection) => return respond::reject(refused(None), rejection),
+    };
     let asked = match identify::identify(app, request, trace, received, deadline) {
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(refused(None), rejection),
@@ -102,7 +110,10 @@ async fn answer(
     }
     let mut keyed = keyed;
     let stale = match lookup::lookup(app, &mut keyed).await {
-        Found::Fresh(hit) => return respond::hit(app, &keyed, &hit),
+        Found::Fresh(hit) => {
+            repeat::remember(app, known_by, &keyed, &hit);
+            return respond::hit(app, &keyed, &hit);
+        }
         Found::DueSoon(hit) => {
             let response = respond::hit(app, &keyed, &hit);
             refresh::behind(app, keyed.validating(&hit), RefreshedAs::Ahead);

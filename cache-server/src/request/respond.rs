@@ -4,15 +4,18 @@
 mod cache_status;
 mod parts;
 mod problem;
+mod written;
 
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::stream;
-use http::header::{AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER};
+use http::header::{
+    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER, VIA,
+};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
 use http_body_util::{Either, Empty};
@@ -23,7 +26,7 @@ use super::coalesce::{AnswerReader, OnBoard};
 use super::conditions::Conditions;
 use super::hold::{Refusal, Why};
 use super::key::{Cause, Keyed};
-use super::line::{Facts, Line, tell_hit};
+use super::line::{Facts, Line, Told, tell_hit};
 use super::lookup::{self, Hit};
 use super::rejection::{ListenerRejection, Rejection};
 use super::traced::told;
@@ -35,6 +38,7 @@ use crate::cache::freshness::surrogate::WITHHELD;
 use crate::cache::freshness::validate::not_modified_fields;
 use crate::cache::freshness::vary;
 use crate::cache::purge::Verdict;
+use crate::cache::repeats::Repeat;
 use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
@@ -44,15 +48,61 @@ use crate::upstream::{UpstreamError, fields};
 use cache_status::CacheStatus;
 pub use problem::problem_document;
 use problem::{Problem, upstream_problem};
+pub use written::Written;
 
 /// Answers with a fresh entry.
 pub fn hit(app: &App, keyed: &Keyed, hit: &Hit) -> Response<AnswerBody> {
+    hit_told(app, Told::of(keyed), Conditions::of(keyed), hit)
+}
+
+/// Answers a request that came before with a fresh entry.
+#[must_use]
+pub fn hit_again(app: &App, repeat: &Repeat, hit: &Hit, received: Instant) -> Response<AnswerBody> {
+    app.telemetry.repeat();
+    hit_told(app, Told::again(repeat, received), Conditions::none(), hit)
+}
+
+fn hit_told(
+    app: &App,
+    told_of: Told<'_>,
+    conditions: Conditions<'_>,
+    hit: &Hit,
+) -> Response<AnswerBody> {
     let now = app.clock.now();
     let age_s = hit.entry.age_s(now);
-    app.telemetry.hit(keyed.spec.route(), hit.tier, age_s, hit.entry.negative);
-    let response = from_entry(app, now, Conditions::of(keyed), &hit.entry, &CacheStatus::hit(hit));
-    tell_hit(app, keyed, hit, Outcome::Hit, hit.tier.name());
+    app.telemetry.hit(told_of.route, hit.tier, age_s, hit.entry.negative);
+    let response = from_entry(app, now, conditions, &hit.entry, &CacheStatus::hit(hit));
+    tell_hit(app, told_of, hit, Outcome::Hit, hit.tier.name());
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
+}
+
+/// The same in the bytes of HTTP/1.1; or not, if the answer is not as plain as that.
+#[must_use]
+pub fn repeated(
+    app: &App,
+    repeat: &Repeat,
+    hit: &Hit,
+    received: Instant,
+    now: Timestamp,
+) -> Option<Written> {
+    let entry = &hit.entry;
+    let is_without_body = matches!(entry.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if is_without_body || !entry.trailers.is_empty() || fields::is_event_stream(&entry.headers) {
+        return None;
+    }
+    let age_s = entry.age_s(now);
+    let mut written = Written::new(entry.status, &entry.body);
+    written.fields(&entry.headers, now);
+    written.number(AGE.as_str(), age_s);
+    written.field(CACHE_STATUS.as_str(), CacheStatus::hit(hit).as_bytes());
+    written.field(VIA.as_str(), fields::OUR_VIA.as_bytes());
+    written.body(&entry.body);
+    app.telemetry.repeat();
+    app.telemetry.hit(repeat.route, hit.tier, age_s, entry.negative);
+    app.telemetry.saved(entry.usage, Duration::from_millis(u64::from(entry.upstream_time_ms)));
+    app.telemetry.served_from_cache(entry.body.len() as u64);
+    tell_hit(app, Told::again(repeat, received), hit, Outcome::Hit, hit.tier.name());
+    Some(written)
 }
 
 /// Answers with a stale entry; the reason says why it may be.
@@ -80,7 +130,7 @@ fn told_stale(
     app.telemetry.request(Some(keyed.spec.route()), Outcome::Stale, reason);
     let response =
         from_entry(app, app.clock.now(), Conditions::of(keyed), &hit.entry, cache_status);
-    tell_hit(app, keyed, hit, Outcome::Stale, reason);
+    tell_hit(app, Told::of(keyed), hit, Outcome::Stale, reason);
     told(app.traces.are_on(), response, Outcome::Stale, reason, Some(hit.tier))
 }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
+use bytes::Bytes;
+
 /// A state that comes and goes: on in the lowest bit, and above it a number that grows with each
 /// change, so that two looks can tell one time of it from the next. One task sets it.
 #[derive(Debug, Default)]
@@ -46,6 +48,8 @@ pub(super) struct Activity {
     answering: AtomicUsize,
     /// How often an exchange began or ended.
     turns: AtomicU64,
+    /// The bytes of the request under way, where all of it came at once (HTTP/1.1).
+    raw: Mutex<Option<Bytes>>,
     next_id: AtomicU64,
     /// Those that may be under way: one with HTTP/1.1, one a stream with HTTP/2.
     exchanges: Mutex<BTreeMap<u64, Weak<Exchange>>>,
@@ -55,6 +59,22 @@ impl Activity {
     /// Whether a request is being answered.
     pub(super) fn is_answering(&self) -> bool {
         self.answering.load(Ordering::Relaxed) > 0
+    }
+
+    /// A request was answered as soon as it came.
+    pub(super) fn answered_at_once(&self) {
+        self.header.set(false);
+        self.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// These are all the bytes of the request that comes next.
+    pub(super) fn set_raw(&self, request: Bytes) {
+        *self.raw.lock().unwrap_or_else(PoisonError::into_inner) = Some(request);
+    }
+
+    /// All the bytes of the request that has come, if they are known.
+    pub(super) fn take_raw(&self) -> Option<Bytes> {
+        self.raw.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 
     /// Nothing is asked and nothing is answered.

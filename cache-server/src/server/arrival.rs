@@ -99,7 +99,8 @@ async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, o
         }
     };
     let guards = Guards::new(&activity, settings, &app.draining);
-    let ended = converse(settings, wire, activity, protocol, guards, serve).await;
+    let repeats = Some(Arc::clone(app));
+    let ended = converse(settings, wire, activity, protocol, guards, repeats, serve).await;
     if ended.is_err_and(|error| is_refused(&error)) {
         app.telemetry.connection_refused(Refused::BadRequest);
     }
@@ -123,7 +124,7 @@ pub(super) async fn receive_admin(app: Arc<App>, router: axum::Router, accepted:
     let wire = Either::Left(Outgoing::new(stream, Arc::clone(&activity)));
     let settings = app.settings();
     let guards = Guards::new(&activity, &settings.server, &never);
-    let _ = converse(&settings.server, wire, activity, None, guards, serve).await;
+    let _ = converse(&settings.server, wire, activity, None, guards, None, serve).await;
 }
 
 /// A connection, once it is known who calls.

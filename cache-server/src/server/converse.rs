@@ -25,9 +25,12 @@ use tokio_util::sync::CancellationToken;
 use super::activity::{Activity, Answering};
 use super::answer::WatchedBody;
 use super::frames::PREFACE;
+use super::lane::Lane;
 use super::watchdog::{Alarm, Watchdog};
 use super::wire::{Incoming, Outgoing};
+use crate::app::App;
 use crate::config::ServerSettings;
+use crate::request::repeat;
 
 /// What a conversation runs over.
 pub(super) type Wire = Either<Outgoing, Box<TlsStream<Outgoing>>>;
@@ -116,7 +119,8 @@ impl<'a> Guards<'a> {
     }
 }
 
-/// Serves one connection to its end; `protocol` is what TLS agreed on.
+/// Serves one connection to its end; `protocol` is what TLS agreed on. What `repeats` knows is answered
+/// without `serve`.
 ///
 /// # Errors
 /// Those of the connection, which its caller has made or suffered.
@@ -126,6 +130,7 @@ pub(super) async fn converse<B, F>(
     activity: Arc<Activity>,
     protocol: Option<Protocol>,
     mut guards: Guards<'_>,
+    repeats: Option<Arc<App>>,
     serve: impl Fn(Request<RequestBody>) -> F + Send + 'static,
 ) -> hyper::Result<()>
 where
@@ -145,11 +150,15 @@ where
     match protocol {
         Protocol::Http1 => {
             let exchange = activity.exchange();
-            let service = service_fn(|request| {
+            let service = service_fn(|mut request| {
                 activity.header.set(false);
+                if let Some(raw) = activity.take_raw() {
+                    request.extensions_mut().insert(repeat::Raw(raw));
+                }
                 watched(exchange.begin(), request.version(), serve(request))
             });
-            let connection = http1(settings).serve_connection(TokioIo::new(incoming), service);
+            let lane = Lane::new(incoming, Arc::clone(&activity), repeats);
+            let connection = http1(settings).serve_connection(TokioIo::new(lane), service);
             let connection = pin!(connection.with_upgrades());
             guards.run(connection, http1::UpgradeableConnection::graceful_shutdown).await
         }

@@ -130,12 +130,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for Incoming<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        if self.again.is_empty() {
-            ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        } else {
-            let count = self.again.len().min(buffer.remaining());
-            buffer.put_slice(&self.again[..count]);
-            self.again.advance(count);
+        let count = self.again.len().min(buffer.remaining());
+        buffer.put_slice(&self.again[..count]);
+        self.again.advance(count);
+        // What was read ahead is the beginning of what has come, and most often not all of it.
+        let read = Pin::new(&mut self.stream).poll_read(context, buffer)?;
+        if count == 0 {
+            ready!(read);
         }
         self.note(&buffer.filled()[before..]);
         Poll::Ready(Ok(()))

@@ -171,6 +171,8 @@ pub const STALE_IF_ERROR: &str = "if-error";
 
 const TIER_READS: &str = "cache_server_tier_read_seconds";
 
+const REPEATS: &str = "cache_server_repeats_total";
+
 const CONFIG_RELOADS: &str = "cache_server_config_reloads_total";
 
 const METADATA: Metadata<'static> = Metadata::new("cache_server::telemetry", Level::INFO, None);
@@ -217,6 +219,7 @@ pub struct Telemetry {
     lines: RequestLines,
     stores: Tally,
     coalesced: Tally,
+    repeats: Counter,
     bytes_from_cache: Tally,
     bytes_from_upstream: Tally,
     input_tokens_saved: Tally,
@@ -264,6 +267,7 @@ impl Telemetry {
             lines,
             stores: counter("cache_server_stores_total", vec![]),
             coalesced: counter("cache_server_coalesced_total", vec![]),
+            repeats: recorder.register_counter(&Key::from_name(REPEATS), &METADATA),
             bytes_from_cache: served("cache"),
             bytes_from_upstream: served("upstream"),
             input_tokens_saved: saved("input"),
@@ -371,6 +375,11 @@ impl Telemetry {
     /// Counts a follower.
     pub fn coalesced(&self) {
         self.coalesced.add(1);
+    }
+
+    /// Counts a hit whose request was known by its bytes.
+    pub fn repeat(&self) {
+        self.repeats.increment(1);
     }
 
     /// Counts an entry that left memory for want of space.
@@ -562,6 +571,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ),
         ("cache_server_not_stored_total", "Answers fetched for the cache and not stored, and why"),
         ("cache_server_stores_total", "Answers stored"),
+        (REPEATS, "Hits whose request was known by its bytes, and not even parsed"),
         ("cache_server_coalesced_total", "Requests that joined another's fetch"),
         (
             "cache_server_upstream_calls_saved_total",

@@ -16,6 +16,9 @@ pub const CACHE_SERVER_REUSE: HeaderName = HeaderName::from_static("cache-server
 /// Our name in `Via` and `Cache-Status`.
 pub const OUR_NAME: &str = "cache-server";
 
+/// What we add to `Via`.
+pub const OUR_VIA: &str = "1.1 cache-server";
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -122,7 +125,7 @@ pub fn join_cookies(headers: &mut HeaderMap) {
 
 /// Adds us to `Via` (RFC 9110 section 7.6.3).
 pub fn add_via(headers: &mut HeaderMap) {
-    headers.append(VIA, HeaderValue::from_static("1.1 cache-server"));
+    headers.append(VIA, HeaderValue::from_static(OUR_VIA));
 }
 
 /// What a request carries upstream: all that the caller sent, less what ends here, and word of where

@@ -45,7 +45,8 @@ impl CacheStatus {
     /// In as many digits as an integer may have (RFC 9651 section 3.3.1).
     pub(super) fn ttl(&mut self, hit: &Hit) {
         const LONGEST_S: i64 = 999_999_999_999_999;
-        let _ = write!(self.0, "; ttl={}", hit.ttl_s.clamp(-LONGEST_S, LONGEST_S));
+        self.0.push_str("; ttl=");
+        self.0.push_str(itoa::Buffer::new().format(hit.ttl_s.clamp(-LONGEST_S, LONGEST_S)));
     }
 
     /// A stream's head goes out before anyone can know; then nothing is said.
@@ -58,17 +59,25 @@ impl CacheStatus {
     }
 
     pub(super) fn key(&mut self, key: &Key) {
-        let _ = write!(self.0, "; key=\"{key}\"");
+        self.0.push_str("; key=\"");
+        key.push_onto(&mut self.0);
+        self.0.push('"');
     }
 
     /// `word` is one of ours: a token (RFC 9651 section 3.3.4).
     pub(super) fn detail(&mut self, word: &'static str) {
-        let _ = write!(self.0, "; detail={word}");
+        self.0.push_str("; detail=");
+        self.0.push_str(word);
     }
 
     /// Says that another request fetched it.
     pub(super) fn collapsed(&mut self) {
         self.0.push_str("; collapsed");
+    }
+
+    /// Its bytes.
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// Appends us after the caches that were nearer to the upstream.

@@ -1,0 +1,140 @@
+//! Repeats: what a request meant that came before, byte for byte.
+//!
+//! Agents send the same bytes again and again, header and all. What those bytes mean is found out
+//! once, the long way: parsed, checked, keyed. When they come again they mean the same, as long as
+//! the settings are the same; so that they need only be found again. What is found is compared byte
+//! for byte: no collision of the quick hash gives one request the meaning of another, and since the
+//! credential is among the bytes, none gets that of another caller's.
+//!
+//! It holds meanings alone, and no answers: whether an entry is there, fresh and not purged is
+//! looked at each time.
+
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use foyer::{Cache, CacheBuilder, S3FifoConfig};
+use keyspec::{Key, Route};
+use rapidhash::quality::RandomState;
+
+/// Larger requests go the long way each time: they are rare, and would push many small ones out.
+pub const REQUEST_BYTES_MAX: usize = 64 << 10;
+/// What a repeat takes beside the request and the model's name.
+const REPEAT_BYTES: usize = 256;
+
+/// What a request means that came before.
+#[derive(Debug)]
+pub struct Repeat {
+    /// Its bytes: one request of HTTP/1.1, header and body.
+    pub request: Bytes,
+    /// Which settings it was read by.
+    pub settings: u64,
+    /// Its key, under which its answer stands.
+    pub key: Key,
+    /// What it is counted under.
+    pub route: Route,
+    /// The model that it asks for.
+    pub model: Option<Box<str>>,
+    /// How early its entry is refreshed before it ends; 0 for never.
+    pub refresh_ahead: f64,
+}
+
+impl Repeat {
+    fn weight(&self) -> usize {
+        REPEAT_BYTES + self.request.len() + self.model.as_ref().map_or(0, |name| name.len())
+    }
+}
+
+/// Meanings by the bytes of requests, within a bound on bytes.
+#[derive(Debug)]
+pub struct Repeats {
+    /// Absent if the bound is 0.
+    known: Option<Cache<u64, Arc<Repeat>>>,
+    /// Seeded anew in each process, so that nobody can aim at a slot.
+    hasher: RandomState,
+}
+
+impl Repeats {
+    /// Holds at most `bytes_max` bytes; 0 remembers nothing.
+    #[must_use]
+    pub fn new(bytes_max: usize) -> Repeats {
+        let known = (bytes_max > 0).then(|| {
+            CacheBuilder::new(bytes_max)
+                .with_eviction_config(S3FifoConfig::default())
+                .with_weighter(|_, repeat: &Arc<Repeat>| repeat.weight())
+                .build()
+        });
+        Repeats { known, hasher: RandomState::new() }
+    }
+
+    /// What these bytes meant when they came before.
+    #[must_use]
+    pub fn find(&self, request: &[u8]) -> Option<Arc<Repeat>> {
+        let known = self.known.as_ref().filter(|_| request.len() <= REQUEST_BYTES_MAX)?;
+        let found = known.get(&self.hasher.hash_one(request))?;
+        (found.request == request).then(|| Arc::clone(&found))
+    }
+
+    /// Remembers what a request means. One that is too large is not.
+    pub fn remember(&self, repeat: Repeat) {
+        let Some(known) = self.known.as_ref() else { return };
+        if repeat.request.len() <= REQUEST_BYTES_MAX {
+            // A copy: the request's own bytes are a slice of a larger buffer.
+            let request = Bytes::copy_from_slice(&repeat.request);
+            let slot = self.hasher.hash_one(&request[..]);
+            known.insert(slot, Arc::new(Repeat { request, ..repeat }));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use keyspec::ModelRoute;
+
+    fn repeat(request: &[u8]) -> Repeat {
+        Repeat {
+            request: Bytes::copy_from_slice(request),
+            settings: 1,
+            key: Key::from_bytes([7; 32]),
+            route: Route::Model(ModelRoute::OpenAiEmbeddings),
+            model: None,
+            refresh_ahead: 0.0,
+        }
+    }
+
+    #[test]
+    fn the_same_bytes_are_found_and_no_others() {
+        let repeats = Repeats::new(1 << 20);
+        repeats.remember(repeat(b"POST /a"));
+        assert_eq!(repeats.find(b"POST /a").unwrap().key, Key::from_bytes([7; 32]));
+        assert!(repeats.find(b"POST /b").is_none() && repeats.find(b"POST /").is_none());
+    }
+
+    #[test]
+    fn a_slot_that_another_request_has_taken_gives_nothing() {
+        let repeats = Repeats::new(1 << 20);
+        let slot = repeats.hasher.hash_one(&b"mine"[..]);
+        repeats.known.as_ref().unwrap().insert(slot, Arc::new(repeat(b"theirs")));
+        assert!(repeats.find(b"mine").is_none());
+    }
+
+    #[test]
+    fn large_requests_and_a_bound_of_nothing_are_not_remembered() {
+        let (some, none) = (Repeats::new(1 << 20), Repeats::new(0));
+        let large = vec![b'x'; REQUEST_BYTES_MAX + 1];
+        for (repeats, request) in [(&some, &large[..]), (&none, b"GET /")] {
+            repeats.remember(repeat(request));
+            assert!(repeats.find(request).is_none());
+        }
+    }
+
+    #[test]
+    fn the_bound_holds_under_a_flood_of_requests() {
+        let repeats = Repeats::new(1 << 20);
+        (0..20_000)
+            .for_each(|number| repeats.remember(repeat(format!("GET /{number}").as_bytes())));
+        let held = repeats.known.as_ref().map_or(0, Cache::usage);
+        assert!(held > 0 && held <= 1 << 20, "{held} bytes are held");
+    }
+}
