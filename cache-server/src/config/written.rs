@@ -236,7 +236,7 @@ pub struct Cache {
     /// Bytes of entries in memory.
     #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub memory_bytes_max: ByteSize,
-    /// Bytes of request bodies whose meaning is remembered; 0 reads every body anew.
+    /// Bytes of requests whose meaning is remembered; 0 reads each of them anew.
     #[schemars(with = "Size", extend("x-needs-restart" = true))]
     pub memo_bytes_max: ByteSize,
     /// Bytes of disk; 0 keeps entries in memory only.

@@ -571,7 +571,7 @@ fn describe(recorder: &PrometheusRecorder) {
         ),
         ("cache_server_not_stored_total", "Answers fetched for the cache and not stored, and why"),
         ("cache_server_stores_total", "Answers stored"),
-        (REPEATS, "Hits whose request was known by its bytes, and not even parsed"),
+        (REPEATS, "Hits of requests that came before, byte for byte"),
         ("cache_server_coalesced_total", "Requests that joined another's fetch"),
         (
             "cache_server_upstream_calls_saved_total",
