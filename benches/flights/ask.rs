@@ -49,7 +49,8 @@ impl Asked {
         let Asked { kind, form, delay_ms } = self;
         let stream = form == Form::Stream;
         if kind == Kind::Chat {
-            return Request::new(Question { reusable: true, stream, delay_ms }, address);
+            let question = Question { reusable: true, stream, delay_ms };
+            return Request::with_fields(question, address, "");
         }
         let path = PATHS.iter().find(|(of, _)| *of == form).map_or("/", |(_, path)| *path);
         Request::of(format!(

@@ -10,6 +10,7 @@ use crate::calls::early;
 use crate::load::{Job, Source, Target};
 use crate::rounds::{self, Contender, Measured};
 use crate::said;
+use crate::shared::machine;
 use crate::shared::process::{self, Server};
 use crate::shared::report::{Column, Report, Section};
 use crate::shared::rounds::Figure;
@@ -70,7 +71,8 @@ pub(crate) async fn all(
     server: Option<&Path>,
 ) -> anyhow::Result<Report> {
     let mut stage = Stage::set(server).await?;
-    let mut report = Report { how: how(&stage, extent), sections: Vec::new() };
+    let mut report =
+        Report { how: how(&stage, extent), about: machine::facts(), sections: Vec::new() };
     for subject in Subject::value_variants() {
         if !only.is_empty() && !only.contains(subject) {
             continue;

@@ -6,6 +6,7 @@ use anyhow::Context;
 use clap::ValueEnum;
 
 use crate::shared::cores::{self, Cores};
+use crate::shared::machine;
 use crate::shared::report::{Report, Section};
 use crate::stage::Stage;
 use crate::{get, memory, second, stopped};
@@ -58,7 +59,8 @@ pub(crate) async fn all(
 ) -> anyhow::Result<Report> {
     let cores = cores::choose()?;
     let mut stage = Stage::set(server, cores).await?;
-    let mut report = Report { how: how(extent, cores), sections: Vec::new() };
+    let mut report =
+        Report { how: how(extent, cores), about: machine::facts(), sections: Vec::new() };
     for subject in Subject::value_variants() {
         let is_usual = only.is_empty() && *subject != Subject::Memory;
         if !is_usual && !only.contains(subject) {

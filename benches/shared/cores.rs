@@ -69,22 +69,60 @@ pub(crate) fn choose() -> anyhow::Result<Cores> {
     Ok(Cores::default())
 }
 
-/// Seconds of processor time that a process has used, in all its threads; nothing where the
-/// system does not say.
+/// Seconds of processor time that a process and its children have used, in all their threads;
+/// nothing where the system does not say. Of some servers the children do the work.
 #[cfg(target_os = "linux")]
 pub(crate) fn processor_seconds(process: u32) -> anyhow::Result<Option<f64>> {
+    let mut ticks = stat(process)?.ticks;
+    for entry in std::fs::read_dir("/proc")? {
+        let Some(other) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // One that has just ended is nobody's child.
+        ticks +=
+            stat(other).ok().filter(|stat| stat.parent == process).map_or(0, |stat| stat.ticks);
+    }
+    let per_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
+    Ok(Some(f64::from(ticks) / f64::from(per_second)))
+}
+
+/// What the system says of a process.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stat {
+    parent: u32,
+    /// Clock ticks that it has run.
+    ticks: u32,
+}
+
+#[cfg(target_os = "linux")]
+fn stat(process: u32) -> anyhow::Result<Stat> {
     let path = format!("/proc/{process}/stat");
     let line = std::fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    // The name before it may hold spaces; proc_pid_stat(5) counts utime as field 14.
-    let (_, fields) = line.rsplit_once(") ").context("no process name")?;
-    let ticks = |index: usize| -> anyhow::Result<u32> {
-        Ok(fields.split(' ').nth(index).context("too few fields")?.parse()?)
-    };
-    let per_second = u32::try_from(rustix::param::clock_ticks_per_second())?;
-    Ok(Some(f64::from(ticks(11)? + ticks(12)?) / f64::from(per_second)))
+    parse_stat(&line).with_context(|| format!("{path} cannot be read: {line}"))
+}
+
+#[cfg(target_os = "linux")]
+fn parse_stat(line: &str) -> Option<Stat> {
+    // The name before it may hold spaces; proc_pid_stat(5) counts ppid as field 4, utime as 14.
+    let (_, fields) = line.rsplit_once(") ")?;
+    let field = |index: usize| fields.split(' ').nth(index)?.parse::<u32>().ok();
+    Some(Stat { parent: field(1)?, ticks: field(11)? + field(12)? })
 }
 
 #[cfg(not(target_os = "linux"))]
 pub(crate) fn processor_seconds(_process: u32) -> anyhow::Result<Option<f64>> {
     Ok(None)
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_and_ticks_are_read_behind_the_name() {
+        let line = "7 (a ) b) S 3 7 7 0 -1 4194304 1 2 3 4 50 6 0 0 20 0 1 0 9 0 0";
+        assert_eq!(parse_stat(line), Some(Stat { parent: 3, ticks: 56 }));
+        assert_eq!(parse_stat("7 (a"), None);
+    }
 }

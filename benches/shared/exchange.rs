@@ -22,6 +22,12 @@ pub(crate) const DONE: &[u8] = b"data: [DONE]\n\n";
 /// Where a request asks the upstream to think first. The cache forwards it and keys nothing by
 /// it.
 pub(crate) const DELAY_FIELD: &str = "x-bench-delay-ms";
+/// Where chat completions are.
+pub(crate) const PATH: &str = "/v1/chat/completions";
+/// A credential, invented.
+pub(crate) const CREDENTIAL: &str = "Bearer sk-bench-0123456789abcdef0123456789abcdef";
+/// An answer of fewer bytes is small.
+const SMALL_BYTES: usize = 1024;
 
 /// Prose with the escapes that real prompts have.
 const PROSE: &str = "You review a change to a storage engine. Say what it does, what it \
@@ -51,12 +57,7 @@ pub(crate) struct Request {
 }
 
 impl Request {
-    /// The request of this question to `address`.
-    pub(crate) fn new(question: Question, address: SocketAddr) -> anyhow::Result<Request> {
-        Request::with_fields(question, address, "")
-    }
-
-    /// The same with more header fields: lines with their ends.
+    /// The request of this question to `address`, with more header fields: lines with their ends.
     pub(crate) fn with_fields(
         question: Question,
         address: SocketAddr,
@@ -64,9 +65,9 @@ impl Request {
     ) -> anyhow::Result<Request> {
         let body = question_body(question)?;
         let text = format!(
-            "POST /v1/chat/completions HTTP/1.1\r\n\
+            "POST {PATH} HTTP/1.1\r\n\
              host: {address}\r\n\
-             authorization: Bearer sk-bench-0123456789abcdef0123456789abcdef\r\n\
+             authorization: {CREDENTIAL}\r\n\
              content-type: application/json\r\n\
              accept: application/json\r\n\
              user-agent: side-by-side\r\n\
@@ -99,7 +100,7 @@ impl Request {
 }
 
 /// Members in the order in which SDKs write them, which is not the canonical one.
-fn question_body(question: Question) -> anyhow::Result<String> {
+pub(crate) fn question_body(question: Question) -> anyhow::Result<String> {
     let temperature = if question.reusable { ",\"temperature\":0" } else { "" };
     let stream = if question.stream { ",\"stream\":true" } else { "" };
     let body = |system: &str| -> anyhow::Result<String> {
@@ -136,14 +137,22 @@ pub(crate) fn delay(headers: &HeaderMap) -> Option<Duration> {
     Some(Duration::from_millis(millis)).filter(|delay| !delay.is_zero())
 }
 
-/// The body of a whole answer, indented as the provider does.
+/// The body of a whole answer of the usual size.
 pub(crate) fn answer_body() -> anyhow::Result<Bytes> {
+    answer_of(ANSWER_BYTES)
+}
+
+/// The body of a whole answer of this size, indented as the provider does; a small one is not, as the
+/// indents alone would fill it.
+pub(crate) fn answer_of(bytes: usize) -> anyhow::Result<Bytes> {
+    let is_small = bytes < SMALL_BYTES;
+    let written = if is_small { serde_json::to_string } else { serde_json::to_string_pretty };
     let body = |content: &str| -> anyhow::Result<String> {
         let message =
             json!({"role": "assistant", "content": content, "refusal": null, "annotations": []});
         let choice =
             json!({"index": 0, "message": message, "logprobs": null, "finish_reason": "stop"});
-        Ok(serde_json::to_string_pretty(&json!({
+        Ok(written(&json!({
             "id": "chatcmpl-InventedForTheBenchmark00001",
             "object": "chat.completion",
             "created": 1_763_923_456,
@@ -154,7 +163,7 @@ pub(crate) fn answer_body() -> anyhow::Result<Bytes> {
             "system_fingerprint": "fp_51db84afab",
         }))?)
     };
-    let room = ANSWER_BYTES.saturating_sub(body("")?.len());
+    let room = bytes.saturating_sub(body("")?.len());
     Ok(body(&prose(room))?.into())
 }
 
@@ -185,7 +194,7 @@ mod tests {
             assert!(body.len().abs_diff(QUESTION_BYTES) <= 1, "{}", body.len());
             assert_eq!(asks_for_stream(body.as_bytes()), stream);
             let address = "127.0.0.1:1".parse().unwrap();
-            let mut request = Request::new(question, address).unwrap();
+            let mut request = Request::with_fields(question, address, "").unwrap();
             let text = String::from_utf8(request.numbered(90_210).to_vec()).unwrap();
             let (_, body) = text.split_once("\r\n\r\n").unwrap();
             let body: serde_json::Value = serde_json::from_str(body).unwrap();
@@ -196,6 +205,9 @@ mod tests {
 
     #[test]
     fn an_answer_has_its_size() {
-        assert!(answer_body().unwrap().len().abs_diff(ANSWER_BYTES) <= 1);
+        for bytes in [512, ANSWER_BYTES, 64 << 10] {
+            let answered = answer_of(bytes).unwrap().len();
+            assert!(answered.abs_diff(bytes) <= 1, "{answered} instead of {bytes}");
+        }
     }
 }

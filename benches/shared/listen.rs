@@ -22,12 +22,22 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
 }
 
-/// Answers on a free port until standard input ends, which it does with the conductor.
+/// Answers by HTTP/1.1 on a free port until standard input ends.
 pub(crate) async fn serve<F, R, B>(answer: F) -> anyhow::Result<()>
 where
     F: Fn(Request<Incoming>) -> R + Clone + Send + Sync + 'static,
     R: Future<Output = Result<Response<B>, hyper::Error>> + Send + 'static,
     B: Body<Data = Bytes, Error = Infallible> + Send + 'static,
+{
+    accept(move |stream| converse(stream, answer.clone())).await
+}
+
+/// Has whoever comes to a free port talked to until standard input ends, which it does with the
+/// conductor.
+pub(crate) async fn accept<F, R>(converse: F) -> anyhow::Result<()>
+where
+    F: Fn(TcpStream) -> R,
+    R: Future<Output = ()> + Send + 'static,
 {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("cannot listen on loopback")?;
     eprintln!("{ANNOUNCEMENT}{}", listener.local_addr()?);
@@ -35,7 +45,9 @@ where
     loop {
         tokio::select! {
             accepted = listener.accept() => {
-                tokio::spawn(converse(accepted?.0, answer.clone()));
+                let stream = accepted?.0;
+                let _ = stream.set_nodelay(true);
+                tokio::spawn(converse(stream));
             }
             _ = &mut ended => return Ok(()),
         }
@@ -59,7 +71,6 @@ where
     R: Future<Output = Result<Response<B>, hyper::Error>>,
     B: Body<Data = Bytes, Error = Infallible> + 'static,
 {
-    let _ = stream.set_nodelay(true);
     // A load that is done hangs up; that is how a connection ends here.
     let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(answer)).await;
 }

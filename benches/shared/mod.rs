@@ -1,10 +1,11 @@
-//! What the binaries that measure share: their command line, processes on cores, the wire, what is asked
+//! What the binaries that measure share: their command line, processes on cores and the machine, the wire, what is asked
 //! and answered, rounds and their tables. Each includes it as its own module.
 
 pub(crate) mod command;
 pub(crate) mod cores;
 pub(crate) mod exchange;
 pub(crate) mod listen;
+pub(crate) mod machine;
 pub(crate) mod process;
 pub(crate) mod report;
 pub(crate) mod rounds;

@@ -48,6 +48,18 @@ pub(crate) async fn varnish(
     core: Option<usize>,
     arguments: &[&str],
 ) -> anyhow::Result<Option<Server>> {
+    let upstream = upstream.to_string();
+    let all = [&["-b", &upstream, "-s", "malloc,256m"], arguments].concat();
+    varnish_with(folder, core, &all).await
+}
+
+/// Starts Varnish with arguments that say what is behind it and where it keeps entries; nothing if
+/// it is not installed.
+pub(crate) async fn varnish_with(
+    folder: &Path,
+    core: Option<usize>,
+    arguments: &[&str],
+) -> anyhow::Result<Option<Server>> {
     let Some(binary) = program("varnishd") else { return Ok(None) };
     let folder = folder.join("varnish");
     std::fs::create_dir(&folder)?;
@@ -57,8 +69,7 @@ pub(crate) async fn varnish(
         .args(["-F", "-j", "none", "-T", "none"])
         .arg("-n")
         .arg(&folder)
-        .args(["-a", &address.to_string(), "-b", &upstream.to_string()])
-        .args(["-s", "malloc,256m"])
+        .args(["-a", &address.to_string()])
         .args(arguments);
     start("Varnish", command, core, address).await.map(Some)
 }

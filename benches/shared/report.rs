@@ -1,5 +1,6 @@
 //! The report: one readable table a subject, and the same as JSON.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -16,6 +17,8 @@ const LINE_WIDTH: usize = 100;
 pub(crate) struct Report {
     /// How it was measured, in sentences.
     pub(crate) how: Vec<String>,
+    /// On what and against whom: a name and what it is.
+    pub(crate) about: BTreeMap<&'static str, String>,
     /// A table a subject.
     pub(crate) sections: Vec<Section>,
 }
@@ -48,33 +51,58 @@ struct Row {
 pub(crate) struct Column<M> {
     head: Head,
     figure: Figure<M>,
-    made: fn(&Rounds<M>, usize, Figure<M>) -> Option<f64>,
+    made: Made<M>,
+}
+
+/// What is made of the rounds of a figure.
+#[derive(Debug)]
+enum Made<M> {
+    Of(fn(&Rounds<M>, usize, Figure<M>) -> Option<f64>),
+    /// Held against another row.
+    Against(usize, fn(&Rounds<M>, usize, usize, Figure<M>) -> Option<f64>),
 }
 
 impl<M> Column<M> {
     /// The median over the rounds.
     pub(crate) fn median(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
-        Column { head: Head { name, decimals }, figure, made: Rounds::median }
+        Column { head: Head { name, decimals }, figure, made: Made::Of(Rounds::median) }
     }
 
     /// The worst of the rounds, where more is worse.
     pub(crate) fn largest(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
-        Column { head: Head { name, decimals }, figure, made: Rounds::largest }
+        Column { head: Head { name, decimals }, figure, made: Made::Of(Rounds::largest) }
     }
 
     /// The ratio to the first row.
     pub(crate) fn ratio(name: &'static str, figure: Figure<M>) -> Column<M> {
-        Column { head: Head { name, decimals: 2 }, figure, made: Rounds::ratio }
+        Column::ratio_to(0, name, figure)
+    }
+
+    /// The ratio to another row.
+    pub(crate) fn ratio_to(row: usize, name: &'static str, figure: Figure<M>) -> Column<M> {
+        let made = Made::Against(row, Rounds::ratio);
+        Column { head: Head { name, decimals: 2 }, figure, made }
     }
 
     /// What is more than in the first row.
     pub(crate) fn difference(name: &'static str, decimals: usize, figure: Figure<M>) -> Column<M> {
-        Column { head: Head { name, decimals }, figure, made: Rounds::difference }
+        Column { head: Head { name, decimals }, figure, made: Made::Against(0, Rounds::difference) }
     }
 
     /// How far the rounds lie apart.
     pub(crate) fn spread(figure: Figure<M>) -> Column<M> {
-        Column { head: Head { name: "spread", decimals: 2 }, figure, made: Rounds::spread }
+        Column {
+            head: Head { name: "spread", decimals: 2 },
+            figure,
+            made: Made::Of(Rounds::spread),
+        }
+    }
+
+    fn of(&self, rounds: &Rounds<M>, index: usize) -> Option<f64> {
+        match self.made {
+            Made::Of(made) => made(rounds, index, self.figure),
+            Made::Against(other, made) => made(rounds, index, other, self.figure),
+        }
     }
 }
 
@@ -102,8 +130,8 @@ impl Report {
     /// As JSON, into a file.
     pub(crate) fn write_json(&self, path: &Path) -> anyhow::Result<()> {
         let sections: Vec<Value> = self.sections.iter().map(Section::json).collect();
-        let mut text =
-            serde_json::to_string_pretty(&json!({"how": self.how, "sections": sections}))?;
+        let all = json!({"about": self.about, "how": self.how, "sections": sections});
+        let mut text = serde_json::to_string_pretty(&all)?;
         text.push('\n');
         std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
     }
@@ -117,10 +145,9 @@ impl Section {
         rounds: &Rounds<M>,
         columns: &[Column<M>],
     ) -> Section {
-        let value = |column: &Column<M>, index| (column.made)(rounds, index, column.figure);
         let row = |(index, name)| Row {
             name,
-            values: columns.iter().map(|column| value(column, index)).collect(),
+            values: columns.iter().map(|column| column.of(rounds, index)).collect(),
         };
         let rows = names.into_iter().enumerate().map(row).collect();
         Section { title, heads: columns.iter().map(|column| column.head).collect(), rows }

@@ -28,16 +28,16 @@ impl<M> Rounds<M> {
         self.0[index].iter().filter_map(figure).reduce(f64::max)
     }
 
-    /// The median of the rounds' ratios to the first contender.
-    pub(crate) fn ratio(&self, index: usize, figure: Figure<M>) -> Option<f64> {
-        let pairs = self.0[index].iter().zip(&self.0[0]);
-        median(pairs.map(|(ours, first)| Some(figure(ours)? / figure(first)?)).collect())
+    /// The median of the rounds' ratios to another contender.
+    pub(crate) fn ratio(&self, index: usize, other: usize, figure: Figure<M>) -> Option<f64> {
+        let pairs = self.0[index].iter().zip(&self.0[other]);
+        median(pairs.map(|(this, other)| Some(figure(this)? / figure(other)?)).collect())
     }
 
-    /// The median of the rounds' differences to the first contender.
-    pub(crate) fn difference(&self, index: usize, figure: Figure<M>) -> Option<f64> {
-        let pairs = self.0[index].iter().zip(&self.0[0]);
-        median(pairs.map(|(ours, first)| Some(figure(ours)? - figure(first)?)).collect())
+    /// The median of the rounds' differences to another contender.
+    pub(crate) fn difference(&self, index: usize, other: usize, figure: Figure<M>) -> Option<f64> {
+        let pairs = self.0[index].iter().zip(&self.0[other]);
+        median(pairs.map(|(this, other)| Some(figure(this)? - figure(other)?)).collect())
     }
 
     /// How far the rounds lie apart, as a share of their median.
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn figures_are_taken_within_a_round_and_against_the_first_contender() {
+    fn figures_are_taken_within_a_round_and_against_another_contender() {
         let mut rounds = Rounds::of(3);
         for (first, second) in [(1.0, 3.0), (2.0, 8.0), (10.0, 11.0)] {
             rounds.add(0, first);
@@ -90,8 +90,10 @@ mod tests {
         let itself: Figure<f64> = |figure| Some(*figure);
         assert_eq!(rounds.median(1, itself), Some(8.0));
         assert_eq!(rounds.largest(1, itself), Some(11.0));
-        assert_eq!(rounds.ratio(1, itself), Some(3.0));
-        assert_eq!(rounds.difference(1, itself), Some(2.0));
+        assert_eq!(rounds.ratio(1, 0, itself), Some(3.0));
+        assert_eq!(rounds.difference(1, 0, itself), Some(2.0));
+        assert_eq!(rounds.difference(0, 1, itself), Some(-2.0));
+        assert_eq!(rounds.ratio(1, 2, itself), None, "there is nothing to be held against");
         assert_eq!(rounds.spread(1, itself), Some(1.0));
         assert_eq!(rounds.median(2, itself), None, "nothing was measured");
     }

@@ -8,13 +8,18 @@
 //! The floor, the upstream, the load and the server under test are processes of their own. The
 //! servers have one core, the load has another.
 
+#[path = "../shared/floor.rs"]
 mod floor;
+#[path = "../shared/load/mod.rs"]
 mod load;
 mod measure;
 mod rounds;
 #[path = "../shared/mod.rs"]
 mod shared;
+#[path = "../shared/sized.rs"]
+mod sized;
 mod stage;
+#[path = "../shared/upstream.rs"]
 mod upstream;
 
 use std::process::ExitCode;
@@ -42,7 +47,7 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum Part {
     #[command(hide = true)]
-    Floor,
+    Floor(floor::Floor),
     #[command(hide = true)]
     Upstream,
     #[command(hide = true)]
@@ -56,7 +61,7 @@ fn main() -> ExitCode {
 
 fn play(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.part {
-        Some(Part::Floor) => listen::runtime()?.block_on(floor::run()),
+        Some(Part::Floor(like)) => listen::runtime()?.block_on(floor::run(like)),
         Some(Part::Upstream) => listen::runtime()?.block_on(upstream::run()),
         Some(Part::Load) => single_thread()?.block_on(load::run()),
         None => single_thread()?.block_on(conduct(&arguments.options)),

@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Context;
 use clap::ValueEnum;
 
-use crate::load::{Expected, Until};
+use crate::load::job::{Expected, Until};
 use crate::rounds::{self, Contender, Measured, Prompts};
 use crate::shared::exchange::{ANSWER_BYTES, QUESTION_BYTES, Question};
+use crate::shared::machine;
 use crate::shared::process::Server;
 use crate::shared::report::{Column, Report, Section};
 use crate::shared::rounds::{Figure, Rounds};
@@ -60,7 +61,8 @@ pub(crate) async fn all(
     server: Option<&Path>,
 ) -> anyhow::Result<Report> {
     let mut stage = Stage::set(server).await?;
-    let mut report = Report { how: how(&stage, extent), sections: Vec::new() };
+    let mut report =
+        Report { how: how(&stage, extent), about: machine::facts(), sections: Vec::new() };
     for subject in Subject::value_variants() {
         if !only.is_empty() && !only.contains(subject) {
             continue;

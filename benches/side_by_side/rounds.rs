@@ -2,8 +2,9 @@
 
 use anyhow::Context;
 
-use crate::load::{Expected, Job, Numbers, Outcome, Until};
-use crate::shared::exchange::Question;
+use crate::load::Outcome;
+use crate::load::job::{Expected, Job, Numbers, Protocol, Until};
+use crate::shared::exchange::{ANSWER_BYTES, Question};
 use crate::shared::process::Server;
 use crate::shared::rounds::{Rounds, order};
 use crate::stage::Stage;
@@ -64,11 +65,14 @@ pub(crate) async fn run(
             };
             let job = Job {
                 address: (contender.server)(stage).address,
+                protocol: Protocol::Http1,
                 question: contender.question,
+                answer_bytes: ANSWER_BYTES,
                 numbers,
                 callers,
                 until,
                 expected: contender.expected,
+                mixed: None,
                 spin: stage.cores.load.is_some(),
             };
             measured.add(index, measure(stage, contender, &job).await?);

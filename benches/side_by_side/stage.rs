@@ -5,9 +5,10 @@ use std::path::Path;
 use anyhow::Context;
 use tempfile::TempDir;
 
-use crate::load::{Expected, Job, Numbers, Outcome, Until};
+use crate::load::Outcome;
+use crate::load::job::{Expected, Job, Numbers, Protocol, Until};
 use crate::shared::cores::{self, Cores};
-use crate::shared::exchange::Question;
+use crate::shared::exchange::{ANSWER_BYTES, Question};
 use crate::shared::process::{self, Server};
 use crate::upstream::CALLS_PATH;
 
@@ -113,5 +114,16 @@ async fn fill(
 
 fn each_once(server: &Server, question: Question, numbers: Numbers, expected: Expected) -> Job {
     let until = Until::Asked { times: numbers.count };
-    Job { address: server.address, question, numbers, callers: 1, until, expected, spin: false }
+    Job {
+        address: server.address,
+        protocol: Protocol::Http1,
+        question,
+        answer_bytes: ANSWER_BYTES,
+        numbers,
+        callers: 1,
+        until,
+        expected,
+        mixed: None,
+        spin: false,
+    }
 }

@@ -1,6 +1,7 @@
-//! The upstream: answers a chat completion at once, after a delay, or as a stream, and counts
-//! its calls.
+//! The upstream: answers a chat completion at once, after a delay, or as a stream, in the size that is
+//! wanted, and counts its calls.
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,6 +18,7 @@ use serde_json::json;
 
 use crate::shared::exchange::{self, DONE, Question};
 use crate::shared::listen;
+use crate::sized;
 
 /// Events of a stream that carry text.
 const TEXT_EVENTS: usize = 10;
@@ -28,15 +30,20 @@ pub(crate) const CALLS_PATH: &str = "/calls";
 type Answer = Response<BoxBody<Bytes, Infallible>>;
 
 struct Model {
+    /// The usual answer.
     body: Bytes,
+    /// Answers by their size.
+    sized: HashMap<usize, Bytes>,
     events: Arc<[Bytes]>,
     calls: AtomicU64,
 }
 
 /// Serves until standard input ends.
 pub(crate) async fn run() -> anyhow::Result<()> {
+    let answers = sized::ANSWER_SIZES.map(|bytes| Ok((bytes, exchange::answer_of(bytes)?)));
     let model = Arc::new(Model {
         body: exchange::answer_body()?,
+        sized: answers.into_iter().collect::<anyhow::Result<_>>()?,
         events: answer_events().into(),
         calls: AtomicU64::new(0),
     });
@@ -57,12 +64,17 @@ async fn answer(request: Request<Incoming>, model: Arc<Model>) -> Result<Answer,
     if exchange::asks_for_stream(&question) {
         return Ok(response("text/event-stream", paced(Arc::clone(&model.events))));
     }
-    Ok(response("application/json", Full::new(model.body.clone()).boxed()))
+    let size = sized::wanted(&head.headers);
+    let body = size.and_then(|bytes| model.sized.get(&bytes)).unwrap_or(&model.body);
+    Ok(response("application/json", Full::new(body.clone()).boxed()))
 }
 
-/// The body that a question must be answered with.
-pub(crate) fn expected_body(question: Question) -> anyhow::Result<Bytes> {
-    if question.stream { Ok(answer_events().concat().into()) } else { exchange::answer_body() }
+/// The body that a question must be answered with, where a whole answer of this size is wanted.
+pub(crate) fn expected_body(question: Question, answer_bytes: usize) -> anyhow::Result<Bytes> {
+    if question.stream {
+        return Ok(answer_events().concat().into());
+    }
+    exchange::answer_of(answer_bytes)
 }
 
 /// The events of a streamed answer of about the same size as a whole one.
