@@ -1,6 +1,7 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools lint fmt bench bench-flights bench-redis bench-many bench-keys conformance soak deny
+.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \
+	conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -11,18 +12,16 @@ test: tools
 	cargo build --workspace --all-targets --locked
 	cargo test --workspace --locked
 
-# The programs that the tests start: nginx and Varnish, as caches in front, and Redis, as a tier behind.
-# Debian installs them as services that start at once, on port 80 too; while policy-rc.d says 101, none
-# does.
-tools:
+# Installs what is missing, in Debian's words: a shell text that adds packages to `missing`.
+# Debian installs servers as services that start at once, on port 80 too; while policy-rc.d says 101,
+# none does.
+define install
 	@PATH="$$PATH:/usr/sbin:/usr/local/sbin"; missing=; \
-	command -v nginx >/dev/null || missing="$$missing nginx-light"; \
-	command -v varnishd >/dev/null || missing="$$missing varnish"; \
-	command -v redis-server >/dev/null || missing="$$missing redis-server"; \
+	$(1) \
 	if [ -z "$$missing" ]; then exit 0; fi; \
 	if [ "$$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then \
-		echo "The tests need programs that are missing here. Debian has them in:$$missing" >&2; \
-		echo "Install them, or run \`make tools\` as root on Debian." >&2; \
+		echo "This needs programs that are missing here. Debian has them in:$$missing" >&2; \
+		echo "Install them, or run \`make $@\` as root on Debian." >&2; \
 		exit 1; \
 	fi; \
 	policy=/usr/sbin/policy-rc.d; \
@@ -32,6 +31,22 @@ tools:
 	fi; \
 	apt-get update -q && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $$missing
+endef
+
+# The programs that the tests start: nginx and Varnish, as caches in front, and Redis, as a tier behind.
+NGINX = command -v nginx >/dev/null || missing="$$missing nginx-light";
+VARNISH = command -v varnishd >/dev/null || missing="$$missing varnish";
+REDIS = command -v redis-server >/dev/null || missing="$$missing redis-server";
+# The module by which Varnish has bodies in its keys.
+VARNISH_BODIES = [ -n "$$(find /usr/lib /usr/local/lib -name libvmod_bodyaccess.so 2>/dev/null)" ] || \
+	missing="$$missing varnish-modules";
+
+tools:
+	$(call install,$(NGINX) $(VARNISH) $(REDIS))
+
+# The peers that `make bench-peers` measures beside us.
+peers:
+	$(call install,$(NGINX) $(VARNISH) $(VARNISH_BODIES))
 
 lint:
 	cargo fmt --all --check
@@ -52,6 +67,11 @@ release:
 # Ratios side by side in one run; prints a table.
 bench: release
 	$(RELEASE)/side-by-side
+
+# The cache beside a bare server, nginx and Varnish, all with the request's body in the key; prints
+# tables, and keeps them and a chart. A quick look, which keeps nothing: peers --quick
+bench-peers: release peers
+	$(RELEASE)/peers --json docs/performance.json --svg docs/performance.svg
 
 # Storms, streams and expiry, beside the upstream itself, and nginx and Varnish where they are
 # installed; prints a table.
