@@ -171,6 +171,13 @@ fn how(extent: Extent) -> anyhow::Result<Vec<String>> {
                 .into(),
         );
     }
+    if let Some(paced) = machine::congestion_control().filter(|name| name.starts_with("bbr")) {
+        how.push(format!(
+            "TCP is PACED on this system ({paced}): where large answers wait for it and not for a \
+             server, rows are alike or jump; server µs/request then tells more. To be without it: \
+             sysctl net.ipv4.tcp_congestion_control=cubic."
+        ));
+    }
     if cfg!(debug_assertions) {
         how.push(
             "BUILT WITHOUT OPTIMISATION: the figures mean nothing; run `make bench-peers`.".into(),

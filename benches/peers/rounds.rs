@@ -31,8 +31,10 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// So many callers for so long.
+    /// So many callers for so long, and for longer where they are so many that a short time is over
+    /// before each has been answered twice.
     pub(crate) fn lasting(callers: u64, millis: u64) -> Load {
+        let millis = millis.max(2 * callers);
         Load { callers, until: Until::Elapsed { millis }, may_spin: true }
     }
 }

@@ -11,7 +11,19 @@ pub(crate) fn facts() -> BTreeMap<&'static str, String> {
     // Where the system does not say, the architecture is all that is known.
     let described = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let processor = model(&described).map_or_else(|| told(system.machine()), str::to_owned);
-    BTreeMap::from([("kernel", kernel), ("processor", processor), ("cores", cores.to_string())])
+    let congestion = congestion_control().unwrap_or_else(|| "unknown".into());
+    BTreeMap::from([
+        ("congestion control", congestion),
+        ("kernel", kernel),
+        ("processor", processor),
+        ("cores", cores.to_string()),
+    ])
+}
+
+/// How TCP finds out how fast it may send, also on loopback.
+pub(crate) fn congestion_control() -> Option<String> {
+    let told = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").ok()?;
+    Some(told.trim().to_owned())
 }
 
 /// The model of the first processor in `/proc/cpuinfo`.
