@@ -1,7 +1,6 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \
-	conformance soak deny
+.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \ conformance soak deny bench-entries
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -89,6 +88,11 @@ bench-redis: release
 # nginx.
 bench-many: release
 	$(RELEASE)/many
+
+# What entries take in memory and on disk, a restart with a million of them, and how well the bound on
+# memory holds while they come and go; prints tables. Whole it takes half an hour and 6 GiB of disk.
+bench-entries: release
+	$(RELEASE)/entries
 
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
