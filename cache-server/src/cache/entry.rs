@@ -14,6 +14,7 @@
 //! compute it too. So it is a quick one, and no cryptographic one that each read would pay for.
 
 use std::io::{self, Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::ETAG;
@@ -41,11 +42,11 @@ pub struct Entry {
     /// The key that it answers; compared on every read.
     pub key: Key,
     /// The tenant's label, for operators. Never a credential.
-    pub tenant: Box<str>,
+    pub tenant: Arc<str>,
     /// The route's name, such as `openai.embeddings`.
-    pub route: Box<str>,
+    pub route: Arc<str>,
     /// The model that answered, where the answer names one.
-    pub model: Option<Box<str>>,
+    pub model: Option<Arc<str>>,
     /// The answer's status.
     pub status: StatusCode,
     /// The fields that every caller may see.
@@ -74,7 +75,7 @@ pub struct Entry {
     /// [`variants`]: crate::cache::variants
     pub is_variants: bool,
     /// The forwarded URL, without credentials.
-    pub url: Box<str>,
+    pub url: Arc<str>,
     /// The tags that it can be purged by.
     pub tags: Box<[Box<str>]>,
     /// Hashes of what a purge order may name: URL, route, tenant, model, tags.
@@ -399,9 +400,9 @@ impl Entry {
         let mut from = Cursor(head);
         let entry = Entry {
             key: Key::from_bytes(from.array()?),
-            tenant: from.text()?,
-            route: from.text()?,
-            model: from.optional_text()?,
+            tenant: from.text()?.into(),
+            route: from.text()?.into(),
+            model: from.optional_text()?.map(Into::into),
             status: StatusCode::from_u16(u16::from_le_bytes(from.array()?))
                 .map_err(|_| damaged("status out of range"))?,
             stored: from.timestamp()?,
@@ -416,7 +417,7 @@ impl Entry {
             negative: from.flag()?,
             is_variants: from.flag()?,
             tag_is_ours: from.flag()?,
-            url: from.text()?,
+            url: from.text()?.into(),
             tags: from.texts()?,
             initial_age_s: from.u32()?,
             purge_sequence: from.u64()?,

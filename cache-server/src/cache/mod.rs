@@ -19,6 +19,7 @@ pub mod leases;
 pub mod memo;
 pub mod negatives;
 pub mod overrides;
+pub mod packed;
 pub mod purge;
 pub mod recent;
 pub mod repeats;

@@ -281,9 +281,9 @@ fn entry(
     selectors.extend(tags.selectors(&order.target.origin()));
     Entry {
         key: order.place,
-        tenant: order.tenant.clone(),
+        tenant: (&*order.tenant).into(),
         route: order.spec.name().into(),
-        model: report.model.clone(),
+        model: report.model.as_deref().map(Into::into),
         status: head.status,
         headers,
         tag_is_ours,
@@ -378,7 +378,7 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
     }
     // Under the key that the next who ask look under: a variant has its own.
     app.negatives.note(entry.key, app.clock.now(), order.policy.negative_for);
-    app.tiers.local.put_in_memory(Arc::new(entry))
+    app.tiers.local.put_in_memory(&entry)
 }
 
 /// Notes the variant in the record under the key, and gives the entry its key.

@@ -25,6 +25,7 @@ use mixtrics::metrics::BoxedRegistry;
 
 use super::{OpenError, TierError};
 use crate::cache::entry::Entry;
+use crate::cache::packed::{Packed, Templates};
 use crate::clock::{Clock, Timestamp};
 
 /// foyer's unit of eviction on disk; no entry on disk can be larger.
@@ -66,6 +67,8 @@ impl LocalSettings {
 #[derive(Debug)]
 pub struct LocalTier {
     cache: HybridCache<StoredKey, Stored>,
+    /// What entries in memory have in common.
+    templates: Templates,
     clock: Clock,
     settings: LocalSettings,
     /// Until when the disk is left alone, in milliseconds of wall time.
@@ -93,6 +96,7 @@ impl LocalTier {
         let cache = build(&settings, registry, on_evict).await?;
         Ok(LocalTier {
             cache,
+            templates: Templates::default(),
             clock,
             settings,
             resting_until: AtomicU64::new(0),
@@ -103,10 +107,8 @@ impl LocalTier {
 
     /// Asks memory; never waits. What it gives may be past all its ends.
     pub fn get_memory(&self, key: &Key) -> Option<Arc<Entry>> {
-        let found = self.cache.memory().get(&StoredKey(*key))?;
-        let entry = Arc::clone(&found.value().0);
-        drop(found);
-        (entry.key == *key).then_some(entry)
+        let stored = self.cache.memory().get(&StoredKey::of(key))?.value().clone();
+        stored.entry_of(key)
     }
 
     /// Asks the disk, within its deadline, and keeps what it finds in memory, unless that is past
@@ -121,9 +123,9 @@ impl LocalTier {
         if self.clock.now() < Timestamp(self.resting_until.load(Ordering::Relaxed)) {
             return Err(TierError::Resting);
         }
-        let stored_key = StoredKey(*key);
+        let stored_key = StoredKey::of(key);
         let load = self.cache.storage().load(&stored_key);
-        let entry = match tokio::time::timeout(self.settings.disk_deadline, load).await {
+        let stored = match tokio::time::timeout(self.settings.disk_deadline, load).await {
             Err(_elapsed) => {
                 let until = self.clock.now().plus(REST);
                 self.resting_until.store(until.0, Ordering::Relaxed);
@@ -131,19 +133,17 @@ impl LocalTier {
             }
             Ok(Err(error)) => return Err(TierError::Read(error.to_string())),
             Ok(Ok(Load::Miss | Load::Throttled)) => return Ok(None),
-            Ok(Ok(Load::Entry { value, .. })) => value.0,
-            Ok(Ok(Load::Piece { piece, .. })) => Arc::clone(&piece.value().0),
+            Ok(Ok(Load::Entry { value, .. })) => value,
+            Ok(Ok(Load::Piece { piece, .. })) => piece.value().clone(),
         };
-        if entry.key != *key {
-            return Ok(None);
-        }
+        let Some(entry) = stored.entry_of(key) else { return Ok(None) };
         if self.clock.now() >= entry.ends.last() {
             return Ok(Some(entry));
         }
         let _changing = self.changing(key);
         // A put that came while the disk was read is newer: leave it.
         if !self.cache.memory().contains(&stored_key) {
-            self.cache.memory().insert(stored_key, Stored(Arc::clone(&entry)));
+            self.cache.memory().insert(stored_key, self.packed(&entry));
         }
         Ok(Some(entry))
     }
@@ -151,26 +151,29 @@ impl LocalTier {
     /// Stores an entry in memory and queues it for the disk. One over `entry_bytes_max` is not
     /// stored, nor one that is too large for memory where there is no disk, and that is said.
     #[must_use]
-    pub fn put(&self, entry: Arc<Entry>) -> bool {
-        let fits_memory = entry.weight() <= memory_entry_bytes_max(&self.settings);
-        let has_a_place = fits_memory || self.settings.disk_bytes_max > 0;
-        if entry.encoded_size() > self.settings.entry_bytes_max || !has_a_place {
+    pub fn put(&self, entry: &Entry) -> bool {
+        if entry.encoded_size() > self.settings.entry_bytes_max {
             return false;
         }
-        let _changing = self.changing(&entry.key);
-        self.cache.insert(StoredKey(entry.key), Stored(entry));
-        true
+        let stored = self.packed(entry);
+        let has_a_place = self.settings.disk_bytes_max > 0 || self.fits_memory(&stored);
+        if has_a_place {
+            let _changing = self.changing(&entry.key);
+            self.cache.insert(StoredKey::of(&entry.key), stored);
+        }
+        has_a_place
     }
 
     /// Keeps an entry in memory alone. One that is too large for it is not stored.
     #[must_use]
-    pub fn put_in_memory(&self, entry: Arc<Entry>) -> bool {
-        if entry.weight() > memory_entry_bytes_max(&self.settings) {
-            return false;
+    pub fn put_in_memory(&self, entry: &Entry) -> bool {
+        let stored = self.packed(entry);
+        let fits = self.fits_memory(&stored);
+        if fits {
+            let _changing = self.changing(&entry.key);
+            self.cache.memory().insert(StoredKey::of(&entry.key), stored);
         }
-        let _changing = self.changing(&entry.key);
-        self.cache.memory().insert(StoredKey(entry.key), Stored(entry));
-        true
+        fits
     }
 
     /// Puts what `make` makes of the entry in memory, if there is one; nobody else changes it
@@ -183,7 +186,7 @@ impl LocalTier {
         let _changing = self.changing(key);
         let before = self.get_memory(key);
         let entry = make(before.as_ref())?;
-        self.cache.insert(StoredKey(*key), Stored(Arc::clone(&entry)));
+        self.cache.insert(StoredKey::of(key), self.packed(&entry));
         Some(entry)
     }
 
@@ -195,7 +198,7 @@ impl LocalTier {
         let _changing = self.changing(&entry.key);
         let is_newer = |known: Arc<Entry>| known.stored > entry.stored;
         if !self.get_memory(&entry.key).is_some_and(is_newer) {
-            self.cache.insert(StoredKey(entry.key), Stored(Arc::clone(entry)));
+            self.cache.insert(StoredKey::of(&entry.key), self.packed(entry));
         }
     }
 
@@ -205,14 +208,14 @@ impl LocalTier {
         if self.settings.disk_bytes_max == 0 {
             return (in_memory, None);
         }
-        let stored_key = StoredKey(*key);
+        let stored_key = StoredKey::of(key);
         let load = self.cache.storage().load(&stored_key);
         let on_disk = match tokio::time::timeout(self.settings.disk_deadline, load).await {
-            Ok(Ok(Load::Entry { value, .. })) => Some(value.0),
-            Ok(Ok(Load::Piece { piece, .. })) => Some(Arc::clone(&piece.value().0)),
+            Ok(Ok(Load::Entry { value, .. })) => value.entry_of(key),
+            Ok(Ok(Load::Piece { piece, .. })) => piece.value().entry_of(key),
             _ => None,
         };
-        (in_memory, on_disk.filter(|entry| entry.key == *key))
+        (in_memory, on_disk)
     }
 
     /// Whether an entry is too large for memory, so that each look brings a copy of its own from disk.
@@ -238,6 +241,14 @@ impl LocalTier {
         if let Err(error) = self.cache.close().await {
             tracing::warn!(%error, "the disk tier did not close cleanly");
         }
+    }
+
+    fn packed(&self, entry: &Entry) -> Stored {
+        Stored::Packed(Packed::of(entry, &self.templates))
+    }
+
+    fn fits_memory(&self, stored: &Stored) -> bool {
+        stored.weight() <= memory_entry_bytes_max(&self.settings)
     }
 
     /// Held while memory is changed under a key, so that what the disk gave never takes the place
@@ -286,8 +297,8 @@ async fn build(
         .memory(settings.memory_bytes_max)
         .with_shards(MEMORY_SHARDS)
         .with_eviction_config(S3FifoConfig::default())
-        .with_weighter(|_, stored: &Stored| stored.0.weight())
-        .with_filter(move |_, stored: &Stored| stored.0.weight() <= memory_entry_bytes_max)
+        .with_weighter(|_, stored: &Stored| stored.weight())
+        .with_filter(move |_, stored: &Stored| stored.weight() <= memory_entry_bytes_max)
         .storage();
     if settings.disk_bytes_max == 0 {
         return memory.build().await.map_err(|error| engine_error(settings, &error));
@@ -328,52 +339,89 @@ impl<F: Fn() + Send + Sync + 'static> EventListener for Evictions<F> {
     }
 }
 
-/// A key as foyer's key: its 32 bytes as they are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct StoredKey(Key);
+/// A key as foyer's key: its first eight bytes. It is a uniform hash, and foyer finds entries on disk by
+/// no more than that. Whoever reads an entry compares its whole key: of two that begin alike one is
+/// there, and the other a miss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StoredKey([u8; 8]);
+
+impl StoredKey {
+    fn of(key: &Key) -> StoredKey {
+        let [a, b, c, d, e, f, g, h, ..] = *key.as_bytes();
+        StoredKey([a, b, c, d, e, f, g, h])
+    }
+}
 
 impl Hash for StoredKey {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        // The key is a uniform hash: eight of its bytes spread as well as all of them. foyer
-        // compares the whole key on a read.
-        let [a, b, c, d, e, f, g, h, ..] = *self.0.as_bytes();
-        state.write_u64(u64::from_le_bytes([a, b, c, d, e, f, g, h]));
+        state.write_u64(u64::from_le_bytes(self.0));
     }
 }
 
 impl Code for StoredKey {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
-        writer.write_all(self.0.as_bytes()).map_err(foyer::Error::io_error)
+        writer.write_all(&self.0).map_err(foyer::Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
-        let mut bytes = [0; 32];
+        let mut bytes = [0; 8];
         reader.read_exact(&mut bytes).map_err(foyer::Error::io_error)?;
-        Ok(StoredKey(Key::from_bytes(bytes)))
+        Ok(StoredKey(bytes))
     }
 
     fn estimated_size(&self) -> usize {
-        32
+        size_of::<StoredKey>()
     }
 }
 
-/// An entry as foyer's value: shared, so that a hit copies nothing.
+/// An entry as foyer's value.
 #[derive(Clone, Debug)]
-struct Stored(Arc<Entry>);
+enum Stored {
+    /// As it is in memory.
+    Packed(Packed),
+    /// As it was read from disk, on its way to whoever asked for it.
+    Read(Arc<Entry>),
+}
+
+impl Stored {
+    /// The entry, if it is that of this key.
+    fn entry_of(&self, key: &Key) -> Option<Arc<Entry>> {
+        match self {
+            Stored::Packed(packed) if packed.is_of(key) => packed.unpack().map(Arc::new),
+            Stored::Read(entry) if entry.key == *key => Some(Arc::clone(entry)),
+            _ => None,
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Stored::Packed(packed) => packed.weight(),
+            Stored::Read(entry) => entry.weight(),
+        }
+    }
+}
 
 impl Code for Stored {
     fn encode(&self, writer: &mut impl Write) -> foyer::Result<()> {
-        self.0.write_to(writer).map_err(foyer::Error::io_error)
+        let written = match self {
+            Stored::Packed(packed) => match packed.unpack() {
+                Some(entry) => entry.write_to(writer),
+                None => Err(std::io::ErrorKind::InvalidData.into()),
+            },
+            Stored::Read(entry) => entry.write_to(writer),
+        };
+        written.map_err(foyer::Error::io_error)
     }
 
     fn decode(reader: &mut impl Read) -> foyer::Result<Self> {
         Entry::read_from(reader, ENTRY_BYTES_LIMIT as u64)
-            .map(|entry| Stored(Arc::new(entry)))
+            .map(|entry| Stored::Read(Arc::new(entry)))
             .map_err(foyer::Error::io_error)
     }
 
     fn estimated_size(&self) -> usize {
-        self.0.encoded_size()
+        // foyer bounds by it what waits to be written, which is in memory until then.
+        self.weight()
     }
 }
 
@@ -411,7 +459,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let entry = Arc::new(sample([1; 32], b"kept"));
         let tier = open(settings(&folder), before_expiry()).await.unwrap();
-        assert!(tier.put(Arc::clone(&entry)));
+        assert!(tier.put(&entry));
         assert_eq!(tier.get_memory(&key(1)).as_deref(), Some(&*entry));
         tier.close().await;
         drop(tier);
@@ -449,7 +497,7 @@ mod tests {
         let clock = before_expiry();
         let entry = Arc::new(sample([1; 32], b"old"));
         let tier = open(settings(&folder), clock.clone()).await.unwrap();
-        assert!(tier.put(Arc::clone(&entry)));
+        assert!(tier.put(&entry));
         clock.advance(Duration::from_secs(100_000));
         assert_eq!(tier.get_memory(&key(1)).as_deref(), Some(&*entry));
         tier.close().await;
@@ -464,8 +512,10 @@ mod tests {
     async fn an_entry_under_another_key_is_never_an_answer() {
         let folder = TempDir::new().unwrap();
         let tier = open(settings(&folder), before_expiry()).await.unwrap();
-        let misplaced = Stored(Arc::new(sample([2; 32], b"not yours")));
-        tier.cache.insert(StoredKey(key(1)), misplaced);
+        // Its first bytes are the same, and foyer knows no more of it.
+        let mut other = [1; 32];
+        other[31] = 2;
+        assert!(tier.put(&sample(other, b"not yours")));
         assert_eq!(tier.get_memory(&key(1)), None);
         assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
     }
@@ -475,7 +525,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let bounds = LocalSettings { entry_bytes_max: 64, ..settings(&folder) };
         let tier = open(bounds, before_expiry()).await.unwrap();
-        assert!(!tier.put(Arc::new(sample([1; 32], b"too large for sixty-four bytes"))));
+        assert!(!tier.put(&sample([1; 32], b"too large for sixty-four bytes")));
         assert_eq!(tier.get_memory(&key(1)), None);
     }
 
@@ -485,7 +535,7 @@ mod tests {
         let small =
             LocalSettings { disk_bytes_max: 0, memory_bytes_max: 32 << 10, ..settings(&folder) };
         let tier = open(small, before_expiry()).await.unwrap();
-        assert!(!tier.put(Arc::new(sample([1; 32], &[b'x'; 1024]))));
+        assert!(!tier.put(&sample([1; 32], &[b'x'; 1024])));
         assert_eq!(tier.get_memory(&key(1)), None);
     }
 
@@ -494,7 +544,7 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let bounds = LocalSettings { disk_bytes_max: 0, ..settings(&folder) };
         let tier = open(bounds.clone(), before_expiry()).await.unwrap();
-        assert!(tier.put(Arc::new(sample([1; 32], b"in memory"))));
+        assert!(tier.put(&sample([1; 32], b"in memory")));
         assert!(tier.get_memory(&key(1)).is_some());
         assert_eq!(tier.get_disk(&key(1)).await.unwrap(), None);
         assert!(!bounds.data_dir.exists());

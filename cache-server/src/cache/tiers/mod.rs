@@ -37,7 +37,7 @@ impl Tiers {
     /// for, and that is said.
     #[must_use]
     pub fn put(&self, entry: Arc<Entry>, fence: Fence) -> bool {
-        let is_stored = self.local.put(Arc::clone(&entry));
+        let is_stored = self.local.put(&entry);
         if is_stored && let Some(redis) = &self.redis {
             redis.put_soon(entry, fence);
         }
