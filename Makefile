@@ -1,6 +1,7 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \ conformance soak deny bench-entries
+.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \
+	bench-entries conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
