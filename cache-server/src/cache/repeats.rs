@@ -21,11 +21,13 @@ use rapidhash::quality::RandomState;
 pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// What a repeat takes beside the request and the model's name.
 const REPEAT_BYTES: usize = 256;
+/// Headers that are known; one more takes the place of one that is asked for less.
+const HEADS_MAX: usize = 4096;
 
 /// What a request means that came before.
 #[derive(Debug)]
 pub struct Repeat {
-    /// Its bytes: one request of HTTP/1.1, header and body.
+    /// What it is known by: its bytes of HTTP/1.1, or all that it says.
     pub request: Bytes,
     /// Which settings it was read by.
     pub settings: u64,
@@ -50,6 +52,8 @@ impl Repeat {
 pub struct Repeats {
     /// Absent if the bound is 0.
     known: Option<Cache<u64, Arc<Repeat>>>,
+    /// Hashes of the headers of requests that were remembered by all that they say.
+    heads: Cache<u64, ()>,
     /// Seeded anew in each process, so that nobody can aim at a slot.
     hasher: RandomState,
 }
@@ -64,7 +68,20 @@ impl Repeats {
                 .with_weighter(|_, repeat: &Arc<Repeat>| repeat.weight())
                 .build()
         });
-        Repeats { known, hasher: RandomState::new() }
+        let heads = CacheBuilder::new(HEADS_MAX).build();
+        Repeats { known, heads, hasher: RandomState::new() }
+    }
+
+    /// Whether a request with this header was remembered. It may be said of another one: what follows
+    /// from it must be right for all.
+    #[must_use]
+    pub fn is_head_known(&self, head: &[u8]) -> bool {
+        self.known.is_some() && self.heads.contains(&self.hasher.hash_one(head))
+    }
+
+    /// Remembers the header of a request.
+    pub fn remember_head(&self, head: &[u8]) {
+        self.heads.insert(self.hasher.hash_one(head), ());
     }
 
     /// What these bytes meant when they came before.
@@ -127,6 +144,16 @@ mod tests {
             repeats.remember(repeat(request));
             assert!(repeats.find(request).is_none());
         }
+    }
+
+    #[test]
+    fn headers_are_known_up_to_a_bound() {
+        let repeats = Repeats::new(1 << 20);
+        assert!(!repeats.is_head_known(b"GET"));
+        repeats.remember_head(b"GET");
+        assert!(repeats.is_head_known(b"GET") && !repeats.is_head_known(b"POST"));
+        (0..3 * HEADS_MAX).for_each(|number| repeats.remember_head(&number.to_le_bytes()));
+        assert!(repeats.heads.entries() <= HEADS_MAX);
     }
 
     #[test]

@@ -40,9 +40,11 @@ pub mod trailers;
 pub mod tunnel;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, Request, Response};
 use hyper::body::Incoming;
+use keyspec::Route;
 
 use crate::app::App;
 use crate::telemetry::trace::RequestTrace;
@@ -51,11 +53,11 @@ use crate::upstream::framing;
 use body::AnswerBody;
 use coalesce::Place;
 use deadline::Deadline;
-use key::{Cause, Keyed, Reading};
+use key::{Body, Cause, Keyed, Reading};
 use line::{Facts, Line};
 use lookup::{Found, Hit};
 use rejection::Rejection;
-use repeat::Recognised;
+use repeat::{KnownBy, Recognised};
 
 /// Answers one request of the data listener. One that came before, byte for byte, may have been
 /// answered without it ([`repeat`]).
@@ -77,10 +79,7 @@ async fn answer(
     deadline: Deadline,
 ) -> Response<AnswerBody> {
     let received = app.clock.instant();
-    let refused = |route| {
-        let facts = Facts { received, route, model: None, deadline: Deadline::default() };
-        Line::begin(app, facts, Outcome::Refused)
-    };
+    let refused = |route| refused(app, received, route);
     if framing::check_coding(request.headers()).is_err() {
         return respond::reject(refused(None), Rejection::TransferCoding);
     }
@@ -89,6 +88,21 @@ async fn answer(
         Ok(Recognised::New { request, known_by }) => (request, known_by),
         Err(rejection) => return respond::reject(refused(None), rejection),
     };
+    // Boxed, so that a repeat does not carry the room that this needs: HTTP/2 moves what a stream's
+    // answer needs several times before it begins.
+    Box::pin(answer_new(app, request, known_by, trace, received, deadline)).await
+}
+
+/// The long way.
+async fn answer_new(
+    app: &Arc<App>,
+    request: Request<Body>,
+    known_by: Option<KnownBy>,
+    trace: RequestTrace,
+    received: Instant,
+    deadline: Deadline,
+) -> Response<AnswerBody> {
+    let refused = |route| refused(app, received, route);
     let asked = match identify::identify(app, request, trace, received, deadline) {
         Ok(asked) => asked,
         Err(rejection) => return respond::reject(refused(None), rejection),
@@ -137,7 +151,15 @@ async fn answer(
         }
         Found::Absent => None,
     };
+    // Nobody holds it while the upstream is waited for.
+    drop(known_by);
     Box::pin(ask_upstream(app, *keyed, stale)).await
+}
+
+/// The line of a request that is refused before it has a key.
+fn refused(app: &App, received: Instant, route: Option<Route>) -> Line {
+    let facts = Facts { received, route, model: None, deadline: Deadline::default() };
+    Line::begin(app, facts, Outcome::Refused)
 }
 
 /// What is not in the cache comes from the upstream, if that may be asked. Boxed by its caller, as

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, TE, TRANSFER_ENCODING, UPGRADE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, Request, Response, Version};
 use http_body::Body as _;
@@ -34,6 +34,7 @@ use crate::app::App;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::repeats::{REQUEST_BYTES_MAX, Repeat};
 use crate::clock::Timestamp;
+use crate::config::ServerSettings;
 use crate::telemetry::TierName;
 
 /// The bytes of a request of HTTP/1.1 as they came, header and body: an extension of the request.
@@ -59,12 +60,21 @@ pub enum Recognised {
         /// The request; its body may have been read.
         request: Request<Body>,
         /// What it is known by when it comes again, if it may be.
-        known_by: Option<Bytes>,
+        known_by: Option<KnownBy>,
     },
 }
 
-/// Answers a request that came before, if a fresh entry in memory does. For that a small body is read
-/// first.
+/// What a request is known by when it comes again.
+#[derive(Debug)]
+pub enum KnownBy {
+    /// All its bytes.
+    Raw(Bytes),
+    /// All that its header says, spelled out, and its body.
+    Head(Vec<u8>),
+}
+
+/// Answers a request that came before, if a fresh entry in memory does. For that its body is read, if
+/// one with the same header was keyed before: then the long way would read it just so.
 ///
 /// # Errors
 /// When the body does not come in time, or there is no room.
@@ -83,26 +93,33 @@ pub async fn recognise(
     }
     // Its bytes were looked for already.
     if let Some(Raw(raw)) = raw {
-        return new(parts, Body::Coming(body), Some(raw));
+        return new(parts, Body::Coming(body), Some(KnownBy::Raw(raw)));
     }
     let settings = app.settings();
     let server = &settings.server;
-    let bytes_max = server.key_body_bytes_max.min(REQUEST_BYTES_MAX) as u64;
-    let is_small = |bytes: u64| bytes <= bytes_max.min(server.body_bytes_max);
-    if !body.size_hint().exact().is_some_and(is_small) || parts.headers.len() > server.headers_max {
+    if parts.headers.len() > server.headers_max || !is_small(server, &body) {
         return new(parts, Body::Coming(body), None);
+    }
+    let head = spelled_out(&parts);
+    if !app.repeats.is_head_known(&head) {
+        return new(parts, Body::Coming(body), Some(KnownBy::Head(head)));
     }
     let (body, reservation) = match key::collect(app, server, body).await? {
         Collected::Whole(body, reservation) => (body, reservation),
         past @ Collected::Past(..) => return new(parts, Body::Read(past), None),
     };
-    let known_by = spelled_out(&parts, &body);
-    if let Some((repeat, hit)) = find(app, &known_by, app.clock.now())
-        && hit.entry.trailers.is_empty()
-    {
+    let found = find(app, &with_body(&head, &body), app.clock.now());
+    if let Some((repeat, hit)) = found.filter(|(_, hit)| hit.entry.trailers.is_empty()) {
         return Ok(Recognised::Answered(respond::hit_again(app, &repeat, &hit, received)));
     }
-    new(parts, Body::Read(Collected::Whole(body, reservation)), Some(known_by.into()))
+    let read = Body::Read(Collected::Whole(body, reservation));
+    new(parts, read, Some(KnownBy::Head(head)))
+}
+
+/// Whether a body is one that requests are known by, and that is keyed.
+fn is_small(server: &ServerSettings, body: &Incoming) -> bool {
+    let most = server.key_body_bytes_max.min(REQUEST_BYTES_MAX) as u64;
+    body.size_hint().exact().is_some_and(|bytes| bytes <= most.min(server.body_bytes_max))
 }
 
 /// What a request that is known by this means, and the entry that answers it.
@@ -115,11 +132,12 @@ fn find(app: &App, known_by: &[u8], now: Timestamp) -> Option<(Arc<Repeat>, Hit)
     Some((repeat, hit))
 }
 
-/// All that a parsed request says, each piece behind its length. It begins as no bytes of HTTP/1.1 do.
-fn spelled_out(parts: &Parts, body: &[u8]) -> Vec<u8> {
+/// All that the header of a request says but its length, each piece behind its length. It begins as no
+/// bytes of HTTP/1.1 do.
+fn spelled_out(parts: &Parts) -> Vec<u8> {
     let uri = &parts.uri;
     let version = if parts.version == Version::HTTP_2 { 2 } else { 1 };
-    let mut out = Vec::with_capacity(1024 + body.len());
+    let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(&[0, version]);
     let mut put = |piece: &[u8]| {
         out.extend_from_slice(&(piece.len() as u64).to_le_bytes());
@@ -129,13 +147,16 @@ fn spelled_out(parts: &Parts, body: &[u8]) -> Vec<u8> {
     put(uri.scheme_str().unwrap_or_default().as_bytes());
     put(uri.authority().map_or("", |authority| authority.as_str()).as_bytes());
     put(uri.path_and_query().map_or("", |target| target.as_str()).as_bytes());
-    put(&(parts.headers.len() as u64).to_le_bytes());
-    for (name, value) in &parts.headers {
+    for (name, value) in parts.headers.iter().filter(|(name, _)| *name != CONTENT_LENGTH) {
         put(name.as_str().as_bytes());
         put(value.as_bytes());
     }
-    put(body);
     out
+}
+
+/// The same with the body behind it: an empty piece, which no name is, ends the header.
+fn with_body(head: &[u8], body: &[u8]) -> Vec<u8> {
+    [head, &0_u64.to_le_bytes(), body].concat()
 }
 
 /// Whether the answer to a request depends on nothing but its bytes and an entry.
@@ -162,8 +183,8 @@ fn is_plain(parts: &Parts) -> bool {
 
 /// Remembers a request that an entry in memory has answered, if it may be known again and its answer
 /// is as plain as can be.
-pub fn remember(app: &App, known_by: Option<Bytes>, keyed: &Keyed, hit: &Hit) {
-    let Some(request) = known_by else { return };
+pub fn remember(app: &App, known_by: Option<KnownBy>, keyed: &Keyed, hit: &Hit) {
+    let Some(known_by) = known_by else { return };
     let settings = &keyed.asked.settings;
     let is_plain = hit.tier == TierName::Memory
         && keyed.place == keyed.key
@@ -172,6 +193,13 @@ pub fn remember(app: &App, known_by: Option<Bytes>, keyed: &Keyed, hit: &Hit) {
         && settings.server.request_timeout.is_none()
         && all_is_plain(app);
     if is_plain {
+        let request = match known_by {
+            KnownBy::Raw(raw) => raw,
+            KnownBy::Head(head) => {
+                app.repeats.remember_head(&head);
+                with_body(&head, &keyed.body).into()
+            }
+        };
         app.repeats.remember(Repeat {
             request,
             settings: settings.generation,
@@ -193,7 +221,8 @@ mod tests {
         for (name, value) in fields {
             request = request.header(name, value);
         }
-        spelled_out(&request.body(()).unwrap().into_parts().0, body.as_bytes())
+        let head = spelled_out(&request.body(()).unwrap().into_parts().0);
+        with_body(&head, body.as_bytes())
     }
 
     fn fields() -> impl Strategy<Value = Vec<(String, String)>> {
