@@ -1,6 +1,9 @@
 //! A request that comes again, byte for byte, is known by its bytes. Its caller must not notice: what
 //! it is told is what it would be told the long way, and whatever changes answers changes this one.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::{Client, Raw, RawAnswer, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
@@ -52,7 +55,7 @@ fn fields(answer: &RawAnswer) -> Vec<String> {
 async fn server_that_knows(upstream: &Upstream) -> (Server, Raw) {
     let server = Server::start(Setup::in_front_of(upstream)).await;
     let mut connection = Raw::open(&server.address).await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         ask(&mut connection, &plain()).await;
     }
     (server, connection)
@@ -88,11 +91,11 @@ async fn repeats_count_as_the_hits_that_they_are() {
     }
     let route = "route=\"openai.embeddings\"";
     let hits = format!("cache_server_requests_total{{{route},outcome=\"hit\",reason=\"memory\"}}");
-    assert_eq!((known(&server).await, server.metric(&hits).await), (3.0, 4.0));
+    assert_eq!((known(&server).await, server.metric(&hits).await), (3.0, 5.0));
     let seconds = "cache_server_request_seconds_count{outcome=\"hit\"}";
-    assert_eq!(server.metric(seconds).await, 4.0);
+    assert_eq!(server.metric(seconds).await, 5.0);
     let stats = server.stats().await;
-    assert_eq!(stats["upstream_calls_saved"], 4, "{stats}");
+    assert_eq!(stats["upstream_calls_saved"], 5, "{stats}");
 }
 
 #[tokio::test]
@@ -119,6 +122,33 @@ async fn a_lever_is_for_repeats_too() {
     let answer = ask(&mut connection, &plain()).await;
     assert!(answer.head.contains("detail=override-bypass"), "{}", answer.head);
     assert_eq!((known(&server).await, upstream.calls()), (0.0, 2));
+}
+
+#[tokio::test]
+async fn a_credential_that_the_upstream_refuses_since_is_refused_to_repeats_alone_who_show_it() {
+    let refuses = Arc::new(AtomicBool::new(false));
+    let is_refused = Arc::clone(&refuses);
+    let upstream = Upstream::start(move |received| {
+        let shows = received.headers["authorization"] == "Bearer sk-test";
+        match shows && is_refused.load(Ordering::Relaxed) {
+            true => Reply::json(&json!({"error": {"message": "no"}})).status(401),
+            false => Reply::json(&embedding(0.5)),
+        }
+    })
+    .await;
+    let (server, mut connection) = server_that_knows(&upstream).await;
+    let theirs = request("again", "sk-other", "");
+    for _ in 0..3 {
+        ask(&mut connection, &theirs).await;
+    }
+    refuses.store(true, Ordering::Relaxed);
+    let new = ask(&mut connection, &request("a new one", "sk-test", "")).await;
+    assert!(new.head.starts_with("HTTP/1.1 401"), "{}", new.head);
+    let again = ask(&mut connection, &plain()).await;
+    assert!(again.head.starts_with("HTTP/1.1 401"), "{}", again.head);
+    assert_eq!(known(&server).await, 0.0);
+    assert!(ask(&mut connection, &theirs).await.head.contains("; hit;"));
+    assert_eq!(known(&server).await, 1.0, "others are known as before");
 }
 
 #[tokio::test]
@@ -155,7 +185,7 @@ async fn a_request_that_says_more_than_its_meaning_is_never_known() {
     let (server, _) = server_that_knows(&upstream).await;
     for fields in ["cache-control: max-age=60\r\n", "te: trailers\r\n", "expect: 100-continue\r\n"]
     {
-        for _ in 0..3 {
+        for _ in 0..4 {
             let mut connection = Raw::open(&server.address).await;
             connection.send(request("again", "sk-test", fields)).await;
             let mut head = connection.head().await;
@@ -166,7 +196,7 @@ async fn a_request_that_says_more_than_its_meaning_is_never_known() {
         }
     }
     let closing = String::from_utf8(plain()).unwrap().replace("keep-alive", "close");
-    for _ in 0..3 {
+    for _ in 0..4 {
         let mut connection = Raw::open(&server.address).await;
         connection.send(&closing).await;
         let answer = String::from_utf8(connection.rest().await).unwrap();
@@ -247,7 +277,7 @@ async fn a_large_answer_reaches_a_caller_who_takes_it_slowly() {
     let large = "[cache]\nmemory_bytes_max = \"1GiB\"\n";
     let server = Server::start(Setup::in_front_of(&upstream).config(large)).await;
     let mut connection = Raw::open(&server.address).await;
-    for _ in 0..2 {
+    for _ in 0..3 {
         ask(&mut connection, &plain()).await;
     }
     // Two at once, of which the second waits behind the first.
@@ -266,7 +296,7 @@ async fn a_repeat_over_tls_is_known_as_well() {
     let (server, certified, _folder) = over_tls(&upstream, "").await;
     let client = Client::http1_over_tls(&server.address, &certified.authority_pem);
     let mut bodies = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..5 {
         let answer = client.ask(EMBEDDINGS, &question("again")).await;
         assert_eq!(answer.status, 200);
         bodies.push(answer.body);

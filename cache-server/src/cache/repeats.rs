@@ -11,16 +11,21 @@
 
 use std::hash::BuildHasher;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, S3FifoConfig};
 use keyspec::{Key, Route};
 use rapidhash::quality::RandomState;
 
+use crate::cache::suspension::Credential;
+
 /// Larger requests go the long way each time: they are rare, and would push many small ones out.
 pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 /// What a repeat takes beside the request and the model's name.
-const REPEAT_BYTES: usize = 256;
+const REPEAT_BYTES: usize = 384;
+/// Requests of which is known that they came once, or were forgotten since: a place for each.
+const SEEN_PLACES: usize = 1 << 14;
 /// Headers that are known; one more takes the place of one that is asked for less.
 const HEADS_MAX: usize = 4096;
 
@@ -37,6 +42,8 @@ pub struct Repeat {
     pub route: Route,
     /// The model that it asks for.
     pub model: Option<Box<str>>,
+    /// The credential that it shows, if it shows any: an upstream may come to refuse it.
+    pub credential: Option<Credential>,
     /// How early its entry is refreshed before it ends; 0 for never.
     pub refresh_ahead: f64,
 }
@@ -52,6 +59,8 @@ impl Repeat {
 pub struct Repeats {
     /// Absent if the bound is 0.
     known: Option<Cache<u64, Arc<Repeat>>>,
+    /// Hashes of requests that could have been remembered.
+    seen: Box<[AtomicU64]>,
     /// Hashes of the headers of requests that were remembered by all that they say.
     heads: Cache<u64, ()>,
     /// Seeded anew in each process, so that nobody can aim at a slot.
@@ -69,7 +78,8 @@ impl Repeats {
                 .build()
         });
         let heads = CacheBuilder::new(HEADS_MAX).build();
-        Repeats { known, heads, hasher: RandomState::new() }
+        let seen = (0..SEEN_PLACES).map(|_| AtomicU64::new(0)).collect();
+        Repeats { known, seen, heads, hasher: RandomState::new() }
     }
 
     /// Whether a request with this header was remembered. It may be said of another one: what follows
@@ -92,15 +102,22 @@ impl Repeats {
         (found.request == request).then(|| Arc::clone(&found))
     }
 
-    /// Remembers what a request means. One that is too large is not.
-    pub fn remember(&self, repeat: Repeat) {
+    /// Remembers what a request means, if it is asked to for the second time: many have an id of their
+    /// own and never come again. One that is too large is not remembered.
+    pub fn remember(&self, request: &[u8], repeat: impl FnOnce(Bytes) -> Repeat) {
         let Some(known) = self.known.as_ref() else { return };
-        if repeat.request.len() <= REQUEST_BYTES_MAX {
+        let slot = self.hasher.hash_one(request);
+        if request.len() <= REQUEST_BYTES_MAX && self.was_seen(slot) {
             // A copy: the request's own bytes are a slice of a larger buffer.
-            let request = Bytes::copy_from_slice(&repeat.request);
-            let slot = self.hasher.hash_one(&request[..]);
-            known.insert(slot, Arc::new(Repeat { request, ..repeat }));
+            known.insert(slot, Arc::new(repeat(Bytes::copy_from_slice(request))));
         }
+    }
+
+    fn was_seen(&self, slot: u64) -> bool {
+        // Cut on purpose: any bits of a good hash do.
+        #[expect(clippy::cast_possible_truncation, reason = "see above")]
+        let place = &self.seen[slot as usize % SEEN_PLACES];
+        place.swap(slot, Ordering::Relaxed) == slot
     }
 }
 
@@ -109,21 +126,30 @@ mod tests {
     use super::*;
     use keyspec::ModelRoute;
 
-    fn repeat(request: &[u8]) -> Repeat {
+    fn repeat(request: Bytes) -> Repeat {
         Repeat {
-            request: Bytes::copy_from_slice(request),
+            request,
             settings: 1,
             key: Key::from_bytes([7; 32]),
             route: Route::Model(ModelRoute::OpenAiEmbeddings),
             model: None,
+            credential: None,
             refresh_ahead: 0.0,
         }
     }
 
+    /// Asks for it twice.
+    fn remember(repeats: &Repeats, request: &[u8]) {
+        repeats.remember(request, repeat);
+        repeats.remember(request, repeat);
+    }
+
     #[test]
-    fn the_same_bytes_are_found_and_no_others() {
+    fn the_same_bytes_are_found_from_the_second_time_on_and_no_others() {
         let repeats = Repeats::new(1 << 20);
-        repeats.remember(repeat(b"POST /a"));
+        repeats.remember(b"POST /a", repeat);
+        assert!(repeats.find(b"POST /a").is_none());
+        repeats.remember(b"POST /a", repeat);
         assert_eq!(repeats.find(b"POST /a").unwrap().key, Key::from_bytes([7; 32]));
         assert!(repeats.find(b"POST /b").is_none() && repeats.find(b"POST /").is_none());
     }
@@ -132,7 +158,11 @@ mod tests {
     fn a_slot_that_another_request_has_taken_gives_nothing() {
         let repeats = Repeats::new(1 << 20);
         let slot = repeats.hasher.hash_one(&b"mine"[..]);
-        repeats.known.as_ref().unwrap().insert(slot, Arc::new(repeat(b"theirs")));
+        repeats
+            .known
+            .as_ref()
+            .unwrap()
+            .insert(slot, Arc::new(repeat(Bytes::from_static(b"theirs"))));
         assert!(repeats.find(b"mine").is_none());
     }
 
@@ -141,7 +171,7 @@ mod tests {
         let (some, none) = (Repeats::new(1 << 20), Repeats::new(0));
         let large = vec![b'x'; REQUEST_BYTES_MAX + 1];
         for (repeats, request) in [(&some, &large[..]), (&none, b"GET /")] {
-            repeats.remember(repeat(request));
+            remember(repeats, request);
             assert!(repeats.find(request).is_none());
         }
     }
@@ -159,8 +189,7 @@ mod tests {
     #[test]
     fn the_bound_holds_under_a_flood_of_requests() {
         let repeats = Repeats::new(1 << 20);
-        (0..20_000)
-            .for_each(|number| repeats.remember(repeat(format!("GET /{number}").as_bytes())));
+        (0..20_000).for_each(|number| remember(&repeats, format!("GET /{number}").as_bytes()));
         let held = repeats.known.as_ref().map_or(0, Cache::usage);
         assert!(held > 0 && held <= 1 << 20, "{held} bytes are held");
     }

@@ -11,8 +11,8 @@
 //!
 //! What a request means depends on its bytes and on the settings alone. What else could change its
 //! answer is looked at each time: whether the entry is there, fresh, not purged, and not due for a
-//! refresh; and while an operator has pulled a lever, an upstream refuses some credential, or
-//! requests are traced, nothing goes a short way.
+//! refresh, and whether the upstream refuses the credential; and while an operator has pulled a lever,
+//! or requests are traced, nothing goes a short way.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -125,11 +125,17 @@ fn is_small(server: &ServerSettings, body: &Incoming) -> bool {
 /// What a request that is known by this means, and the entry that answers it.
 fn find(app: &App, known_by: &[u8], now: Timestamp) -> Option<(Arc<Repeat>, Hit)> {
     let repeat = app.repeats.find(known_by)?;
-    if repeat.settings != app.settings_generation() || !all_is_plain(app) {
+    let is_as_before = repeat.settings == app.settings_generation() && all_is_plain(app);
+    if !is_as_before || is_suspended(app, &repeat) {
         return None;
     }
     let hit = lookup::of_repeat(app, &repeat, now)?;
     Some((repeat, hit))
+}
+
+fn is_suspended(app: &App, repeat: &Repeat) -> bool {
+    !app.suspensions.is_empty()
+        && repeat.credential.as_ref().is_some_and(|shown| app.suspensions.since(shown).is_some())
 }
 
 /// All that the header of a request says but its length, each piece behind its length. It begins as no
@@ -161,10 +167,7 @@ fn with_body(head: &[u8], body: &[u8]) -> Vec<u8> {
 
 /// Whether the answer to a request depends on nothing but its bytes and an entry.
 fn all_is_plain(app: &App) -> bool {
-    app.overrides.is_empty()
-        && app.suspensions.is_empty()
-        && !app.traces.are_on()
-        && !app.draining.is_cancelled()
+    app.overrides.is_empty() && !app.traces.are_on() && !app.draining.is_cancelled()
 }
 
 /// Whether a request says nothing of its connection but that it stays open, so that the next one may
@@ -192,23 +195,25 @@ pub fn remember(app: &App, known_by: Option<KnownBy>, keyed: &Keyed, hit: &Hit) 
         && Conditions::of(keyed).are_none()
         && settings.server.request_timeout.is_none()
         && all_is_plain(app);
-    if is_plain {
-        let request = match known_by {
-            KnownBy::Raw(raw) => raw,
-            KnownBy::Head(head) => {
-                app.repeats.remember_head(&head);
-                with_body(&head, &keyed.body).into()
-            }
-        };
-        app.repeats.remember(Repeat {
-            request,
-            settings: settings.generation,
-            key: keyed.key,
-            route: keyed.spec.route(),
-            model: keyed.model().map(Into::into),
-            refresh_ahead: keyed.policy.refresh_ahead,
-        });
+    if !is_plain {
+        return;
     }
+    let request = match known_by {
+        KnownBy::Raw(raw) => raw,
+        KnownBy::Head(head) => {
+            app.repeats.remember_head(&head);
+            with_body(&head, &keyed.body).into()
+        }
+    };
+    app.repeats.remember(&request, |request| Repeat {
+        request,
+        settings: settings.generation,
+        key: keyed.key,
+        route: keyed.spec.route(),
+        model: keyed.model().map(Into::into),
+        credential: keyed.asked.credential(),
+        refresh_ahead: keyed.policy.refresh_ahead,
+    });
 }
 
 #[cfg(test)]

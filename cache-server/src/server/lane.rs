@@ -67,27 +67,32 @@ impl<S> Lane<S> {
         Lane { incoming, activity, app, turn, handed, read, answer: None, is_waited_for: false }
     }
 
-    /// Answers the first request in what was read, if it came before.
-    fn answer(&mut self) -> bool {
+    /// Answers the first request in what was read, if it came before; else hands all of it to hyper.
+    fn answer_or_hand_over(&mut self) {
+        let whole = self.read.len();
+        if self.answer(whole) {
+            return;
+        }
+        match framing(&self.read) {
+            // More of them came at once.
+            Framing::Whole(first) if first < whole && self.answer(first) => {}
+            framing => self.hand_over(framing),
+        }
+    }
+
+    /// Answers the request that these first bytes are, if it came before.
+    fn answer(&mut self, bytes: usize) -> bool {
         let Some(app) = &self.app else { return false };
-        let whole = repeat::answer(app, &self.read).map(|answer| (answer, self.read.len()));
-        let first = || match framing(&self.read) {
-            Framing::Whole(bytes) if bytes < self.read.len() => {
-                Some((repeat::answer(app, &self.read[..bytes])?, bytes))
-            }
-            _ => None,
-        };
-        let Some((answer, bytes)) = whole.or_else(first) else { return false };
+        let Some(answer) = repeat::answer(app, &self.read[..bytes]) else { return false };
         self.read.advance(bytes);
         self.activity.answered_at_once();
         self.answer = Some(answer);
         true
     }
 
-    /// Hands what was read to hyper.
-    fn hand_over(&mut self) {
+    fn hand_over(&mut self, framing: Framing) {
         let bytes = std::mem::take(&mut self.read).freeze();
-        self.turn = match framing(&bytes) {
+        self.turn = match framing {
             Framing::Whole(count) if count == bytes.len() => {
                 self.activity.set_raw(bytes.clone());
                 Turn::Handed { left: 0 }
@@ -116,8 +121,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<S> {
                     return Poll::Ready(Ok(false));
                 }
             }
-            if !self.answer() {
-                self.hand_over();
+            self.answer_or_hand_over();
+            if self.answer.is_none() {
                 return Poll::Ready(Ok(true));
             }
         }
