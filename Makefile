@@ -1,7 +1,7 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
-.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many bench-keys \
-	bench-entries conformance soak deny
+.PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many \
+	bench-keys bench-entries bench-micro conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -98,6 +98,10 @@ bench-entries: release
 # What a key costs, side by side with hashing the body as it is; prints a table.
 bench-keys:
 	cargo bench --locked --package cache-server-benches --bench keys
+
+# What each step of a hit costs, by itself. Some alone: make bench-micro ONLY='memory hit'
+bench-micro:
+	cargo bench --locked --package cache-server-benches --bench micro -- $(if $(ONLY),'$(ONLY)')
 
 # The rules of HTTP for caches, one by one, and nginx and Varnish by the same rules where they are
 # installed; prints a table. Fails if we break a MUST.

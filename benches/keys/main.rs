@@ -6,6 +6,8 @@
 
 mod bodies;
 mod contenders;
+#[path = "../shared/samples.rs"]
+mod samples;
 mod table;
 
 use std::path::{Path, PathBuf};

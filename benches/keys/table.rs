@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
-
 use crate::ROUNDS;
 use crate::bodies::Body;
 use crate::contenders::CONTENDERS;
+use crate::samples::{self, Samples, least};
 
 /// Prints two lines a body, if all of it was measured: medians, and what the quickest samples
 /// took. Neighbours on a shared machine disturb those least.
@@ -43,49 +42,21 @@ fn line(body: &Body, which: &str, [read, skip, value]: [f64; 3], ratios: [f64; 2
     );
 }
 
-/// What a contender took in one round, in nanoseconds.
-struct Round {
-    median: f64,
-    quickest: f64,
+fn rounds(body: &Body, contender: &str, estimates: &Path) -> Option<Vec<Samples>> {
+    let directory =
+        |round: usize| estimates.join(body.name).join(contender).join(round.to_string());
+    (0..ROUNDS).map(|round| samples::read(&directory(round))).collect()
 }
 
-fn rounds(body: &Body, contender: &str, estimates: &Path) -> Option<Vec<Round>> {
-    (0..ROUNDS)
-        .map(|round| {
-            let directory = estimates.join(body.name).join(contender).join(round.to_string());
-            let read = |name: &str| -> Option<Value> {
-                serde_json::from_slice(&std::fs::read(directory.join("new").join(name)).ok()?).ok()
-            };
-            let median = read("estimates.json")?["median"]["point_estimate"].as_f64()?;
-            let quickest = least(&times(&read("sample.json")?)?);
-            Some(Round { median, quickest })
-        })
-        .collect()
-}
-
-/// The time of an iteration, for each sample.
-fn times(sample: &Value) -> Option<Vec<f64>> {
-    let (times, iterations) = (sample["times"].as_array()?, sample["iters"].as_array()?);
-    times
-        .iter()
-        .zip(iterations)
-        .map(|(time, count)| Some(time.as_f64()? / count.as_f64()?))
-        .collect()
-}
-
-fn column(rounds: &[Round], of: fn(&Round) -> f64) -> Vec<f64> {
+fn column(rounds: &[Samples], of: fn(&Samples) -> f64) -> Vec<f64> {
     rounds.iter().map(of).collect()
 }
 
 /// Round by round, so that a machine that was slow for a while was slow for both.
-fn ratio(over: &[Round], under: &[Round]) -> f64 {
+fn ratio(over: &[Samples], under: &[Samples]) -> f64 {
     let ratios: Vec<f64> =
         over.iter().zip(under).map(|(over, under)| over.median / under.median).collect();
     median(&ratios)
-}
-
-fn least(figures: &[f64]) -> f64 {
-    figures.iter().copied().fold(f64::INFINITY, f64::min)
 }
 
 fn median(figures: &[f64]) -> f64 {

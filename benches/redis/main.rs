@@ -20,6 +20,7 @@ mod benchmark;
 mod cache;
 #[path = "../shared/draw.rs"]
 mod draw;
+#[path = "../shared/entries.rs"]
 mod entries;
 #[expect(dead_code, reason = "pages are for others")]
 #[path = "../shared/numbered.rs"]
