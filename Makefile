@@ -1,7 +1,7 @@
 # What people and CI run. Every target works on a machine with Rust, make and a C compiler.
 
 .PHONY: run test tools peers lint fmt bench bench-peers bench-flights bench-redis bench-many \
-	bench-keys bench-entries bench-micro conformance soak deny
+	bench-keys bench-entries bench-micro valgrind bench-check bench-record conformance soak deny
 
 # The demo: a simulated model API with the cache in front. No key, no network.
 run:
@@ -47,6 +47,10 @@ tools:
 # The peers that `make bench-peers` measures beside us.
 peers:
 	$(call install,$(NGINX) $(VARNISH) $(VARNISH_BODIES))
+
+# What `make bench-check` counts instructions with.
+valgrind:
+	$(call install,command -v valgrind >/dev/null || missing="$$missing valgrind";)
 
 lint:
 	cargo fmt --all --check
@@ -102,6 +106,15 @@ bench-keys:
 # What each step of a hit costs, by itself. Some alone: make bench-micro ONLY='memory hit'
 bench-micro:
 	cargo bench --locked --package cache-server-benches --bench micro -- $(if $(ONLY),'$(ONLY)')
+
+# Instructions that the server takes for a request, beside the recorded ones; prints a table, and fails
+# if there are more. Steady on a busy machine. Needs valgrind.
+bench-check: release valgrind
+	$(RELEASE)/instructions
+
+# Records them anew: after an improvement, or for another compiler.
+bench-record: release valgrind
+	$(RELEASE)/instructions --record
 
 # The rules of HTTP for caches, one by one, and nginx and Varnish by the same rules where they are
 # installed; prints a table. Fails if we break a MUST.

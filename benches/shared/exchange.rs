@@ -99,7 +99,8 @@ impl Request {
     }
 }
 
-/// Members in the order in which SDKs write them, which is not the canonical one.
+/// The body of a question, with a [`NUMBER_SLOT`]: members in the order in which SDKs write them,
+/// which is not the canonical one.
 pub(crate) fn question_body(question: Question) -> anyhow::Result<String> {
     let temperature = if question.reusable { ",\"temperature\":0" } else { "" };
     let stream = if question.stream { ",\"stream\":true" } else { "" };
