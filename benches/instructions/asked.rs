@@ -70,8 +70,12 @@ impl Requests {
     }
 
     fn request(&self, number: u64, body: String) -> anyhow::Result<Request<Bytes>> {
-        let request = Request::builder().header("accept", "application/json");
-        let request = request.header("user-agent", "instructions");
+        let mut request = Request::builder()
+            .header("accept", "application/json")
+            .header("user-agent", "instructions");
+        if self.subject == Subject::NewHead {
+            request = request.header("x-request-id", format!("{number:016}"));
+        }
         if self.subject == Subject::PageHit {
             let digits = NUMBER_SLOT.len();
             let path = format!("{PAGES}{:0digits$}", prompt(number));
@@ -195,5 +199,13 @@ mod tests {
         assert_eq!(bytes(3), bytes(3 + PROMPTS));
         assert_eq!(number_in(&bytes(3)), Some(3));
         assert_ne!(bytes(3), bytes(4));
+    }
+
+    #[test]
+    fn a_new_head_has_the_same_body() {
+        let requests = Requests::of(Subject::NewHead).unwrap();
+        let [one, other] = [3, 3 + PROMPTS].map(|number| requests.counted(number).unwrap());
+        assert_ne!(as_http1(&one).unwrap(), as_http1(&other).unwrap());
+        assert_eq!(one.into_body(), other.into_body());
     }
 }

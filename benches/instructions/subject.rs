@@ -6,8 +6,10 @@ use clap::ValueEnum;
 /// A way for a request to be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Subject {
-    /// A chat completion from memory, its body known byte for byte
+    /// A chat completion from memory, asked in the same bytes each time
     MemoryHit,
+    /// The same, each with another id in its header fields
+    NewHead,
     /// The same, each body spelled as none before it
     NewSpelling,
     /// The same over HTTP/2
@@ -33,6 +35,7 @@ impl Subject {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Subject::MemoryHit => "memory hit",
+            Subject::NewHead => "memory hit, another id in the head",
             Subject::NewSpelling => "memory hit, body spelled anew",
             Subject::Http2Hit => "memory hit over HTTP/2",
             Subject::PageHit => "memory hit of a page by GET",
