@@ -18,6 +18,7 @@ use super::traced::TracedBody;
 use crate::cache::budget::Reservation;
 use crate::telemetry::trace::Step;
 use crate::upstream::answer::EventFrames;
+use crate::upstream::body::{ReceivedBody, RequestBody};
 
 /// Any error that cuts a body off.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -33,7 +34,7 @@ pub struct PassingBody {
     left: u64,
     fault: Fault,
     trailers: Option<HeaderMap>,
-    _reservation: Option<Reservation>,
+    reservation: Option<Reservation>,
 }
 
 /// What went wrong on the caller's side, told to whoever sees the exchange fail.
@@ -74,7 +75,7 @@ impl PassingBody {
             left: u64::MAX,
             fault: Fault::default(),
             trailers: None,
-            _reservation: Some(reservation),
+            reservation: Some(reservation),
         }
     }
 
@@ -89,7 +90,7 @@ impl PassingBody {
             left: bytes_max,
             fault: Fault::default(),
             trailers: None,
-            _reservation: None,
+            reservation: None,
         }
     }
 
@@ -105,7 +106,7 @@ impl PassingBody {
         PassingBody {
             left: bytes_max.saturating_sub(begun.len() as u64),
             begun: Some(begun),
-            _reservation: Some(reservation),
+            reservation: Some(reservation),
             ..PassingBody::streamed(rest, read_timeout, bytes_max)
         }
     }
@@ -188,6 +189,17 @@ impl Body for PassingBody {
     }
 }
 
+impl From<PassingBody> for RequestBody {
+    /// What is left to come decides: a body that is there already passes through nothing.
+    fn from(body: PassingBody) -> RequestBody {
+        let has_come = body.rest.as_ref().is_none_or(Body::is_end_stream);
+        if has_come && body.trailers.is_none() {
+            return RequestBody::whole(body.begun.unwrap_or_default(), body.reservation);
+        }
+        RequestBody::passing(body)
+    }
+}
+
 /// An answer's body on its way to the caller.
 pub enum AnswerBody {
     /// All of it at once.
@@ -224,7 +236,7 @@ pub struct TrailedBody {
 
 /// An upstream's answer that no cache looks at.
 pub struct PassingAnswer {
-    body: reqwest::Body,
+    body: ReceivedBody,
     line: Line,
     /// The span of the fetch; it ends with the body.
     span: Step,
@@ -233,7 +245,7 @@ pub struct PassingAnswer {
 impl PassingAnswer {
     /// Passes `body` on, which `line` follows to its end.
     #[must_use]
-    pub fn new(body: reqwest::Body, line: Line, span: Step) -> PassingAnswer {
+    pub fn new(body: ReceivedBody, line: Line, span: Step) -> PassingAnswer {
         let mut answer = PassingAnswer { body, line, span };
         answer.end_if_known();
         answer

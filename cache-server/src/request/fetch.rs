@@ -19,6 +19,7 @@ use crate::cache::freshness::store::says_what_there_is;
 use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::not_modified_confirms;
 use crate::telemetry::trace::Step;
+use crate::upstream::body::{ReceivedBody, RequestBody};
 use crate::upstream::head::{AnswerHead, Arrival};
 use crate::upstream::{UpstreamError, fields};
 
@@ -72,7 +73,7 @@ pub async fn fill(
 
 async fn from_upstream(
     app: Arc<App>,
-    (order, request, mut span): (Order, http::Request<reqwest::Body>, Step),
+    (order, request, mut span): (Order, http::Request<RequestBody>, Step),
     mut writer: AnswerWriter,
 ) -> Filled {
     let fill_timeout = order.fills.fill_timeout;
@@ -125,7 +126,7 @@ struct Landed {
 async fn run(
     app: &App,
     order: &Order,
-    request: http::Request<reqwest::Body>,
+    request: http::Request<RequestBody>,
     writer: &mut AnswerWriter,
     span: &mut Step,
     due: tokio::time::Instant,
@@ -183,9 +184,9 @@ async fn run(
 async fn ask<'o>(
     app: &App,
     order: &'o Order,
-    request: http::Request<reqwest::Body>,
+    request: http::Request<RequestBody>,
     span: &mut Step,
-) -> Result<(http::Response<reqwest::Body>, Option<&'o Arc<Entry>>), Stopped> {
+) -> Result<(http::Response<ReceivedBody>, Option<&'o Arc<Entry>>), Stopped> {
     let is_again = order.validates.is_some() && request.body().size_hint().exact() == Some(0);
     let again = is_again.then(|| (request.method().clone(), request.headers().clone()));
     let answer = send(app, order, request, span).await?;
@@ -198,7 +199,7 @@ async fn ask<'o>(
     }
     if let Some((method, mut headers)) = again {
         fields::replace_conditions(&mut headers, None);
-        let mut request = http::Request::new(reqwest::Body::default());
+        let mut request = http::Request::new(RequestBody::empty());
         (*request.method_mut(), *request.headers_mut()) = (method, headers);
         let answer = send(app, order, request, span).await?;
         if answer.status() != StatusCode::NOT_MODIFIED {
@@ -211,9 +212,9 @@ async fn ask<'o>(
 async fn send(
     app: &App,
     order: &Order,
-    request: http::Request<reqwest::Body>,
+    request: http::Request<RequestBody>,
     span: &mut Step,
-) -> Result<http::Response<reqwest::Body>, Stopped> {
+) -> Result<http::Response<ReceivedBody>, Stopped> {
     let (parts, body) = request.into_parts();
     let answer = order.upstream.send(parts.method, &order.target, parts.headers, body).await;
     let answer = answer.map_err(Stopped::Failed)?;

@@ -10,6 +10,8 @@ use http_body_util::BodyExt;
 use super::order::Order;
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
+use crate::upstream::body::ReceivedBody;
+use crate::upstream::exchange::ExchangeError;
 use crate::upstream::head::{AnswerHead, Arrival};
 use crate::upstream::{UpstreamError, fields};
 
@@ -18,7 +20,7 @@ use crate::upstream::{UpstreamError, fields};
 const HEAD_HELD_MAX: Duration = Duration::from_millis(250);
 
 /// A piece of an upstream's answer.
-type Received = Result<Frame<Bytes>, reqwest::Error>;
+type Received = Result<Frame<Bytes>, ExchangeError>;
 
 /// The writing end of this server's flights.
 pub type AnswerWriter = Writer<Arrival, UpstreamError>;
@@ -85,7 +87,7 @@ impl<'w> Landing<'w> {
     pub async fn take_in(
         &mut self,
         order: &Order,
-        mut body: reqwest::Body,
+        mut body: ReceivedBody,
     ) -> Result<Option<HeaderMap>, Stopped> {
         let mut trailers = None;
         loop {
@@ -120,7 +122,7 @@ impl<'w> Landing<'w> {
     }
 
     /// What comes next of the body, if it has not ended.
-    async fn frame(&mut self, body: &mut reqwest::Body) -> Result<Option<Received>, Stopped> {
+    async fn frame(&mut self, body: &mut ReceivedBody) -> Result<Option<Received>, Stopped> {
         let is_left_alone = self.may_be_left || !self.writer.is_recording();
         loop {
             let head_due = async {

@@ -21,6 +21,7 @@ use crate::clock::Timestamp;
 use crate::config::FillSettings;
 use crate::config::policy::{Policy, WhenNobodyReads};
 use crate::telemetry::trace::{RequestTrace, Step};
+use crate::upstream::body::RequestBody;
 use crate::upstream::client::Upstream;
 use crate::upstream::fields;
 use crate::upstream::mount::Target;
@@ -99,7 +100,7 @@ pub fn prepare(
     for_whom: For,
     purge_sequence: u64,
     fence: Fence,
-) -> (Order, http::Request<reqwest::Body>, Step) {
+) -> (Order, http::Request<RequestBody>, Step) {
     let (credential, limited) = (keyed.asked.credential(), keyed.asked.limited());
     let asked_selectors = selectors_of_request(&keyed);
     let mut headers = std::mem::take(&mut keyed.asked.headers);
@@ -131,7 +132,7 @@ pub fn prepare(
     }
     let tenant = tenant_label(&asked, is_shared);
     let body = PassingBody::buffered(body, reservation);
-    let mut request = http::Request::new(reqwest::Body::wrap(body));
+    let mut request = http::Request::new(RequestBody::from(body));
     *request.method_mut() = asked.method;
     *request.headers_mut() = headers;
     let order = Order {

@@ -14,6 +14,7 @@ use super::rejection::Rejection;
 use super::{emit, hold, respond, suspend};
 use crate::app::App;
 use crate::telemetry::trace::Step;
+use crate::upstream::body::{ReceivedBody, RequestBody};
 use crate::upstream::{UpstreamError, fields};
 
 /// Passes a request through, past the cache; its end is the caller's end.
@@ -49,7 +50,7 @@ pub fn back(
     asked: &Asked,
     line: Line,
     cause: &Cause,
-    mut answer: Response<reqwest::Body>,
+    mut answer: Response<ReceivedBody>,
     span: Step,
 ) -> Response<AnswerBody> {
     emit::past(asked, answer.headers_mut(), app.clock.now());
@@ -74,14 +75,14 @@ pub async fn ask(
     app: &App,
     asked: &mut Asked,
     body: PassingBody,
-) -> Result<(Response<reqwest::Body>, Step), Unanswered> {
+) -> Result<(Response<ReceivedBody>, Step), Unanswered> {
     let (fault, credential) = (body.fault(), asked.credential());
     let mut headers = std::mem::take(&mut asked.headers);
     fields::prepare_request(&mut headers, &app.loops);
     // Where the body was not read.
     asked.trace.note_model(asked.model_in_path());
     let mut span = asked.trace.fetch(&asked.call(), &mut headers);
-    let body = reqwest::Body::wrap(body);
+    let body = RequestBody::from(body);
     let answer = asked.upstream.send(asked.method.clone(), &asked.target, headers, body).await;
     if let Some(fault) = fault.get() {
         span.fail("request-broken");

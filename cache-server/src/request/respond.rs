@@ -42,6 +42,7 @@ use crate::cache::repeats::Repeat;
 use crate::clock::Timestamp;
 use crate::telemetry::trace::Step;
 use crate::telemetry::{Outcome, STALE_IF_ERROR};
+use crate::upstream::body::ReceivedBody;
 use crate::upstream::cache_status::CACHE_STATUS;
 use crate::upstream::head::{AnswerHead, Arrival, Settled};
 use crate::upstream::{UpstreamError, fields};
@@ -499,7 +500,7 @@ fn cut(failure: Failure<UpstreamError>) -> BoxError {
 pub fn passed(
     mut line: Line,
     cause: &Cause,
-    upstream: Response<reqwest::Body>,
+    upstream: Response<ReceivedBody>,
     mut span: Step,
 ) -> Response<AnswerBody> {
     let (mut parts, body) = upstream.into_parts();

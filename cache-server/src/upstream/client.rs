@@ -4,16 +4,24 @@
 //! no decompression, no retries of its own. Bytes pass through as they are. All that it adds is
 //! `Accept: */*` where a request says nothing, which means the same (RFC 9110 section 12.5.1).
 
-use std::error::Error as _;
+mod connect;
+
 use std::time::Duration;
 
-use http::{HeaderMap, Method, Response, StatusCode};
-use reqwest::{Body, Client, Request};
+use http::header::ACCEPT;
+use http::uri::{Authority, Parts, Scheme};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use tokio::time::timeout;
 use url::Url;
 
+pub use self::connect::BadClient;
+use self::connect::HttpClient;
+use super::body::{ReceivedBody, RequestBody, received};
+use super::exchange::ExchangeError;
 use super::health::Health;
 use super::mount::Target;
-use super::{UpstreamError, cache_status, ended, framing};
+use super::silence::Silent;
+use super::{UpstreamError, cache_status, framing};
 use crate::clock::Clock;
 use crate::telemetry::upstream::{ExchangeEnd, UpstreamMetrics};
 
@@ -81,13 +89,38 @@ impl UpstreamSettings {
     }
 }
 
+/// What of the URL is the same in all requests, as the HTTP library has it.
+#[derive(Debug)]
+struct Origin {
+    scheme: Scheme,
+    authority: Authority,
+}
+
+impl Origin {
+    fn of(base: &Url) -> Result<Origin, http::Error> {
+        let scheme = Scheme::try_from(base.scheme())?;
+        // Without its port where that is the scheme's own.
+        let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
+        Ok(Origin { scheme, authority: Authority::try_from(authority)? })
+    }
+
+    fn uri(&self, target: &Target) -> Result<Uri, http::Error> {
+        let mut parts = Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(target.path_and_query()?);
+        Ok(Uri::from_parts(parts)?)
+    }
+}
+
 /// An upstream that can be asked.
 #[derive(Debug)]
 pub struct Upstream {
     settings: UpstreamSettings,
-    client: Client,
+    origin: Origin,
+    client: HttpClient,
     /// For WebSockets, where `client` may speak HTTP/2, which has no `Upgrade`.
-    upgrading: Option<Client>,
+    upgrading: Option<HttpClient>,
     health: Health,
     clock: Clock,
 }
@@ -101,17 +134,18 @@ impl Upstream {
         settings: UpstreamSettings,
         metrics: UpstreamMetrics,
         clock: Clock,
-    ) -> Result<Upstream, reqwest::Error> {
-        let client = client(&settings, settings.protocol)?;
+    ) -> Result<Upstream, BadClient> {
+        let origin = Origin::of(&settings.base)?;
+        let client = connect::client(&settings, settings.protocol)?;
         let may_speak_http2 = match settings.protocol {
             Protocol::Auto => settings.base.scheme() == "https",
             Protocol::Http1 => false,
             Protocol::Http2 => true,
         };
-        let upgrading =
-            may_speak_http2.then(|| self::client(&settings, Protocol::Http1)).transpose()?;
+        let http1 = || connect::client(&settings, Protocol::Http1);
+        let upgrading = may_speak_http2.then(http1).transpose()?;
         let health = Health::new(&settings.name, metrics, clock.clone());
-        Ok(Upstream { client, upgrading, settings, health, clock })
+        Ok(Upstream { origin, client, upgrading, settings, health, clock })
     }
 
     /// Its name.
@@ -153,12 +187,9 @@ impl Upstream {
         method: Method,
         target: &Target,
         headers: HeaderMap,
-        body: Body,
-    ) -> Result<Response<Body>, UpstreamError> {
-        let mut request = Request::new(method, target.url());
-        *request.headers_mut() = headers;
-        *request.body_mut() = Some(body);
-        let answer = self.exchange(&self.client, request).await?;
+        body: RequestBody,
+    ) -> Result<Response<ReceivedBody>, UpstreamError> {
+        let answer = self.exchange(&self.client, method, target, headers, body).await?;
         self.settle(answer)
     }
 
@@ -170,11 +201,10 @@ impl Upstream {
         &self,
         target: &Target,
         headers: HeaderMap,
-    ) -> Result<Response<Body>, UpstreamError> {
-        let mut request = Request::new(Method::GET, target.url());
-        *request.headers_mut() = headers;
+    ) -> Result<Response<ReceivedBody>, UpstreamError> {
         let client = self.upgrading.as_ref().unwrap_or(&self.client);
-        let answer = self.exchange(client, request).await?;
+        let body = RequestBody::empty();
+        let answer = self.exchange(client, Method::GET, target, headers, body).await?;
         match answer.status() {
             StatusCode::SWITCHING_PROTOCOLS => Ok(answer),
             _ => self.settle(answer),
@@ -183,7 +213,10 @@ impl Upstream {
 
     /// Refuses an answer whose end not all readers would agree on, and leaves out what no reader of
     /// `Cache-Status` could read.
-    fn settle(&self, mut answer: Response<Body>) -> Result<Response<Body>, UpstreamError> {
+    fn settle(
+        &self,
+        mut answer: Response<ReceivedBody>,
+    ) -> Result<Response<ReceivedBody>, UpstreamError> {
         match framing::settle_answer(answer.status(), answer.headers_mut()) {
             Ok(()) => {
                 cache_status::keep_if_a_list(answer.headers_mut());
@@ -199,20 +232,44 @@ impl Upstream {
 
     async fn exchange(
         &self,
-        client: &Client,
-        request: Request,
-    ) -> Result<Response<Body>, UpstreamError> {
+        client: &HttpClient,
+        method: Method,
+        target: &Target,
+        headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Response<ReceivedBody>, UpstreamError> {
         let asked = self.clock.instant();
         let waiting = self.health.wait();
-        let response = client.execute(request).await.map_err(|error| self.error(&error))?;
+        let request = self.request(method, target, headers, body);
+        let answer = match request {
+            Ok(request) => ask(client, request, self.settings.read_timeout).await,
+            Err(error) => Err(error.into()),
+        };
+        let answer = answer.map_err(|error| self.error(&error))?;
         drop(waiting);
         self.health.metrics().seconds_to_headers.record(asked.elapsed());
-        self.health.note(match response.status().as_u16() {
+        self.health.note(match answer.status().as_u16() {
             429 => ExchangeEnd::Limited,
             500..=599 => ExchangeEnd::ServerError,
             _ => ExchangeEnd::Answered,
         });
-        Ok(ended::checked(response.into()))
+        Ok(answer)
+    }
+
+    /// The request as the HTTP library takes it, which adds what says where the body ends.
+    fn request(
+        &self,
+        method: Method,
+        target: &Target,
+        mut headers: HeaderMap,
+        body: RequestBody,
+    ) -> Result<Request<RequestBody>, http::Error> {
+        headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        let mut request = Request::new(body);
+        *request.method_mut() = method;
+        *request.uri_mut() = self.origin.uri(target)?;
+        *request.headers_mut() = headers;
+        Ok(request)
     }
 
     /// Records how long a whole answer took.
@@ -229,10 +286,10 @@ impl Upstream {
     /// Notes an error of the client and sorts it by who must act. It names the upstream and the
     /// innermost cause, never the whole URL: its query may carry a credential.
     #[must_use]
-    pub fn error(&self, error: &reqwest::Error) -> UpstreamError {
+    pub fn error(&self, error: &ExchangeError) -> UpstreamError {
         let sorted = self.sort(error);
         // A caller that breaks off its own body says nothing about the upstream.
-        if !is_the_callers(error) {
+        if !error.is_the_callers() {
             self.health.note(match sorted {
                 UpstreamError::Unreachable { .. } => ExchangeEnd::Unreachable,
                 UpstreamError::TimedOut { .. } => ExchangeEnd::TimedOut,
@@ -242,14 +299,14 @@ impl Upstream {
         sorted
     }
 
-    fn sort(&self, error: &reqwest::Error) -> UpstreamError {
+    fn sort(&self, error: &ExchangeError) -> UpstreamError {
         let upstream = self.settings.name.clone();
         if error.is_connect() {
             let why = if error.is_timeout() {
                 let within = humantime::format_duration(self.settings.connect_timeout);
                 format!("no connection to {} within {within}", self.address())
             } else {
-                format!("{}: {}", self.address(), innermost(error))
+                format!("{}: {}", self.address(), error.innermost())
             };
             return UpstreamError::Unreachable { upstream, why };
         }
@@ -257,7 +314,7 @@ impl Upstream {
             let silence = humantime::format_duration(self.settings.read_timeout);
             return UpstreamError::TimedOut { upstream, why: format!("silent for {silence}") };
         }
-        UpstreamError::Broken { upstream, why: innermost(error) }
+        UpstreamError::Broken { upstream, why: error.innermost() }
     }
 
     fn address(&self) -> String {
@@ -265,51 +322,13 @@ impl Upstream {
     }
 }
 
-/// A client of one upstream, which opens no connection yet.
-fn client(settings: &UpstreamSettings, protocol: Protocol) -> Result<Client, reqwest::Error> {
-    let mut builder = Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .no_proxy()
-        .referer(false)
-        .retry(reqwest::retry::never())
-        .connect_timeout(settings.connect_timeout)
-        .read_timeout(settings.read_timeout)
-        .tcp_nodelay(true)
-        .pool_idle_timeout(Duration::from_secs(60));
-    builder = match protocol {
-        Protocol::Auto => builder,
-        Protocol::Http1 => builder.http1_only(),
-        Protocol::Http2 => builder.http2_prior_knowledge(),
-    };
-    if settings.base.scheme() == "http" {
-        // No redirects are followed, so that TLS is never spoken: the machine's certificate
-        // authorities are not needed, and may be missing.
-        builder = builder.tls_certs_only([]);
-    } else if let Some(pem) = &settings.ca_pem {
-        for certificate in reqwest::Certificate::from_pem_bundle(pem)? {
-            builder = builder.add_root_certificate(certificate);
-        }
-    }
-    builder.build()
-}
-
-/// Whether the exchange ended because the request's body did.
-fn is_the_callers(error: &reqwest::Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_user) {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-fn innermost(error: &reqwest::Error) -> String {
-    let mut cause = error.source();
-    while let Some(deeper) = cause.and_then(std::error::Error::source) {
-        cause = Some(deeper);
-    }
-    // Without a source the error itself would print its URL.
-    cause.map_or_else(|| "the exchange failed".to_owned(), ToString::to_string)
+/// Asks, and returns at the headers, if they come in time.
+async fn ask(
+    client: &HttpClient,
+    request: Request<RequestBody>,
+    silence_max: Duration,
+) -> Result<Response<ReceivedBody>, ExchangeError> {
+    let answer =
+        timeout(silence_max, client.request(request)).await.map_err(|_elapsed| Silent)??;
+    Ok(received(answer, silence_max))
 }

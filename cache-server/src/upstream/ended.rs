@@ -7,46 +7,47 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{Response, Version};
+use http::Version;
 use http_body::{Body, Frame, SizeHint};
 
 /// A stream was reset before its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("its stream was reset before its end")]
-struct NotEnded;
+pub struct NotEnded;
 
-/// Makes an answer over HTTP/2 fail that stops before its stream has ended.
-#[must_use]
-pub(super) fn checked(answer: Response<reqwest::Body>) -> Response<reqwest::Body> {
-    if answer.version() < Version::HTTP_2 {
-        return answer;
-    }
-    answer.map(|body| reqwest::Body::wrap(Ended { body, failed: false }))
+/// A body that over HTTP/2 fails where it stops before its stream has ended.
+#[derive(Debug)]
+pub struct Ended<B> {
+    body: B,
+    /// Whether it has an end that can be told from a reset, and none was missed: after an error
+    /// nothing is to be expected.
+    is_checked: bool,
 }
 
-struct Ended<B> {
-    body: B,
-    /// An error was given, after which nothing is to be expected.
-    failed: bool,
+impl<B> Ended<B> {
+    /// Checks the end of an answer's body.
+    pub fn new(body: B, version: Version) -> Ended<B> {
+        Ended { body, is_checked: version >= Version::HTTP_2 }
+    }
 }
 
 impl<B> Body for Ended<B>
 where
     B: Body<Data = Bytes> + Unpin,
-    B::Error: std::error::Error + Send + Sync + 'static,
+    B::Error: From<NotEnded>,
 {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
-            None if !self.failed && !self.body.is_end_stream() => Some(Err(NotEnded.into())),
-            frame => frame.map(|frame| frame.map_err(Into::into)),
+            None if self.is_checked && !self.body.is_end_stream() => Some(Err(NotEnded.into())),
+            frame => frame,
         };
-        self.failed |= matches!(frame, Some(Err(_)));
+        self.is_checked &= !matches!(frame, Some(Err(_)));
         Poll::Ready(frame)
     }
 
@@ -63,7 +64,6 @@ where
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-    use std::convert::Infallible;
 
     /// One piece, and then nothing, at the end of its stream or not.
     struct Piece {
@@ -73,12 +73,12 @@ mod tests {
 
     impl Body for Piece {
         type Data = Bytes;
-        type Error = Infallible;
+        type Error = NotEnded;
 
         fn poll_frame(
             mut self: Pin<&mut Self>,
             _context: &mut Context<'_>,
-        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        ) -> Poll<Option<Result<Frame<Bytes>, NotEnded>>> {
             Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(piece))))
         }
 
@@ -87,17 +87,24 @@ mod tests {
         }
     }
 
+    async fn end_of(version: Version, has_ended: bool) -> Option<NotEnded> {
+        let body = Piece { piece: Some(Bytes::from_static(b"half")), has_ended };
+        let mut body = Ended::new(body, version);
+        let piece = body.frame().await.unwrap().unwrap();
+        assert_eq!(piece.into_data().unwrap(), "half");
+        let end = body.frame().await.map(|end| end.unwrap_err());
+        assert!(body.frame().await.is_none());
+        end
+    }
+
     #[tokio::test]
     async fn a_body_that_stops_before_its_stream_ends_is_an_error_once() {
-        for has_ended in [true, false] {
-            let body = Piece { piece: Some(Bytes::from_static(b"half")), has_ended };
-            let mut body = Ended { body, failed: false };
-            let piece = body.frame().await.unwrap().unwrap();
-            assert_eq!(piece.into_data().unwrap(), "half");
-            let end = body.frame().await;
-            assert_eq!(end.is_none(), has_ended);
-            assert!(end.is_none_or(|end| end.unwrap_err().is::<NotEnded>()));
-            assert!(body.frame().await.is_none());
-        }
+        assert_eq!(end_of(Version::HTTP_2, true).await, None);
+        assert_eq!(end_of(Version::HTTP_2, false).await, Some(NotEnded));
+    }
+
+    #[tokio::test]
+    async fn the_end_of_http1_is_its_librarys_to_check() {
+        assert_eq!(end_of(Version::HTTP_11, false).await, None);
     }
 }

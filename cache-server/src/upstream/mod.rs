@@ -1,15 +1,18 @@
 //! The upstreams: where they are mounted, how they are asked, and whether an answer is whole.
 
 pub mod answer;
+pub mod body;
 pub mod cache_status;
 pub mod client;
 mod ended;
+pub mod exchange;
 pub mod fields;
 pub mod framing;
 pub mod head;
 pub mod health;
 pub mod loops;
 pub mod mount;
+mod silence;
 pub mod trailers;
 
 /// The upstream did not give a complete answer. An upstream's own error status is an answer.

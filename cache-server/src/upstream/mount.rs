@@ -4,6 +4,8 @@
 //! thing to the key and another to the upstream (CVE-2026-34475). A path whose dot segments
 //! lead out of the mount is refused.
 
+use bytes::Bytes;
+use http::uri::{InvalidUri, PathAndQuery};
 use url::{Url, form_urlencoded};
 
 /// Where a request goes: under which upstream, and the path and query there. The URL is put
@@ -50,6 +52,21 @@ impl Target {
     #[must_use]
     pub fn has_key_parameter(&self) -> bool {
         self.query().unwrap_or_default().split('&').any(is_key_parameter)
+    }
+
+    /// The path and the query, as the HTTP library has them: nothing is parsed anew.
+    ///
+    /// # Errors
+    /// When they are longer than a URL may be there, or have a character that none may have.
+    pub fn path_and_query(&self) -> Result<PathAndQuery, InvalidUri> {
+        let query = self.query().unwrap_or_default();
+        let mut text = String::with_capacity(self.path.len() + 1 + query.len());
+        text.push_str(&self.path);
+        if self.query.is_some() {
+            text.push('?');
+            text.push_str(query);
+        }
+        PathAndQuery::from_maybe_shared(Bytes::from(text))
     }
 
     /// The whole URL.
@@ -275,6 +292,8 @@ mod tests {
             let url = target.url();
             prop_assert_eq!(url.path(), target.path());
             prop_assert_eq!(url.query().unwrap_or(""), target.query().unwrap_or(""));
+            let asked = target.path_and_query().unwrap();
+            prop_assert_eq!(asked.as_str(), &url[url::Position::BeforePath..]);
             let parsed = Url::parse(&format!("http://upstream/base{rest}?{query}")).unwrap();
             prop_assert_eq!(url, parsed);
         }
