@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::Context;
 use clap::ValueEnum;
 
+use crate::shared::machine;
 use crate::shared::report::{Report, Section};
 use crate::stage::Stage;
 use crate::{churn, disk, memory};
@@ -46,7 +47,8 @@ pub(crate) async fn all(
     server: Option<&Path>,
 ) -> anyhow::Result<Report> {
     let mut stage = Stage::set(server).await?;
-    let mut report = Report { how: how(extent), sections: Vec::new() };
+    let mut report =
+        Report { how: how(extent), about: machine::facts(), sections: Vec::new() };
     for subject in Subject::value_variants() {
         if !only.is_empty() && !only.contains(subject) {
             continue;
