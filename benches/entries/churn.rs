@@ -12,9 +12,10 @@ use crate::taken;
 /// Bounds of the server.
 const MEMORY_MIB: u32 = 256;
 const DISK: &str = "2GiB";
-/// How many times what memory may hold is written, and in a smoke run.
-const TIMES: u64 = 20;
-const QUICK_TIMES: u64 = 2;
+/// Entries that are written: of the usual ones twenty times as many bytes as memory may have.
+const ENTRIES: u64 = 2_000_000;
+/// A smoke run has fewer.
+const QUICK_SHARE: u64 = 10;
 /// How often a question is one that was asked before.
 const AGAIN_EVERY: u64 = 8;
 
@@ -37,14 +38,15 @@ struct Churned {
 /// Measures with and without a disk.
 pub(crate) async fn measure(stage: &mut Stage, extent: Extent) -> anyhow::Result<Section> {
     let kinds = [
-        ("small, no disk", Lengths::SMALL, "0B"),
-        ("usual, no disk", Lengths::USUAL, "0B"),
         ("usual, disk", Lengths::USUAL, DISK),
+        ("usual, no disk", Lengths::USUAL, "0B"),
+        ("small, no disk", Lengths::SMALL, "0B"),
     ];
     let mut churned = Rounds::of(kinds.len());
     for (index, (name, lengths, disk)) in kinds.into_iter().enumerate() {
         eprintln!("  {name} …");
-        churned.add(index, churn(stage, lengths, disk, extent.is_quick).await?);
+        let entries = if extent.is_quick { ENTRIES / QUICK_SHARE } else { ENTRIES };
+        churned.add(index, churn(stage, lengths, disk, entries).await?);
     }
     let columns: [Column<Churned>; 10] = [
         Column::median("entries", 0, |of| Some(of.entries)),
@@ -59,10 +61,9 @@ pub(crate) async fn measure(stage: &mut Stage, extent: Extent) -> anyhow::Result
         Column::median("asked/s", 0, |of| Some(of.per_second)),
     ];
     let title = format!(
-        "Entries that come and go: bodies of {} times memory_bytes_max of {MEMORY_MIB} MiB are \
-         written, on disk of {DISK}, and every {AGAIN_EVERY}th question was asked shortly before. \
-         Rss is of the whole process, with its connections, buffers and the index of the disk.",
-        if extent.is_quick { QUICK_TIMES } else { TIMES },
+        "Entries that come and go, with memory_bytes_max of {MEMORY_MIB} MiB and a disk of {DISK}, or \
+         none; every {AGAIN_EVERY}th question was asked shortly before. Rss is of the whole process, \
+         with its connections, its buffers and the index of the disk."
     );
     Ok(Section::new(title, kinds.map(|(name, _, _)| name.to_owned()), &churned, &columns))
 }
@@ -71,14 +72,11 @@ async fn churn(
     stage: &mut Stage,
     lengths: Lengths,
     disk: &str,
-    is_quick: bool,
+    entries: u64,
 ) -> anyhow::Result<Churned> {
     let setting = stage.setting(&format!("{MEMORY_MIB}MiB"), disk);
     let (server, _) = stage.start(&setting).await?;
     let before = taken::memory(server.process()?)?;
-    let times = if is_quick { QUICK_TIMES } else { TIMES };
-    let mean_bytes = u64::midpoint(lengths.shortest, lengths.longest);
-    let entries = times * u64::from(MEMORY_MIB) * (1 << 20) / mean_bytes;
     // Those asked again are no new ones.
     let count = entries + entries / (AGAIN_EVERY - 1);
     let job = Job {
@@ -97,7 +95,7 @@ async fn churn(
     let mib = |bytes: f64| bytes / f64::from(1 << 20);
     Ok(Churned {
         entries: outcome.from_upstream,
-        written_mib: mib(mean(entries * mean_bytes, 1)),
+        written_mib: mib(outcome.from_upstream * mean(lengths.shortest + lengths.longest, 2)),
         weight_mib: mib(weight),
         held,
         before_mib: mib(before.rss_bytes),

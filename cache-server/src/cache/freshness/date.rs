@@ -11,6 +11,7 @@ use crate::clock::Timestamp;
 
 const WEEKDAYS: [&[u8]; 7] =
     [b"Sunday", b"Monday", b"Tuesday", b"Wednesday", b"Thursday", b"Friday", b"Saturday"];
+const DIGITS: &[u8; 10] = b"0123456789";
 const MONTHS: [&[u8]; 12] = [
     b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec",
 ];
@@ -62,6 +63,44 @@ pub(super) fn single(fields: &HeaderMap, name: HeaderName) -> Option<&HeaderValu
     let mut values = fields.get_all(name).iter();
     let first = values.next()?;
     values.next().is_none().then_some(first)
+}
+
+/// The time as an HTTP-date of the usual form, of which that is the only way to write it. Times from the
+/// year 10000 on are written as the last second before.
+#[must_use]
+pub fn written(at: Timestamp) -> [u8; 29] {
+    let seconds = at.0.min(YEAR_10000_MS - 1) / 1000;
+    let (days, time) = (seconds / 86_400, seconds % 86_400);
+    // Years from March on have their leap day at the end, and all months before it thirty days and a
+    // fraction.
+    let days_since = days + 719_468;
+    let (era, day) = (days_since / 146_097, days_since % 146_097);
+    let year_of_era = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day_of_year = day - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day_of_month = day_of_year - (153 * month + 2) / 5 + 1;
+    let year = era * 400 + year_of_era + u64::from(month >= 10);
+    let mut text = *b"Thu, 01 Jan 1970 00:00:00 GMT";
+    text[..3].copy_from_slice(&WEEKDAYS[index(days + 4, 7)][..3]);
+    text[8..11].copy_from_slice(MONTHS[index(month + 2, 12)]);
+    let numbers = [
+        (5, day_of_month),
+        (12, year / 100),
+        (14, year % 100),
+        (17, time / 3600),
+        (20, time / 60 % 60),
+        (23, time % 60),
+    ];
+    for (place, number) in numbers {
+        text[place] = DIGITS[index(number / 10, 10)];
+        text[place + 1] = DIGITS[index(number, 10)];
+    }
+    text
+}
+
+/// Where something is that comes again after so many.
+fn index(number: u64, count: u64) -> usize {
+    usize::try_from(number % count).unwrap_or(0)
 }
 
 /// Reads an HTTP-date. `now` tells the century of a year of two digits: it is the last one that
@@ -328,6 +367,7 @@ mod tests {
         fn a_written_date_is_read_back(seconds in 0_u64..YEAR_10000_MS / 1000) {
             let written = httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_secs(seconds));
             prop_assert_eq!(read(&written), Some(Timestamp(seconds * 1000)));
+            prop_assert_eq!(&super::written(Timestamp(seconds * 1000 + 999)), written.as_bytes());
         }
 
         #[test]

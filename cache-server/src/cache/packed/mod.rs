@@ -22,18 +22,17 @@ use std::sync::Arc;
 use keyspec::Key;
 
 use crate::cache::entry::{Entry, Usage};
-use crate::cache::freshness::Ends;
 use crate::clock::Timestamp;
-use block::{Block, Cursor, put_distance, put_number};
+use block::{Block, Cursor, allocated, put_distance, put_number};
 use template::Template;
 pub use template::Templates;
 
 /// A larger body stays the bytes that it is: copying it would cost more than what is around it.
 const BODY_COPIED_MAX: usize = 16 << 10;
 /// foyer's record of an entry, by its structure.
-const RECORD_BYTES: usize = 96;
-/// Its place in foyer's table, which is between half and all of it full.
-const TABLE_BYTES: usize = 14;
+const RECORD_BYTES: usize = 112;
+/// Its place in foyer's table, which is at least half full of what it can take.
+const TABLE_BYTES: usize = 16;
 /// Its place in the queue of what was evicted lately, of which foyer remembers as many as it holds.
 const LATELY_BYTES: usize = 36;
 
@@ -78,7 +77,7 @@ impl Packed {
         let template = &*self.template;
         let key = Key::from_bytes(from.array()?);
         let numbers = Numbers::read(&mut from)?;
-        let own = template.own(&mut from)?;
+        let own = template.own(&mut from, [numbers.stored, numbers.generated])?;
         Some(Entry {
             key,
             tenant: Arc::clone(&template.tenant),
@@ -92,7 +91,7 @@ impl Packed {
             stored: numbers.stored,
             generated: numbers.generated,
             initial_age_s: numbers.initial_age_s,
-            ends: numbers.ends,
+            ends: own.ends,
             must_revalidate: template.flags.must_revalidate,
             negative: template.flags.negative,
             is_variants: template.flags.is_variants,
@@ -113,7 +112,7 @@ impl Packed {
     #[must_use]
     pub fn weight(&self) -> usize {
         let sharing = Arc::strong_count(&self.template);
-        RECORD_BYTES
+        allocated(RECORD_BYTES)
             + TABLE_BYTES
             + LATELY_BYTES
             + self.block.weight()
@@ -121,11 +120,10 @@ impl Packed {
     }
 }
 
-/// The numbers of an entry. Times are told by how far they are from another.
+/// The numbers of an entry, but for its ends.
 struct Numbers {
     stored: Timestamp,
     generated: Timestamp,
-    ends: Ends,
     initial_age_s: u32,
     purge_sequence: u64,
     upstream_time_ms: u32,
@@ -133,13 +131,8 @@ struct Numbers {
 }
 
 fn put_numbers(out: &mut Vec<u8>, entry: &Entry) {
-    let Ends { fresh, stale_while_revalidate, stale_if_error, validate } = entry.ends;
     put_number(out, entry.stored.0);
     put_distance(out, entry.stored.0, entry.generated.0);
-    put_distance(out, entry.generated.0, fresh.0);
-    put_distance(out, fresh.0, stale_while_revalidate.0);
-    put_distance(out, stale_while_revalidate.0, stale_if_error.0);
-    put_distance(out, stale_if_error.0, validate.0);
     put_number(out, entry.initial_age_s.into());
     put_number(out, entry.purge_sequence);
     put_number(out, entry.upstream_time_ms.into());
@@ -150,20 +143,9 @@ fn put_numbers(out: &mut Vec<u8>, entry: &Entry) {
 impl Numbers {
     fn read(from: &mut Cursor<'_>) -> Option<Numbers> {
         let stored = from.number()?;
-        let generated = from.distance_from(stored)?;
-        let fresh = from.distance_from(generated)?;
-        let stale_while_revalidate = from.distance_from(fresh)?;
-        let stale_if_error = from.distance_from(stale_while_revalidate)?;
-        let validate = from.distance_from(stale_if_error)?;
         Some(Numbers {
             stored: Timestamp(stored),
-            generated: Timestamp(generated),
-            ends: Ends {
-                fresh: Timestamp(fresh),
-                stale_while_revalidate: Timestamp(stale_while_revalidate),
-                stale_if_error: Timestamp(stale_if_error),
-                validate: Timestamp(validate),
-            },
+            generated: Timestamp(from.distance_from(stored)?),
             initial_age_s: from.number_u32()?,
             purge_sequence: from.number()?,
             upstream_time_ms: from.number_u32()?,
@@ -177,6 +159,7 @@ mod tests {
     use super::*;
     use crate::cache::entry::Selector;
     use crate::cache::entry::tests::sample;
+    use crate::cache::freshness::Ends;
     use bytes::Bytes;
     use http::header::{CONTENT_TYPE, DATE, HeaderValue};
     use http::{HeaderMap, StatusCode};
@@ -282,7 +265,7 @@ mod tests {
     #[test]
     fn the_weight_is_what_is_allocated() {
         let templates = Templates::default();
-        let entries: Vec<Entry> = (0..1000).map(|number| usual(number, 410)).collect();
+        let entries: Vec<Entry> = (350..650).map(|bytes| usual(bytes, bytes as usize)).collect();
         // Those that open the template are beside the point.
         entries.iter().take(100).for_each(|entry| drop(Packed::of(entry, &templates)));
         let mut packed = Vec::with_capacity(entries.len());

@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use rapidhash::quality::RandomState;
 
-use super::block::{Cursor, allocated, put_bytes, put_bytes_or_none, put_number};
+use super::block::{Cursor, allocated, put_bytes, put_distance, put_id, put_number, put_value};
 use crate::cache::entry::{Entry, Selector};
+use crate::cache::freshness::Ends;
+use crate::clock::Timestamp;
 
-/// Templates that are found again. At the bound all are forgotten, and learned anew from the entries
-/// that come: those that are there keep theirs.
-const TEMPLATES_MAX: usize = 4096;
+/// Bytes of templates that are found again. At the bound all are forgotten, and learned anew from the
+/// entries that come: those that are there keep theirs.
+const TEMPLATES_BYTES_MAX: usize = 8 << 20;
 /// Room for the fields that a hit adds.
 const FIELDS_ADDED: usize = 6;
 
@@ -37,6 +39,7 @@ pub(super) struct Template {
     pub(super) flags: Flags,
     pub(super) encoding: u8,
     pub(super) key_id: u32,
+    lives: Place<Lives>,
     url: Place<Arc<str>>,
     tags: Place<Box<[Box<str>]>>,
     selectors: Box<[Place<Selector>]>,
@@ -44,6 +47,11 @@ pub(super) struct Template {
     trailers: Fields,
     weight: usize,
 }
+
+/// How far the ends of an entry are apart in milliseconds: from when it was generated to the fresh end,
+/// and from each to the next. They wrap around, so that there is one for whatever ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Lives([u64; 4]);
 
 /// What is so or not of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -56,6 +64,7 @@ pub(super) struct Flags {
 
 /// What an entry has in the places that its template leaves to it, and what the template has there.
 pub(super) struct Own {
+    pub(super) ends: Ends,
     pub(super) url: Arc<str>,
     pub(super) tags: Box<[Box<str>]>,
     pub(super) selectors: Box<[Selector]>,
@@ -67,25 +76,29 @@ pub(super) struct Own {
 /// The templates of the entries that came lately.
 #[derive(Debug, Default)]
 pub struct Templates {
-    by_shape: Mutex<HashMap<u64, Arc<Template>>>,
+    known: Mutex<Known>,
     hasher: RandomState,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    by_shape: HashMap<u64, Arc<Template>>,
+    /// Bytes of all of them.
+    bytes: usize,
 }
 
 impl Templates {
     /// The template of an entry: one that is there, or from now on is.
     pub(super) fn of(&self, entry: &Entry) -> Arc<Template> {
         let shape = self.shape(entry);
-        let mut by_shape = self.by_shape.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = by_shape.get(&shape).filter(|template| template.has_shape_of(entry));
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = known.by_shape.get(&shape).filter(|template| template.has_shape_of(entry));
         let template = match found {
             Some(found) if found.has_values_of(entry) => return Arc::clone(found),
             Some(found) => Arc::new(found.left_open_for(entry)),
             None => Arc::new(Template::of(entry)),
         };
-        if by_shape.len() >= TEMPLATES_MAX && !by_shape.contains_key(&shape) {
-            by_shape.clear();
-        }
-        by_shape.insert(shape, Arc::clone(&template));
+        known.keep(shape, Arc::clone(&template));
         template
     }
 
@@ -99,6 +112,47 @@ impl Templates {
             name.hash(&mut hasher);
         }
         hasher.finish()
+    }
+}
+
+impl Known {
+    /// Keeps a template in the place of one of the same shape. One that is too large is kept by its
+    /// entry alone.
+    fn keep(&mut self, shape: u64, template: Arc<Template>) {
+        let bytes = template.weight;
+        if let Some(before) = self.by_shape.remove(&shape) {
+            self.bytes -= before.weight;
+        }
+        if self.bytes + bytes > TEMPLATES_BYTES_MAX {
+            (self.by_shape, self.bytes) = (HashMap::new(), 0);
+        }
+        if bytes <= TEMPLATES_BYTES_MAX {
+            self.by_shape.insert(shape, template);
+            self.bytes += bytes;
+        }
+    }
+}
+
+impl Lives {
+    fn of(entry: &Entry) -> Lives {
+        let Ends { fresh, stale_while_revalidate, stale_if_error, validate } = entry.ends;
+        Lives([
+            fresh.0.wrapping_sub(entry.generated.0),
+            stale_while_revalidate.0.wrapping_sub(fresh.0),
+            stale_if_error.0.wrapping_sub(stale_while_revalidate.0),
+            validate.0.wrapping_sub(stale_if_error.0),
+        ])
+    }
+
+    /// The ends of an entry that was generated then.
+    fn from(self, generated: Timestamp) -> Ends {
+        let Lives([fresh, stale_while_revalidate, stale_if_error, validate]) = self;
+        let after = |time: Timestamp, life| Timestamp(time.0.wrapping_add(life));
+        let fresh = after(generated, fresh);
+        let stale_while_revalidate = after(fresh, stale_while_revalidate);
+        let stale_if_error = after(stale_while_revalidate, stale_if_error);
+        let validate = after(stale_if_error, validate);
+        Ends { fresh, stale_while_revalidate, stale_if_error, validate }
     }
 }
 
@@ -127,6 +181,7 @@ impl Template {
             flags: Flags::of(entry),
             encoding: entry.encoding,
             key_id: entry.key_id,
+            lives: Some(Lives::of(entry)),
             url: Some(Arc::clone(&entry.url)),
             tags: Some(entry.tags.clone()),
             selectors: entry.selectors.iter().copied().map(Some).collect(),
@@ -148,6 +203,7 @@ impl Template {
             tenant: Arc::clone(&self.tenant),
             route: Arc::clone(&self.route),
             model: self.model.clone(),
+            lives: kept(&self.lives, &Lives::of(entry)),
             url: kept(&self.url, &entry.url),
             tags: kept(&self.tags, &entry.tags),
             selectors: selectors.map(|(place, value)| kept(place, value)).collect(),
@@ -173,7 +229,8 @@ impl Template {
     /// Whether an entry of its shape has its values in all places that are not left open.
     fn has_values_of(&self, entry: &Entry) -> bool {
         let mut selectors = self.selectors.iter().zip(&entry.selectors);
-        is(&self.url, &entry.url)
+        is(&self.lives, &Lives::of(entry))
+            && is(&self.url, &entry.url)
             && is(&self.tags, &entry.tags)
             && selectors.all(|(place, value)| is(place, value))
             && have_values_of(&self.headers, &entry.headers)
@@ -182,6 +239,9 @@ impl Template {
 
     /// Writes what the entry has in the places that are left open.
     pub(super) fn put_own(&self, out: &mut Vec<u8>, entry: &Entry) {
+        if self.lives.is_none() {
+            Lives::of(entry).0.iter().for_each(|life| put_distance(out, 0, *life));
+        }
         if self.url.is_none() {
             put_bytes(out, entry.url.as_bytes());
         }
@@ -195,13 +255,21 @@ impl Template {
             }
         }
         // Each has its own: nothing is gained by a place.
-        put_bytes_or_none(out, entry.upstream_request_id.as_deref().map(str::as_bytes));
-        put_own_values(out, &self.headers, &entry.headers);
-        put_own_values(out, &self.trailers, &entry.trailers);
+        put_id(out, entry.upstream_request_id.as_deref());
+        put_own_values(out, entry.stored, &self.headers, &entry.headers);
+        put_own_values(out, entry.stored, &self.trailers, &entry.trailers);
     }
 
     /// Reads what [`Template::put_own`] has written.
-    pub(super) fn own(&self, from: &mut Cursor<'_>) -> Option<Own> {
+    pub(super) fn own(
+        &self,
+        from: &mut Cursor<'_>,
+        [stored, generated]: [Timestamp; 2],
+    ) -> Option<Own> {
+        let lives = match self.lives {
+            Some(lives) => lives,
+            None => Lives(from.distances()?),
+        };
         let url = match &self.url {
             Some(url) => Arc::clone(url),
             None => from.text()?.into(),
@@ -218,14 +286,14 @@ impl Template {
             None => from.array().map(Selector::of_bytes),
         };
         let selectors = self.selectors.iter().map(selector).collect::<Option<_>>()?;
-        let id = from.text_or_none()?;
         Some(Own {
+            ends: lives.from(generated),
             url,
             tags,
             selectors,
-            upstream_request_id: id.map(Into::into),
-            headers: fields(&self.headers, FIELDS_ADDED, from)?,
-            trailers: fields(&self.trailers, 0, from)?,
+            upstream_request_id: from.id()?,
+            headers: fields(&self.headers, FIELDS_ADDED, from, stored)?,
+            trailers: fields(&self.trailers, 0, from, stored)?,
         })
     }
 
@@ -284,15 +352,20 @@ fn have_values_of(places: &Fields, fields: &HeaderMap) -> bool {
     places.iter().zip(fields.values()).all(|((_, place), value)| is(place, value))
 }
 
-fn put_own_values(out: &mut Vec<u8>, places: &Fields, fields: &HeaderMap) {
+fn put_own_values(out: &mut Vec<u8>, stored: Timestamp, places: &Fields, fields: &HeaderMap) {
     for ((_, place), value) in places.iter().zip(fields.values()) {
         if place.is_none() {
-            put_bytes(out, value.as_bytes());
+            put_value(out, stored, value.as_bytes());
         }
     }
 }
 
-fn fields(places: &Fields, more: usize, from: &mut Cursor<'_>) -> Option<HeaderMap> {
+fn fields(
+    places: &Fields,
+    more: usize,
+    from: &mut Cursor<'_>,
+    stored: Timestamp,
+) -> Option<HeaderMap> {
     if places.is_empty() {
         return Some(HeaderMap::new());
     }
@@ -300,7 +373,7 @@ fn fields(places: &Fields, more: usize, from: &mut Cursor<'_>) -> Option<HeaderM
     for (name, place) in places {
         let value = match place {
             Some(value) => value.clone(),
-            None => HeaderValue::from_maybe_shared(from.shared_bytes()?).ok()?,
+            None => from.value(stored)?,
         };
         fields.append(name, value);
     }
@@ -333,17 +406,27 @@ mod tests {
     #[test]
     fn at_the_bound_templates_are_forgotten_and_learned_anew() {
         let templates = Templates::default();
-        let known = || templates.by_shape.lock().unwrap().len();
-        let of =
-            |tenant: usize| Entry { tenant: tenant.to_string().into(), ..sample([1; 32], b"") };
+        let known = || {
+            let known = templates.known.lock().unwrap();
+            let bytes: usize = known.by_shape.values().map(|template| template.weight).sum();
+            assert_eq!(known.bytes, bytes);
+            bytes
+        };
+        let url: Arc<str> = "x".repeat(900_000).into();
+        let of = |tenant: u8| Entry {
+            tenant: tenant.to_string().into(),
+            url: Arc::clone(&url),
+            ..sample([1; 32], b"")
+        };
         let first = templates.of(&of(0));
-        for tenant in 1..TEMPLATES_MAX {
-            templates.of(&of(tenant));
-        }
-        assert_eq!(known(), TEMPLATES_MAX);
+        (1..8).for_each(|tenant| drop(templates.of(&of(tenant))));
+        assert!(known() > 7 << 20);
         assert!(Arc::ptr_eq(&first, &templates.of(&of(0))));
-        templates.of(&of(TEMPLATES_MAX));
-        assert_eq!(known(), 1);
+        templates.of(&of(8));
+        assert!(known() < 2 << 20);
         assert!(!Arc::ptr_eq(&first, &templates.of(&of(0))));
+        let huge = Entry { url: "x".repeat(9 << 20).into(), ..of(9) };
+        templates.of(&huge);
+        assert_eq!(known(), 0, "there was no room for it either");
     }
 }
