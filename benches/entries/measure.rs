@@ -47,8 +47,7 @@ pub(crate) async fn all(
     server: Option<&Path>,
 ) -> anyhow::Result<Report> {
     let mut stage = Stage::set(server).await?;
-    let mut report =
-        Report { how: how(extent), about: machine::facts(), sections: Vec::new() };
+    let mut report = Report { how: how(extent), about: machine::facts(), sections: Vec::new() };
     for subject in Subject::value_variants() {
         if !only.is_empty() && !only.contains(subject) {
             continue;

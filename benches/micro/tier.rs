@@ -1,7 +1,6 @@
 //! The local tier: an entry out of memory, and one out of the disk while the page cache is warm.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, ensure};
@@ -104,7 +103,7 @@ fn fill(tier: &LocalTier, bytes: usize, count: u32) -> anyhow::Result<Vec<Key>> 
         .map(|number| {
             let key = key(number);
             let entry = entries::entry(number, Bodies::Chat.body(number, bytes), NOW);
-            ensure!(tier.put(Arc::new(Entry { key, ..entry })), "an entry is not stored");
+            ensure!(tier.put(&Entry { key, ..entry }), "an entry is not stored");
             Ok(key)
         })
         .collect()
