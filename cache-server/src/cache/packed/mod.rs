@@ -3,7 +3,7 @@
 //!
 //! Answers of one upstream are alike: the same tenant and route, the same URL, the same fields with
 //! mostly the same values, the same names to be purged by. As structures of their own these take more
-//! than a small answer itself. Here they are a [`Template`] that entries share, found through
+//! than a small answer itself. Here they are a template that entries share, found through
 //! [`Templates`], and an entry of half a kilobyte takes about as much again, where it would take five
 //! times as much.
 //!
