@@ -116,10 +116,11 @@ pub async fn recognise(
     new(parts, read, Some(KnownBy::Head(head)))
 }
 
-/// Whether a body is one that requests are known by, and that is keyed.
+/// Whether a body may be one that requests are known by, and that is keyed; over HTTP/2 it need not say
+/// how long it is.
 fn is_small(server: &ServerSettings, body: &Incoming) -> bool {
     let most = server.key_body_bytes_max.min(REQUEST_BYTES_MAX) as u64;
-    body.size_hint().exact().is_some_and(|bytes| bytes <= most.min(server.body_bytes_max))
+    body.size_hint().exact().is_none_or(|bytes| bytes <= most.min(server.body_bytes_max))
 }
 
 /// What a request that is known by this means, and the entry that answers it.
