@@ -366,3 +366,37 @@ impl Body for AnswerBody {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::budget::Budget;
+    use http_body_util::BodyExt;
+
+    fn buffered(budget: &Arc<Budget>) -> PassingBody {
+        let mut reservation = budget.open();
+        assert!(reservation.grow(4));
+        PassingBody::buffered(Bytes::from_static(b"body"), reservation)
+    }
+
+    #[test]
+    fn a_body_that_was_read_whole_goes_on_with_its_length_and_what_is_reserved_for_it() {
+        let budget = Budget::new(10);
+        let body = RequestBody::from(buffered(&budget));
+        assert_eq!(body.size_hint().exact(), Some(4));
+        assert_eq!(budget.held(), 4);
+        drop(body);
+        assert_eq!(budget.held(), 0);
+    }
+
+    #[tokio::test]
+    async fn trailers_go_on_behind_a_body_that_was_read_whole() {
+        let trailers = HeaderMap::from_iter([(http::header::ETAG, "x".parse().unwrap())]);
+        let body = buffered(&Budget::new(10)).with_trailers(trailers.clone());
+        let body = RequestBody::from(body);
+        assert_eq!(body.size_hint().exact(), None);
+        let whole = body.collect().await.unwrap();
+        assert_eq!(whole.trailers(), Some(&trailers));
+        assert_eq!(whole.to_bytes(), "body");
+    }
+}

@@ -8,7 +8,7 @@ mod connect;
 
 use std::time::Duration;
 
-use http::header::ACCEPT;
+use http::header::{ACCEPT, HOST};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
 use tokio::time::timeout;
@@ -94,6 +94,8 @@ impl UpstreamSettings {
 struct Origin {
     scheme: Scheme,
     authority: Authority,
+    /// The authority as the field of HTTP/1.1.
+    host: HeaderValue,
 }
 
 impl Origin {
@@ -101,7 +103,8 @@ impl Origin {
         let scheme = Scheme::try_from(base.scheme())?;
         // Without its port where that is the scheme's own.
         let authority = &base[url::Position::BeforeHost..url::Position::AfterPort];
-        Ok(Origin { scheme, authority: Authority::try_from(authority)? })
+        let host = HeaderValue::try_from(authority)?;
+        Ok(Origin { scheme, authority: Authority::try_from(authority)?, host })
     }
 
     fn uri(&self, target: &Target) -> Result<Uri, http::Error> {
@@ -119,7 +122,8 @@ pub struct Upstream {
     settings: UpstreamSettings,
     origin: Origin,
     client: HttpClient,
-    /// For WebSockets, where `client` may speak HTTP/2, which has no `Upgrade`.
+    /// For WebSockets, where `client` may speak HTTP/2, which has no `Upgrade`. None where all is
+    /// HTTP/1.1.
     upgrading: Option<HttpClient>,
     health: Health,
     clock: Clock,
@@ -129,7 +133,7 @@ impl Upstream {
     /// Makes the client; opens no connection.
     ///
     /// # Errors
-    /// When the certificates cannot be used.
+    /// When the certificates or the address cannot be used.
     pub fn new(
         settings: UpstreamSettings,
         metrics: UpstreamMetrics,
@@ -265,6 +269,10 @@ impl Upstream {
         body: RequestBody,
     ) -> Result<Request<RequestBody>, http::Error> {
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
+        // Over HTTP/2 the URL says it. The HTTP library would write it anew each time.
+        if self.upgrading.is_none() {
+            headers.insert(HOST, self.origin.host.clone());
+        }
         let mut request = Request::new(body);
         *request.method_mut() = method;
         *request.uri_mut() = self.origin.uri(target)?;
@@ -331,4 +339,49 @@ async fn ask(
     let answer =
         timeout(silence_max, client.request(request)).await.map_err(|_elapsed| Silent)??;
     Ok(received(answer, silence_max))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::mount;
+
+    fn origin(base: &str) -> Origin {
+        Origin::of(&Url::parse(base).unwrap()).unwrap()
+    }
+
+    #[test]
+    fn the_host_is_named_without_its_schemes_own_port() {
+        for (base, host) in [
+            ("http://u:80/base", "u"),
+            ("http://u:8080/base", "u:8080"),
+            ("https://U.example:443", "u.example"),
+            ("https://u:80", "u:80"),
+            ("http://[::1]:8080", "[::1]:8080"),
+            ("http://[::1]", "[::1]"),
+        ] {
+            assert_eq!(origin(base).host, host, "{base}");
+        }
+    }
+
+    #[test]
+    fn what_is_asked_for_is_the_target_to_the_byte() {
+        for (base, rest, query) in [
+            ("http://u/base", "/v1/x", None),
+            ("https://u:8443", "/a%2Fb//c", Some("a=1&b={2}")),
+            ("http://[::1]:8080/", "", Some("")),
+        ] {
+            let base = Url::parse(base).unwrap();
+            let target = mount::target(&base, rest, query).unwrap();
+            let uri = Origin::of(&base).unwrap().uri(&target).unwrap();
+            assert_eq!(uri.to_string(), target.url().as_str());
+        }
+    }
+
+    #[test]
+    fn a_target_that_is_too_long_is_an_error() {
+        let base = Url::parse("http://u").unwrap();
+        let target = mount::target(&base, &format!("/{}", "a".repeat(1 << 16)), None).unwrap();
+        assert!(origin("http://u").uri(&target).is_err());
+    }
 }

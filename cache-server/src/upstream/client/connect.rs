@@ -160,3 +160,51 @@ impl Over {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use url::Url;
+
+    fn made(base: &str, ca_pem: Option<&[u8]>) -> Result<HttpClient, BadClient> {
+        let settings = UpstreamSettings {
+            name: "u".into(),
+            base: Url::parse(base).unwrap(),
+            identity: base.into(),
+            prefix: String::new(),
+            hosts: Vec::new(),
+            protocol: Protocol::Auto,
+            connect_timeout: Duration::from_secs(1),
+            read_timeout: Duration::from_secs(1),
+            ca_pem: ca_pem.map(Into::into),
+        };
+        client(&settings, Protocol::Auto)
+    }
+
+    #[test]
+    fn authorities_that_cannot_be_read_are_an_error_where_tls_is_spoken() {
+        let broken = b"-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n";
+        assert!(matches!(made("https://u", Some(broken)), Err(BadClient::Pem(_))));
+        assert!(made("http://u", Some(broken)).is_ok());
+    }
+
+    #[test]
+    fn an_authority_of_ones_own_is_trusted_besides() {
+        let ours = rcgen::generate_simple_self_signed(["u".to_owned()]).unwrap();
+        assert!(made("https://u", Some(ours.cert.pem().as_bytes())).is_ok());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_does_not_stand_in_time_is_given_up() {
+        // It is accepted, and then nothing is said: TLS is included in the deadline.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("https://{}", listener.local_addr().unwrap());
+        let ours = rcgen::generate_simple_self_signed(["u".to_owned()]).unwrap();
+        let client = made(&base, Some(ours.cert.pem().as_bytes())).unwrap();
+        let mut request = http::Request::new(RequestBody::empty());
+        *request.uri_mut() = base.parse().unwrap();
+        let error = client.request(request).await.unwrap_err();
+        let error = crate::upstream::exchange::ExchangeError::from(error);
+        assert!(error.is_connect() && error.is_timeout());
+    }
+}
