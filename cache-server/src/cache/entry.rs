@@ -265,7 +265,8 @@ impl Entry {
         }
     }
 
-    /// Bytes that it takes in memory: its parts and what is around them.
+    /// Bytes that it takes while somebody works with it: its parts and what is around them. What memory
+    /// keeps of it is another form, with a weight of its own.
     #[must_use]
     pub fn weight(&self) -> usize {
         size_of::<Entry>() + self.body.len() + self.head_bytes()

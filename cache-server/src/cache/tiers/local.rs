@@ -221,7 +221,7 @@ impl LocalTier {
     /// Whether an entry is too large for memory, so that each look brings a copy of its own from disk.
     #[must_use]
     pub fn is_for_disk_alone(&self, entry: &Entry) -> bool {
-        entry.weight() > memory_entry_bytes_max(&self.settings)
+        !self.fits_memory(&self.packed(entry))
     }
 
     /// Bytes of entries in memory.
@@ -537,6 +537,19 @@ mod tests {
         let tier = open(small, before_expiry()).await.unwrap();
         assert!(!tier.put(&sample([1; 32], &[b'x'; 1024])));
         assert_eq!(tier.get_memory(&key(1)), None);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_memory_does_not_take_is_for_disk_alone_to_the_byte() {
+        let folder = TempDir::new().unwrap();
+        let small = LocalSettings { memory_bytes_max: 1 << 20, ..settings(&folder) };
+        let tier = open(small, before_expiry()).await.unwrap();
+        for body in (8 << 10..20 << 10).step_by(100) {
+            let entry = sample([1; 32], &vec![b'x'; body]);
+            assert!(tier.put(&entry));
+            let is_in_memory = tier.get_memory(&key(1)).is_some_and(|of| of.body == entry.body);
+            assert_eq!(tier.is_for_disk_alone(&entry), !is_in_memory, "{body} bytes");
+        }
     }
 
     #[tokio::test(flavor = "multi_thread")]
