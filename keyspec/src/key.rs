@@ -38,15 +38,19 @@ impl Key {
 impl Key {
     /// Appends its text, for those who write it with every answer.
     pub fn push_onto(&self, text: &mut String) {
-        text.push_str(PREFIX);
-        text.push_str(&blake3::Hash::from_bytes(self.0).to_hex());
+        // A string takes all that is written to it.
+        let _ = self.write_to(text);
+    }
+
+    fn write_to(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        out.write_str(PREFIX)?;
+        out.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(PREFIX)?;
-        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+        self.write_to(f)
     }
 }
 
