@@ -221,7 +221,12 @@ impl LocalTier {
     /// Whether an entry is too large for memory, so that each look brings a copy of its own from disk.
     #[must_use]
     pub fn is_for_disk_alone(&self, entry: &Entry) -> bool {
-        !self.fits_memory(&self.packed(entry))
+        // What is far below the bound in any form need not be packed to know. In memory an entry takes
+        // at most a few times its parts.
+        const MOST_TIMES: usize = 4;
+        let may_be_too_large =
+            entry.weight().saturating_mul(MOST_TIMES) > memory_entry_bytes_max(&self.settings);
+        may_be_too_large && !self.fits_memory(&self.packed(entry))
     }
 
     /// Bytes of entries in memory.
