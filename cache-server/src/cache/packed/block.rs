@@ -233,12 +233,12 @@ impl<'a> Cursor<'a> {
         let Some(count) = self.number()?.checked_sub(1) else { return Some(None) };
         let before = self.take(usize::try_from(count).ok()?)?;
         let digits = self.bytes()?;
-        let mut id = String::with_capacity(before.len() + digits.len() * 2);
-        id.push_str(std::str::from_utf8(before).ok()?);
+        let mut id = Vec::with_capacity(before.len() + digits.len() * 2);
+        id.extend_from_slice(before);
         for byte in digits {
-            id.extend([byte >> 4, byte & 15].map(|digit| char::from(DIGITS[usize::from(digit)])));
+            id.extend([byte >> 4, byte & 15].map(|digit| DIGITS[usize::from(digit)]));
         }
-        Some(Some(id.into()))
+        String::from_utf8(id).ok().map(|id| Some(id.into()))
     }
 }
 

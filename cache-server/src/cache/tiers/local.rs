@@ -107,8 +107,7 @@ impl LocalTier {
 
     /// Asks memory; never waits. What it gives may be past all its ends.
     pub fn get_memory(&self, key: &Key) -> Option<Arc<Entry>> {
-        let stored = self.cache.memory().get(&StoredKey::of(key))?.value().clone();
-        stored.entry_of(key)
+        self.cache.memory().get(&StoredKey::of(key))?.value().entry_of(key)
     }
 
     /// Asks the disk, within its deadline, and keeps what it finds in memory, unless that is past
