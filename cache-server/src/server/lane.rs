@@ -8,17 +8,19 @@
 //! one request must be beyond doubt; where it is not (a chunked body, a header in pieces, requests
 //! behind each other, an upgrade), the rest of the connection is hyper's.
 //!
-//! What is read here is never more than [`REQUEST_BYTES_MAX`], and goes on at once.
+//! What is read here is never more than [`REQUEST_BYTES_MAX`], and goes on at once: it is read into a
+//! buffer that all connections of a thread share, and only what hyper is to read takes memory of its
+//! own, no more than it fills.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use memchr::memmem;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_util::io::poll_read_buf;
 
 use super::activity::Activity;
 use super::wire::Incoming;
@@ -26,6 +28,12 @@ use crate::app::App;
 use crate::cache::repeats::REQUEST_BYTES_MAX;
 use crate::request::repeat;
 use crate::request::respond::Written;
+
+thread_local! {
+    /// What a connection reads into, for as long as it looks at that.
+    static READ: RefCell<Box<[u8]>> =
+        RefCell::new(vec![0; REQUEST_BYTES_MAX].into_boxed_slice());
+}
 
 /// A connection's stream, as hyper sees it.
 #[derive(Debug)]
@@ -36,8 +44,8 @@ pub(super) struct Lane<S> {
     turn: Turn,
     /// What hyper reads next.
     handed: Bytes,
-    /// What was read and is no request yet that anyone has taken.
-    read: BytesMut,
+    /// What came together with a request that was answered here, and has not been looked at.
+    rest: Bytes,
     /// What is being written.
     answer: Option<Written>,
     /// Hyper wants to read, and was told to wait until it has flushed.
@@ -63,35 +71,36 @@ impl<S> Lane<S> {
         app: Option<Arc<App>>,
     ) -> Lane<S> {
         let turn = if app.is_some() { Turn::Ours } else { Turn::GivenUp };
-        let (handed, read) = (Bytes::new(), BytesMut::new());
-        Lane { incoming, activity, app, turn, handed, read, answer: None, is_waited_for: false }
+        let (handed, rest) = (Bytes::new(), Bytes::new());
+        Lane { incoming, activity, app, turn, handed, rest, answer: None, is_waited_for: false }
     }
 
-    /// Answers the first request in what was read, if it came before; else hands all of it to hyper.
-    fn answer_or_hand_over(&mut self) {
-        let whole = self.read.len();
-        if self.answer(whole) {
-            return;
+    /// Answers the first request in these bytes, if it came before, and says how far it reaches; else
+    /// how it is framed.
+    fn answer_first(&mut self, bytes: &[u8]) -> Result<usize, Framing> {
+        if self.answer(bytes) {
+            return Ok(bytes.len());
         }
-        match framing(&self.read) {
+        match framing(bytes) {
             // More of them came at once.
-            Framing::Whole(first) if first < whole && self.answer(first) => {}
-            framing => self.hand_over(framing),
+            Framing::Whole(first) if first < bytes.len() && self.answer(&bytes[..first]) => {
+                Ok(first)
+            }
+            framing => Err(framing),
         }
     }
 
-    /// Answers the request that these first bytes are, if it came before.
-    fn answer(&mut self, bytes: usize) -> bool {
+    /// Answers the request that these bytes are, if it came before.
+    fn answer(&mut self, bytes: &[u8]) -> bool {
         let Some(app) = &self.app else { return false };
-        let Some(answer) = repeat::answer(app, &self.read[..bytes]) else { return false };
-        self.read.advance(bytes);
-        self.activity.answered_at_once();
-        self.answer = Some(answer);
-        true
+        self.answer = repeat::answer(app, bytes);
+        if self.answer.is_some() {
+            self.activity.answered_at_once();
+        }
+        self.answer.is_some()
     }
 
-    fn hand_over(&mut self, framing: Framing) {
-        let bytes = std::mem::take(&mut self.read).freeze();
+    fn hand_over(&mut self, bytes: Bytes, framing: Framing) {
         self.turn = match framing {
             Framing::Whole(count) if count == bytes.len() => {
                 self.activity.set_raw(bytes.clone());
@@ -109,22 +118,43 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<S> {
     fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<io::Result<bool>> {
         loop {
             ready!(self.poll_answer(context))?;
-            if self.read.is_empty() {
-                self.read.reserve(REQUEST_BYTES_MAX);
-                let incoming = Pin::new(&mut self.incoming);
-                let Poll::Ready(count) = poll_read_buf(incoming, context, &mut self.read) else {
-                    // A connection that idles holds nothing.
-                    self.read = BytesMut::new();
-                    return Poll::Pending;
-                };
-                if count? == 0 {
-                    return Poll::Ready(Ok(false));
-                }
+            if !self.rest.is_empty() {
+                self.take_rest();
+            } else if ready!(self.poll_take(context))? == 0 {
+                return Poll::Ready(Ok(false));
             }
-            self.answer_or_hand_over();
             if self.answer.is_none() {
                 return Poll::Ready(Ok(true));
             }
+        }
+    }
+
+    /// Reads, and takes what came: the first request, or all of it for hyper. Says how much it was.
+    fn poll_take(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        READ.with_borrow_mut(|buffer| {
+            let mut buffer = ReadBuf::new(buffer);
+            ready!(Pin::new(&mut self.incoming).poll_read(context, &mut buffer))?;
+            let read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Ok(0));
+            }
+            match self.answer_first(read) {
+                Ok(count) => self.rest = Bytes::copy_from_slice(&read[count..]),
+                Err(framing) => self.hand_over(Bytes::copy_from_slice(read), framing),
+            }
+            Poll::Ready(Ok(read.len()))
+        })
+    }
+
+    /// Takes what came together with the last request.
+    fn take_rest(&mut self) {
+        let mut rest = std::mem::take(&mut self.rest);
+        match self.answer_first(&rest) {
+            Ok(count) => {
+                rest.advance(count);
+                self.rest = rest;
+            }
+            Err(framing) => self.hand_over(rest, framing),
         }
     }
 
