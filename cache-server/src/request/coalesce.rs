@@ -74,7 +74,7 @@ pub enum Place {
 }
 
 /// Joins the flight for this key, or begins one. The fetch is nobody's: it runs detached.
-pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
+pub fn join(app: &Arc<App>, keyed: Box<Keyed>) -> Place {
     let (key, route, afresh) = (keyed.key, keyed.spec.route(), keyed.wants_afresh());
     let (forwarded, conditional) = (lookup::why_forwarded(app, &keyed), Conditional::of(&keyed));
     let upstream = Arc::clone(&keyed.asked.upstream);
@@ -113,8 +113,8 @@ pub fn join(app: &Arc<App>, keyed: Keyed) -> Place {
             app.fills.spawn(fetch::fill(Arc::clone(app), keyed, writer, For::Callers));
             Place::Leader(on_board(reader, None))
         }
-        Joined::Follower(reader) => Place::Follower(on_board(reader, Some(Box::new(keyed)))),
-        Joined::Found(hit) => Place::Found(Box::new(keyed), hit),
+        Joined::Follower(reader) => Place::Follower(on_board(reader, Some(keyed))),
+        Joined::Found(hit) => Place::Found(keyed, hit),
         Joined::Full => {
             Place::Alone(Box::new(keyed.unkeyed(Cause::FLIGHTS_FULL.forwarded(forwarded))))
         }

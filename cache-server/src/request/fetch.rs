@@ -44,7 +44,7 @@ pub enum Filled {
 /// Fills a flight: the whole life of one fetch for the cache. Detached from every caller.
 pub async fn fill(
     app: Arc<App>,
-    mut keyed: Keyed,
+    mut keyed: Box<Keyed>,
     mut writer: AnswerWriter,
     for_whom: For,
 ) -> Filled {

@@ -74,9 +74,9 @@ impl Keyed {
 
     /// The same, to be fetched behind an answer that this entry gave.
     #[must_use]
-    pub fn validating(mut self: Box<Self>, hit: &Hit) -> Keyed {
+    pub fn validating(mut self: Box<Self>, hit: &Hit) -> Box<Keyed> {
         self.validates = Some(Arc::clone(&hit.entry));
-        *self
+        self
     }
 
     /// Gives the key up and passes the request through.

@@ -90,60 +90,73 @@ async fn answer(
     };
     // Boxed, so that a repeat does not carry the room that this needs: HTTP/2 moves what a stream's
     // answer needs several times before it begins.
-    Box::pin(answer_new(app, request, known_by, trace, received, deadline)).await
+    let by_cache = answer_by_cache(app, request, known_by, trace, received, deadline);
+    let answered = Box::pin(by_cache).await;
+    match answered {
+        Ok(response) => response,
+        // What waits for an upstream holds no room but that for waiting: there may be thousands.
+        Err(Uncached { keyed, stale }) => Box::pin(ask_upstream(app, keyed, stale)).await,
+    }
 }
 
-/// The long way.
-async fn answer_new(
+/// A request that the cache has no answer to.
+struct Uncached {
+    keyed: Box<Keyed>,
+    /// What answers it if the upstream fails.
+    stale: Option<Hit>,
+}
+
+/// The long way, up to where the upstream is to be asked for what can be stored.
+async fn answer_by_cache(
     app: &Arc<App>,
     request: Request<Body>,
     known_by: Option<KnownBy>,
     trace: RequestTrace,
     received: Instant,
     deadline: Deadline,
-) -> Response<AnswerBody> {
+) -> Result<Response<AnswerBody>, Uncached> {
     let refused = |route| refused(app, received, route);
     let asked = match identify::identify(app, request, trace, received, deadline) {
         Ok(asked) => asked,
-        Err(rejection) => return respond::reject(refused(None), rejection),
+        Err(rejection) => return Ok(respond::reject(refused(None), rejection)),
     };
     if asked.tunnel.is_some() {
-        return Box::pin(tunnel::open(app, asked)).await;
+        return Ok(Box::pin(tunnel::open(app, asked)).await);
     }
     if asked.may_purge {
-        return Box::pin(purge::serve(app, &asked)).await;
+        return Ok(Box::pin(purge::serve(app, &asked)).await);
     }
     let route = asked.route();
     let keyed = match key::read(app, asked).await {
         Ok(Reading::Keyed(keyed)) => keyed,
-        Ok(Reading::Unkeyed(unkeyed)) => return Box::pin(pass::through(app, *unkeyed)).await,
-        Err(rejection) => return respond::reject(refused(route), rejection),
+        Ok(Reading::Unkeyed(unkeyed)) => return Ok(Box::pin(pass::through(app, *unkeyed)).await),
+        Err(rejection) => return Ok(respond::reject(refused(route), rejection)),
     };
     if let Some(since) = suspend::since(app, &keyed) {
-        return Box::pin(suspend::serve(app, *keyed, since)).await;
+        return Ok(Box::pin(suspend::serve(app, *keyed, since)).await);
     }
     let mut keyed = keyed;
     let stale = match lookup::lookup(app, &mut keyed).await {
         Found::Fresh(hit) => {
             repeat::remember(app, known_by, &keyed, &hit);
-            return respond::hit(app, &keyed, &hit);
+            return Ok(respond::hit(app, &keyed, &hit));
         }
         Found::DueSoon(hit) => {
             let response = respond::hit(app, &keyed, &hit);
             refresh::behind(app, keyed.validating(&hit), RefreshedAs::Ahead);
-            return response;
+            return Ok(response);
         }
         Found::InsteadOfUpstream(hit) => {
-            return respond::stale(app, &keyed, &hit, "override-stale-only");
+            return Ok(respond::stale(app, &keyed, &hit, "override-stale-only"));
         }
-        Found::Accepted(hit) => return respond::stale(app, &keyed, &hit, "max-stale"),
+        Found::Accepted(hit) => return Ok(respond::stale(app, &keyed, &hit, "max-stale")),
         Found::Usable(hit) => {
             let response = match hold::of(app, &keyed) {
                 Some(hold) => respond::stale_in_hold(app, &keyed, &hit, hold.reason),
                 None => respond::stale(app, &keyed, &hit, "while-revalidate"),
             };
             refresh::behind(app, keyed.validating(&hit), RefreshedAs::Stale);
-            return response;
+            return Ok(response);
         }
         Found::Validate { hit, if_error } => {
             keyed.validates = Some(Arc::clone(&hit.entry));
@@ -151,9 +164,7 @@ async fn answer_new(
         }
         Found::Absent => None,
     };
-    // Nobody holds it while the upstream is waited for.
-    drop(known_by);
-    Box::pin(ask_upstream(app, *keyed, stale)).await
+    Err(Uncached { keyed, stale })
 }
 
 /// The line of a request that is refused before it has a key.
@@ -162,9 +173,13 @@ fn refused(app: &App, received: Instant, route: Option<Route>) -> Line {
     Line::begin(app, facts, Outcome::Refused)
 }
 
-/// What is not in the cache comes from the upstream, if that may be asked. Boxed by its caller, as
-/// passing through is: a hit should not carry the room that the slow ways need.
-async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
+/// What is not in the cache comes from the upstream, if that may be asked. Whoever goes another way
+/// than the flight takes the room for it then.
+async fn ask_upstream(
+    app: &Arc<App>,
+    keyed: Box<Keyed>,
+    stale: Option<Hit>,
+) -> Response<AnswerBody> {
     if keyed.asked.directives.only_if_cached {
         let line = Line::begin(app, Facts::of(&keyed), Outcome::Refused);
         return respond::reject(line, Rejection::OnlyIfCached);
@@ -172,7 +187,7 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
     // What a HEAD is told says nothing of the body that a GET would be given.
     if keyed.asked.method == Method::HEAD {
         let cause = Cause::HEAD.forwarded(lookup::why_forwarded(app, &keyed));
-        return pass::through(app, keyed.unkeyed(cause)).await;
+        return Box::pin(pass::through(app, keyed.unkeyed(cause))).await;
     }
     if let Some(hold) = hold::of(app, &keyed) {
         if let Some(hit) = stale {
@@ -184,13 +199,18 @@ async fn ask_upstream(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Respo
     }
     if conditions::is_for_parts(&keyed) {
         let forwarded = lookup::why_forwarded(app, &keyed);
-        return part::ask(app, keyed, Cause::RANGE.forwarded(forwarded), stale).await;
+        let cause = Cause::RANGE.forwarded(forwarded);
+        return Box::pin(part::ask(app, *keyed, cause, stale)).await;
     }
     fetch_together(app, keyed, stale).await
 }
 
 /// What is fetched is fetched once for all who ask.
-async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Response<AnswerBody> {
+async fn fetch_together(
+    app: &Arc<App>,
+    keyed: Box<Keyed>,
+    stale: Option<Hit>,
+) -> Response<AnswerBody> {
     let facts = Facts::of(&keyed);
     match coalesce::join(app, keyed) {
         Place::Leader(reading) => {
@@ -201,11 +221,11 @@ async fn fetch_together(app: &Arc<App>, keyed: Keyed, stale: Option<Hit>) -> Res
             let line = Line::begin(app, facts, Outcome::Collapsed);
             match respond::follow(app, reading, stale, line).await {
                 Ok(response) => response,
-                Err(keyed) => go_alone(app, *keyed).await,
+                Err(keyed) => Box::pin(go_alone(app, *keyed)).await,
             }
         }
         Place::Found(keyed, hit) => respond::hit(app, &keyed, &hit),
-        Place::Alone(unkeyed) => pass::through(app, *unkeyed).await,
+        Place::Alone(unkeyed) => Box::pin(pass::through(app, *unkeyed)).await,
     }
 }
 

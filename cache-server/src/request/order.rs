@@ -96,7 +96,7 @@ pub struct Order {
 /// the upstream without what concerns this caller alone where others share the answer.
 pub fn prepare(
     app: &App,
-    mut keyed: Keyed,
+    mut keyed: Box<Keyed>,
     for_whom: For,
     purge_sequence: u64,
     fence: Fence,
@@ -114,7 +114,7 @@ pub fn prepare(
     let span = keyed.asked.trace.fetch(&keyed.asked.call(), &mut headers);
     let asked_model = keyed.model().map(Into::into);
     let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);
-    let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = keyed;
+    let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = *keyed;
     if spec.is_generic() {
         fields::replace_conditions(&mut headers, validates.as_deref());
         headers.extend(policy.surrogate_control.then(surrogate::capability));

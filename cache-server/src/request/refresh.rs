@@ -16,7 +16,7 @@ use crate::telemetry::{Refresh, RefreshedAs};
 /// Begins a refresh, unless one is under way or has just landed, or the upstream is not to be asked:
 /// now, or by this request. What another server has refreshed is taken from Redis. Nobody waits for it,
 /// and if it fails the entry stays as it is.
-pub fn behind(app: &Arc<App>, mut keyed: Keyed, refreshed_as: RefreshedAs) {
+pub fn behind(app: &Arc<App>, mut keyed: Box<Keyed>, refreshed_as: RefreshedAs) {
     if keyed.asked.directives.only_if_cached {
         return;
     }
@@ -38,7 +38,7 @@ pub fn behind(app: &Arc<App>, mut keyed: Keyed, refreshed_as: RefreshedAs) {
     }
 }
 
-fn from_upstream(app: &Arc<App>, keyed: Keyed, refreshed_as: RefreshedAs) {
+fn from_upstream(app: &Arc<App>, keyed: Box<Keyed>, refreshed_as: RefreshedAs) {
     if hold::keeps_from_refreshing(app, &keyed) {
         app.telemetry.flights.refreshed(refreshed_as, Refresh::Held);
         return;
