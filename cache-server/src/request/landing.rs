@@ -1,5 +1,6 @@
 //! Landing: takes an upstream's answer in and passes it on to those who read along.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -75,7 +76,7 @@ impl<'w> Landing<'w> {
     fn let_head_out(&mut self) {
         if !self.head_is_out {
             self.head_is_out = true;
-            let head = Arrival::Answer(Box::new(self.head.clone()));
+            let head = Arrival::Answer(Arc::new(self.head.clone()));
             self.writer.set_head(head, self.head.is_shareable());
         }
     }
@@ -216,11 +217,10 @@ mod tests {
     use crate::cache::budget::Budget;
     use crate::cache::flight::{Flights, Joined, Limits, Next, Reader};
     use keyspec::Key;
-    use std::sync::Arc;
 
     type AnswerReader = Reader<Arrival, UpstreamError>;
 
-    async fn head_of(reader: &mut AnswerReader) -> Box<AnswerHead> {
+    async fn head_of(reader: &mut AnswerReader) -> Arc<AnswerHead> {
         match reader.head().await.unwrap() {
             Arrival::Answer(head) => head,
             Arrival::Stored(_) => panic!("nobody else has stored it"),

@@ -253,7 +253,7 @@ pub async fn lead(
     line: Line,
 ) -> Response<AnswerBody> {
     match board.head().await {
-        Ok(Arrival::Answer(head)) => lead_answer(app, board, stale.as_ref(), line, Ok(*head)),
+        Ok(Arrival::Answer(head)) => lead_answer(app, board, stale.as_ref(), line, Ok(head)),
         Ok(Arrival::Stored(entry)) => {
             let hit = lookup::hit_elsewhere(app, entry);
             found(app, line, board.route, Conditions::kept(&board.conditional), &hit)
@@ -267,11 +267,11 @@ fn lead_answer(
     board: OnBoard,
     stale: Option<&Hit>,
     line: Line,
-    landed: Result<AnswerHead, Failure<UpstreamError>>,
+    landed: Result<Arc<AnswerHead>, Failure<UpstreamError>>,
 ) -> Response<AnswerBody> {
     let OnBoard { reader, key, forwarded, conditional, .. } = board;
     let conditions = Conditions::kept(&conditional);
-    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale) {
+    let (head, mut line) = match or_stale(app, line, landed, conditions, stale) {
         Ok(landed) => landed,
         Err(response) => return *response,
     };
@@ -280,7 +280,7 @@ fn lead_answer(
     let mut cache_status = CacheStatus::forwarded(forwarded, Some(head.answered));
     cache_status.stored(&head);
     cache_status.key(&key);
-    let (now, mut headers) = (app.clock.now(), std::mem::take(&mut head.all_fields));
+    let (now, mut headers) = (app.clock.now(), head.all_fields.clone());
     headers.extend(head.settled.tag.get().map(|tag| (ETAG, tag.clone())));
     let is_met = head.may_be_stored() && conditions.are_met_by(head.status, &headers, now);
     emit_of_head(conditions, &mut headers, &head, now);
@@ -305,7 +305,7 @@ pub async fn follow(
     let landed = board.head().await;
     app.telemetry.flights.waited(boarded.elapsed());
     match landed {
-        Ok(Arrival::Answer(head)) => follow_answer(app, board, stale.as_ref(), line, Ok(*head)),
+        Ok(Arrival::Answer(head)) => follow_answer(app, board, stale.as_ref(), line, Ok(head)),
         Ok(Arrival::Stored(entry)) => follow_stored(app, board, line, entry),
         Err(failure) => follow_answer(app, board, stale.as_ref(), line, Err(failure)),
     }
@@ -336,12 +336,12 @@ fn follow_answer(
     board: OnBoard,
     stale: Option<&Hit>,
     line: Line,
-    landed: Result<AnswerHead, Failure<UpstreamError>>,
+    landed: Result<Arc<AnswerHead>, Failure<UpstreamError>>,
 ) -> Result<Response<AnswerBody>, Box<Keyed>> {
     let OnBoard { reader, key, keyed, forwarded, conditional, mut span, .. } = board;
     let conditions = Conditions::kept(&conditional);
     span.link(landed.as_ref().ok().and_then(|head| head.fetch_span.as_ref()));
-    let (mut head, mut line) = match or_stale(app, line, landed, conditions, stale) {
+    let (head, mut line) = match or_stale(app, line, landed, conditions, stale) {
         Ok(landed) => landed,
         Err(response) => return Ok(*response),
     };
@@ -361,7 +361,7 @@ fn follow_answer(
     let now = app.clock.now();
     let (length, age) = (head.content_length(), head.stored_age_s(now));
     let announcement = head.shared_announcement();
-    let mut headers = std::mem::take(&mut head.shared_fields);
+    let mut headers = head.shared_fields.clone();
     headers.extend(head.settled.tag.get().map(|tag| (ETAG, tag.clone())));
     // It was not asked for this request (RFC 9111 section 4).
     headers.extend(age.map(|age| (AGE, HeaderValue::from(age))));
@@ -379,7 +379,7 @@ fn follow_answer(
     headers.extend(length.map(|length| (CONTENT_LENGTH, HeaderValue::from(length))));
     headers.extend(announcement.map(|names| (TRAILER, names)));
     conditions.takes().fit(&mut headers);
-    let body = from_flight(reader, line, Some(head.settled));
+    let body = from_flight(reader, line, Some(Arc::clone(&head.settled)));
     let response = signed(head.status, headers, &cache_status, body);
     Ok(told(is_traced, response, Outcome::Collapsed, "", None))
 }
@@ -420,10 +420,10 @@ fn unmodified(fields: &HeaderMap) -> HeaderMap {
 fn or_stale(
     app: &App,
     line: Line,
-    landed: Result<AnswerHead, Failure<UpstreamError>>,
+    landed: Result<Arc<AnswerHead>, Failure<UpstreamError>>,
     conditions: Conditions<'_>,
     stale: Option<&Hit>,
-) -> Result<(AnswerHead, Line), Box<Response<AnswerBody>>> {
+) -> Result<(Arc<AnswerHead>, Line), Box<Response<AnswerBody>>> {
     let stale = stale.filter(|hit| !lookup::is_dead(app, &hit.entry));
     match (landed, stale) {
         (Ok(head), Some(hit)) if is_failure(head.status) => {

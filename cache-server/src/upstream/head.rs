@@ -18,8 +18,8 @@ use crate::clock::Timestamp;
 /// What a flight brings.
 #[derive(Clone, Debug)]
 pub enum Arrival {
-    /// The head of the upstream's answer.
-    Answer(Box<AnswerHead>),
+    /// The head of the upstream's answer. Shared: a thousand may read along.
+    Answer(Arc<AnswerHead>),
     /// What another server's fetch has stored: the whole answer.
     Stored(Arc<Entry>),
 }
