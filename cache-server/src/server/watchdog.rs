@@ -2,7 +2,6 @@
 //! does not get finished, a connection that idles, a caller that does not take its answer, an
 //! exchange over its time.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +81,8 @@ pub(super) struct Watchdog {
     header: Watch,
     idle: Watch,
     write: Watch,
-    exchanges: HashMap<u64, ExchangeWatch>,
+    /// Those that were there at the last look, by id, in its order.
+    exchanges: Vec<(u64, ExchangeWatch)>,
 }
 
 impl Watchdog {
@@ -97,7 +97,7 @@ impl Watchdog {
             header: now,
             idle: now,
             write: now,
-            exchanges: HashMap::new(),
+            exchanges: Vec::new(),
         }
     }
 
@@ -135,19 +135,20 @@ impl Watchdog {
 
     fn look_at_exchanges(&mut self, now: Instant) -> Option<Alarm> {
         let request_timeout = self.request_timeout.unwrap_or(Duration::MAX);
-        let mut before = std::mem::take(&mut self.exchanges);
+        let before = std::mem::take(&mut self.exchanges);
         let mut alarm = None;
         for exchange in self.activity.exchanges() {
             let first = Watch::since(now);
             let first = ExchangeWatch { sent: first, answered: first };
-            let mut watch = before.remove(&exchange.id()).unwrap_or(first);
+            let known = before.binary_search_by_key(&exchange.id(), |(id, _)| *id);
+            let mut watch = known.map_or(first, |place| before[place].1);
             if watch.sent.exceeds(exchange.is_sent(), now, self.write_timeout) {
                 alarm = Some(Alarm::Write);
             }
             if watch.answered.exceeds(exchange.is_answered(), now, request_timeout) {
                 alarm = Some(Alarm::Request);
             }
-            self.exchanges.insert(exchange.id(), watch);
+            self.exchanges.push((exchange.id(), watch));
         }
         alarm
     }
@@ -168,7 +169,7 @@ mod tests {
             header: now,
             idle: now,
             write: now,
-            exchanges: HashMap::new(),
+            exchanges: Vec::new(),
         }
     }
 
