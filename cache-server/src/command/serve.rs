@@ -55,10 +55,21 @@ pub(crate) async fn start(
     config: Config,
     log: LogControl,
 ) -> anyhow::Result<(Arc<App>, Listeners)> {
+    take_small_pages();
     server::raise_descriptor_limit(config.server.connections_max, config.local.disk_bytes_max);
     let listeners = Listeners::bind(config.server.listen, config.server.admin_listen)?;
     let app = App::build(config, log).await?;
     Ok((app, listeners))
+}
+
+/// Has memory come in pages of 4 KiB. The allocator asks for transparent huge pages: the first thousand
+/// callers who wait would each have the whole of what is set aside for them cleared, most of which is
+/// never written, while everybody else waits for the core that does it.
+fn take_small_pages() {
+    #[cfg(target_os = "linux")]
+    if let Err(error) = nix::sys::prctl::set_thp_disable(true) {
+        tracing::debug!(%error, "memory may come in huge pages");
+    }
 }
 
 /// Resolves at SIGTERM or SIGINT.
