@@ -11,6 +11,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Request, Response, Version};
 use http_body::Body;
 use hyper::body::Incoming as RequestBody;
@@ -166,7 +167,8 @@ where
             incoming.follow_frames();
             let service = service_fn(move |request| {
                 let answering = activity.exchange().begin();
-                watched(answering, request.version(), serve(request))
+                // A stream is a task of its own, and moved several times before it runs.
+                watched(answering, request.version(), Box::pin(serve(request)))
             });
             let connection =
                 pin!(http2(settings).serve_connection(TokioIo::new(incoming), service));
@@ -183,13 +185,14 @@ pub(super) fn is_refused(error: &hyper::Error) -> bool {
     error.is_parse() || http2.is_some_and(|error| error.is_go_away() && error.is_library())
 }
 
-/// Watches an answer to its last byte.
-async fn watched<B>(
+/// Watches an answer to its last byte. Not an async function: that would take the room for `answer`
+/// twice, before it begins and then.
+fn watched<B>(
     answering: Answering,
     asked_in: Version,
     answer: impl Future<Output = Response<B>>,
-) -> Result<Response<WatchedBody<B>>, Infallible> {
-    Ok(answer.await.map(|body| WatchedBody::new(body, answering, asked_in)))
+) -> impl Future<Output = Result<Response<WatchedBody<B>>, Infallible>> {
+    answer.map(move |response| Ok(response.map(|body| WatchedBody::new(body, answering, asked_in))))
 }
 
 fn http1(settings: &ServerSettings) -> http1::Builder {
