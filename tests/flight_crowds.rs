@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use black_box_tests::by_hand::chunk;
 use black_box_tests::frames::{DATA, END_STREAM, GOAWAY, HEADERS, RST_STREAM};
 use black_box_tests::plain::{field, with};
+use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::upstream::Gate;
 use black_box_tests::{
-    Answer, ByHand, Form, Frames, Received, Reply, Server, Setup, Upstream, eventually,
+    Answer, ByHand, Form, Frames, Raw, Received, Reply, Server, Setup, Upstream, eventually,
 };
 use futures_util::future::join_all;
 use tokio::task::JoinHandle;
@@ -90,15 +91,6 @@ async fn storm(server: &Server, upstream: &ByHand, number: usize) {
     .await;
 }
 
-/// The server's resident memory in bytes.
-fn resident_bytes(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process()));
-    let status = status.expect("the server runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib << 10
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_who_join_one_answer_cost_one_call_and_leave_no_memory_behind() {
     // Half a KiB for each follower of the three storms.
@@ -106,15 +98,45 @@ async fn ten_thousand_who_join_one_answer_cost_one_call_and_leave_no_memory_behi
     let upstream = ByHand::start().await;
     let server = Server::start(upstream.setup()).await;
     storm(&server, &upstream, 0).await;
-    let warm = resident_bytes(&server);
+    let warm = server.process_bytes("VmRSS");
     for number in 1..=3 {
         storm(&server, &upstream, number).await;
     }
     assert_eq!(upstream.calls(), 4);
     eventually("the memory of the storms to be given back", || async {
-        (resident_bytes(&server) <= warm + GROWTH_MAX).then_some(())
+        (server.process_bytes("VmRSS") <= warm + GROWTH_MAX).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_waits_takes_no_more_than_48_kib_of_memory() {
+    const CALLERS: usize = 1000;
+    const EACH_MAX: u64 = 48 << 10;
+    let gate = Arc::new(Gate::closed());
+    let holds = Arc::clone(&gate);
+    let upstream = Upstream::start(move |_| Reply::json(&embedding(0.25)).held_by(&holds)).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let before = server.process_bytes("VmRSS");
+    let body = question(&"how long? ".repeat(200)).to_string();
+    let mut callers = Vec::new();
+    for _ in 0..CALLERS {
+        let mut caller = Raw::open(&server.address).await;
+        caller.post(EMBEDDINGS, &body).await;
+        callers.push(caller);
+    }
+    eventually("all wait, with what they ask", || async {
+        let held = server.metric("cache_server_buffered_bytes").await;
+        (held >= (body.len() * (CALLERS - 1)) as f64).then_some(())
+    })
+    .await;
+    gate.open();
+    for caller in &mut callers {
+        assert_eq!(caller.answer().await.text(), embedding(0.25).to_string());
+    }
+    assert_eq!(upstream.calls(), 1);
+    let each = server.process_bytes("VmHWM").saturating_sub(before) / CALLERS as u64;
+    assert!(each <= EACH_MAX, "each took {each} bytes");
 }
 
 /// What makes an answer of a page one for its caller alone.

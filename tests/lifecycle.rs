@@ -47,6 +47,13 @@ async fn refuses_connections(server: &Server) {
 }
 
 #[tokio::test]
+async fn its_memory_comes_in_small_pages() {
+    let upstream = Upstream::start(|_| Reply::json(&embedding(0.25))).await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    assert_eq!(server.process_status("THP_enabled"), "0");
+}
+
+#[tokio::test]
 async fn either_signal_ends_it_cleanly() {
     let upstream = Upstream::saying(embedding(0.25)).await;
     for signal in [libc::SIGTERM, libc::SIGINT] {

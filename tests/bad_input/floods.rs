@@ -1,8 +1,6 @@
 //! Floods: of variants, tags, keys, ranges, conditions and fields. What is kept of them is bounded, and
 //! what others have stays right.
 
-use std::fs;
-
 use black_box_tests::plain::{field, text};
 use black_box_tests::wire::answer;
 use black_box_tests::{Answer, Client, Raw, Received, Reply, Server, Setup, Upstream, Wire};
@@ -29,15 +27,6 @@ async fn ask_all(server: &Server, requests: &[String], each: impl Fn(usize, &str
         }
     };
     join_all((0..CONNECTIONS).map(share)).await;
-}
-
-/// Bytes of memory that the process holds.
-fn resident_bytes(server: &Server) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.process()));
-    let status = status.expect("the server runs");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
-    let kib: u64 = line.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib << 10
 }
 
 #[tokio::test]
@@ -97,12 +86,12 @@ async fn a_flood_of_values_of_a_varied_field_leaves_others_their_own() {
     };
     let requests: Vec<_> = (0..FLOOD).map(request).collect();
     ask_all(&server, &requests[..FLOOD / 10], |_, _| ()).await;
-    let held = resident_bytes(&server);
+    let held = server.process_bytes("VmRSS");
     ask_all(&server, &requests[FLOOD / 10..], |index, body| {
         assert_eq!(body, format!("l{}", index + FLOOD / 10));
     })
     .await;
-    let grown = resident_bytes(&server).saturating_sub(held);
+    let grown = server.process_bytes("VmRSS").saturating_sub(held);
     assert!(grown < 64 << 20, "{grown} bytes more are held");
     assert_eq!(text(&get(&server, "/page", &victim).await), "victim");
     assert!(get(&server, "/other", &victim).await.is_hit());
@@ -207,13 +196,13 @@ async fn a_flood_of_keys_holds_no_more_than_its_bound_and_leaves_what_is_asked_f
     let requests: Vec<_> = (0..FLOOD).map(request).collect();
     // By then the memory has been filled once.
     ask_all(&server, &requests[..FLOOD / 2], |_, _| ()).await;
-    let held = resident_bytes(&server);
+    let held = server.process_bytes("VmRSS");
     ask_all(&server, &requests[FLOOD / 2..], |index, body| match index % 50 {
         0 => assert_eq!(body.trim_end(), "/hot"),
         _ => assert_eq!(body.trim_end(), format!("/page?utm={}", index + FLOOD / 2)),
     })
     .await;
-    let grown = resident_bytes(&server).saturating_sub(held);
+    let grown = server.process_bytes("VmRSS").saturating_sub(held);
     assert!(grown < 16 << 20, "{grown} bytes more are held");
     let hot = upstream.requests().iter().filter(|request| request.target() == "/hot").count();
     assert!(hot <= FLOOD / 50 / 4, "what is asked for often was fetched {hot} times");
@@ -276,7 +265,7 @@ async fn a_crowd_of_range_bombs_holds_no_copy_for_each() {
     get(&server, "/page", &[]).await;
     let again = get(&server, "/page", &[]).await;
     assert!(again.is_hit(), "{}", again.cache_status());
-    let before = resident_bytes(&server);
+    let before = server.process_bytes("VmRSS");
     let mut callers = Vec::new();
     for _ in 0..CROWD {
         let mut caller = Raw::open(&server.address).await;
@@ -286,7 +275,7 @@ async fn a_crowd_of_range_bombs_holds_no_copy_for_each() {
         assert!(caller.head().await.starts_with("HTTP/1.1 206 "));
         callers.push(caller);
     }
-    let grown = resident_bytes(&server).saturating_sub(before);
+    let grown = server.process_bytes("VmRSS").saturating_sub(before);
     assert!(grown < (CROWD * WHOLE / 4) as u64, "{grown} bytes are held for {CROWD} callers");
 }
 
@@ -306,7 +295,7 @@ async fn callers_who_take_nothing_hold_no_more_copies_from_disk_than_there_is_ro
         again.cache_status().ends_with("detail=disk").then_some(())
     };
     black_box_tests::eventually("it is on disk", from_disk).await;
-    let before = resident_bytes(&server);
+    let before = server.process_bytes("VmRSS");
     let mut callers = Vec::new();
     for _ in 0..CROWD {
         let mut caller = Raw::open(&server.address).await;
@@ -315,7 +304,7 @@ async fn callers_who_take_nothing_hold_no_more_copies_from_disk_than_there_is_ro
         assert!(caller.head().await.starts_with("HTTP/1.1 20"));
         callers.push(caller);
     }
-    let grown = resident_bytes(&server).saturating_sub(before);
+    let grown = server.process_bytes("VmRSS").saturating_sub(before);
     assert!(grown < (CROWD * WHOLE / 2) as u64, "{grown} bytes are held for {CROWD} callers");
     let errors = "cache_server_tier_errors_total{tier=\"disk\",kind=\"buffers-full\"}";
     assert!(server.metric(errors).await > 0.0, "the others went past it");

@@ -238,6 +238,21 @@ impl Server {
         self.log.lock().expect("the log").clone()
     }
 
+    /// What the system says of its process under this name (proc_pid_status(5)).
+    pub fn process_status(&self, name: &str) -> String {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.process()));
+        let status = status.expect("the server runs");
+        let told = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        told.expect("the system says it").trim().to_owned()
+    }
+
+    /// The same in bytes: `VmRSS` is the memory that it has, `VmHWM` the most that it has had.
+    pub fn process_bytes(&self, name: &str) -> u64 {
+        let status = self.process_status(name);
+        let kib: u64 = status.trim_end_matches(" kB").parse().expect("a number");
+        kib << 10
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: i32) {
         let id = i32::try_from(self.process()).expect("process ids are small");
