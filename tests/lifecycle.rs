@@ -48,7 +48,7 @@ async fn refuses_connections(server: &Server) {
 
 #[tokio::test]
 async fn its_memory_comes_in_small_pages() {
-    let upstream = Upstream::start(|_| Reply::json(&embedding(0.25))).await;
+    let upstream = Upstream::saying(embedding(0.25)).await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;
     assert_eq!(server.process_status("THP_enabled"), "0");
 }
