@@ -652,6 +652,18 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_form_of_this_version_is_pinned() {
+        let bytes = encoded(&sample([3; 32], b"{\"answer\":42}"));
+        // Servers of several releases share a Redis, and each finds its disk after an upgrade.
+        let form = (FORMAT_VERSION, format!("{:032x}", xxh3_128(&bytes)));
+        assert_eq!(
+            form,
+            (4, "7882d3c63f79cc6b4bf8439a5912c8bf".to_owned()),
+            "another form is another version"
+        );
+    }
+
+    #[test]
     fn an_unknown_version_is_refused() {
         let mut bytes = encoded(&sample([3; 32], b"x"));
         for version in [FORMAT_VERSION - 1, FORMAT_VERSION + 1] {

@@ -173,6 +173,14 @@ mod tests {
     }
 
     #[test]
+    fn the_form_of_this_version_is_pinned() {
+        let value = value_of(&sample([1; 32], b"small"));
+        let length = u32::try_from(value.len() - PRELUDE_BYTES).unwrap();
+        let prelude = [&[2, 0][..], &TOKEN.to_be_bytes(), &length.to_le_bytes()].concat();
+        assert!(value.starts_with(&prelude), "another form is another version");
+    }
+
+    #[test]
     fn what_does_not_get_smaller_is_not_compressed() {
         let noise: Vec<u8> = (0..8192).map(|_| fastrand::u8(..)).collect();
         let entry = sample([1; 32], &noise);
