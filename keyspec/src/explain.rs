@@ -161,7 +161,7 @@ impl KeySpec {
             Ok(meaning) => {
                 let length = self.canonical(content_type, body).map_or(0, |form| form.len());
                 put_body_fields(meaning, length, &mut fields);
-                body::put_lines(self, meaning.body, content_type, body, &mut lines);
+                body::put_lines(self, meaning.facts.body, content_type, body, &mut lines);
                 None
             }
             Err(reason) => Some(Refusal::of(*reason)),
@@ -240,11 +240,12 @@ fn put_fields(spec: &KeySpec, request: &KeyedRequest<'_>, fields: &mut Bounded<F
 }
 
 fn put_body_fields(meaning: &Meaning, length: usize, fields: &mut Bounded<Field>) {
-    let answer = if meaning.stream { "the answer is a stream" } else { "the answer is one piece" };
+    let answer =
+        if meaning.facts.stream { "the answer is a stream" } else { "the answer is one piece" };
     fields.push(|| Field { name: "stream".to_owned(), value: answer.to_owned() });
     let length = shown::count(length, "canonical byte");
     let digest = short_hex(&meaning.digest);
-    let value = format!("{}, {length}, digest {digest}", form_words(meaning.body));
+    let value = format!("{}, {length}, digest {digest}", form_words(meaning.facts.body));
     fields.push(|| Field { name: "body".to_owned(), value });
 }
 
@@ -345,7 +346,7 @@ fn reuse(
             return Reuse { may: false, code: reason.code(), sentence };
         }
     };
-    match spec.reusable(method, &meaning, policy, declared) {
+    match spec.reusable(method, &meaning.facts, policy, declared) {
         Ok(because) => {
             Reuse { may: true, code: because.code(), sentence: because_words(because).to_owned() }
         }

@@ -65,6 +65,11 @@ pub(crate) struct Document<'b> {
 }
 
 impl Document<'_> {
+    /// How many bytes it has.
+    pub(crate) fn length(&self) -> usize {
+        self.text.len()
+    }
+
     /// The top-level value.
     pub(crate) fn root(&self) -> Value<'_> {
         Value { document: self, index: 0 }

@@ -164,8 +164,8 @@ pub(crate) fn derive(
     preimage.field(Tag::Path, path.as_bytes());
     preimage.query(query.unwrap_or_default(), identity.query);
     preimage.headers(identity.headers, headers);
-    preimage.field(Tag::Stream, &[u8::from(meaning.stream)]);
-    preimage.field(body_tag(meaning.body), &meaning.digest);
+    preimage.field(Tag::Stream, &[u8::from(meaning.facts.stream)]);
+    preimage.field(body_tag(meaning.facts.body), &meaning.digest);
     Key(*blake3::hash(&preimage.0).as_bytes())
 }
 

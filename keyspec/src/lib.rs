@@ -67,7 +67,7 @@ pub use form::FORM_ENTRIES_MAX;
 pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};
 pub use looks::Look;
-pub use meaning::{MODEL_BYTES_MAX, Meaning};
+pub use meaning::{Facts, MODEL_BYTES_MAX, Meaning, OpenBody};
 pub use near::{Distance, NearMiss, near_miss};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;

@@ -1,22 +1,35 @@
-//! What a body says, beyond its digest: the facts that decide on reuse and storing.
+//! What a body means: the facts that decide on reuse and storing, and its digest.
 
+use std::fmt;
+
+use crate::canonical;
 use crate::deciding::Deciding;
-use crate::json::{Object, Value, View};
+use crate::json::{Document, Object, Value, View};
 use crate::mcp;
 use crate::never::{self, NeverReason};
 use crate::number;
+use crate::paths::Place;
 use crate::route::{Kind, ModelRoute, Provider};
+use crate::sink::HashSink;
 use crate::spec::{BodyForm, Dialect, KeySpec};
 
 /// Longest model name that is reported, in bytes as spelled in the body. A longer one is keyed
 /// all the same and counts as absent here.
 pub const MODEL_BYTES_MAX: usize = 256;
 
-/// What a spec read from a body. Small, without the body's content but for the model's name.
+/// What a spec read from a body: all that a key has of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Meaning {
     /// BLAKE3 of the canonical form.
     pub digest: [u8; 32],
+    /// What it says.
+    pub facts: Facts,
+}
+
+/// What a body says, as far as something depends on it. Small, without the body's content but for the
+/// names of the model and of a tool.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Facts {
     /// How the body was read; never [`BodyForm::ByType`].
     pub body: BodyForm,
     /// What is asked for.
@@ -43,27 +56,83 @@ pub struct Meaning {
     pub never: Option<NeverReason>,
 }
 
-impl Meaning {
+/// A body that was read, and whose digest was not taken yet. Of a chat of a few KB the digest is two thirds
+/// of the work, and for nothing where no key is wanted.
+pub struct OpenBody<'b> {
+    facts: Facts,
+    undigested: Undigested<'b>,
+}
+
+/// What the digest is of.
+enum Undigested<'b> {
+    Json { document: Document<'b>, root: Place<'b> },
+    Canonical(Vec<u8>),
+}
+
+impl<'b> OpenBody<'b> {
+    /// A JSON body, and what of it counts.
+    pub(crate) fn json(spec: &KeySpec, document: Document<'b>, root: Place<'b>) -> Self {
+        let facts = Facts::of_json(spec, document.object());
+        OpenBody { facts, undigested: Undigested::Json { document, root } }
+    }
+
+    /// One of another form, by its canonical form.
+    pub(crate) fn other(spec: &KeySpec, form: BodyForm, canonical: Vec<u8>) -> Self {
+        let facts = Facts::of_other(spec, form);
+        OpenBody { facts, undigested: Undigested::Canonical(canonical) }
+    }
+
+    /// What it says.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// What it says, for one who wants no more.
+    pub fn into_facts(self) -> Facts {
+        self.facts
+    }
+
+    /// Takes the digest.
+    pub fn into_meaning(self) -> Meaning {
+        let digest = match self.undigested {
+            Undigested::Json { document, root } => {
+                let mut sink = HashSink::new(document.length());
+                canonical::put(document.root(), root, &mut sink);
+                sink.finish()
+            }
+            Undigested::Canonical(canonical) => *blake3::hash(&canonical).as_bytes(),
+        };
+        Meaning { digest, facts: self.facts }
+    }
+}
+
+impl fmt::Debug for OpenBody<'_> {
+    /// Shows what it says, and nothing of its content.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenBody").field("facts", &self.facts).finish_non_exhaustive()
+    }
+}
+
+impl Facts {
     /// What a JSON body says; `top` is its top level, if that is an object.
-    pub(crate) fn of_json(spec: &KeySpec, top: Option<Object<'_>>, digest: [u8; 32]) -> Self {
-        let said = Self::of_other(spec, BodyForm::Json, digest);
+    fn of_json(spec: &KeySpec, top: Option<Object<'_>>) -> Self {
+        let facts = Self::of_other(spec, BodyForm::Json);
         match (spec.dialect(), top) {
-            (Dialect::Model(route), Some(top)) => said.of_model(route, top),
+            (Dialect::Model(route), Some(top)) => facts.of_model(route, top),
             (Dialect::Mcp, Some(top)) => {
                 let mcp::Call { kind, tool, never } = mcp::call(top);
-                Self { kind, tool, never, ..said }
+                Self { kind, tool, never, ..facts }
             }
             (Dialect::Http, Some(top)) => {
-                Self { model: top.get(&spec.model_member).and_then(short_text), ..said }
+                Self { model: top.get(&spec.model_member).and_then(short_text), ..facts }
             }
-            (_, None) => said,
+            (_, None) => facts,
         }
     }
 
     /// Of a body that says nothing we understand.
-    pub(crate) fn of_other(spec: &KeySpec, body: BodyForm, digest: [u8; 32]) -> Self {
+    fn of_other(spec: &KeySpec, body: BodyForm) -> Self {
         Self {
-            digest,
             body,
             kind: spec.kind(),
             model: None,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::meaning::Meaning;
+use crate::meaning::Facts;
 use crate::never::NeverReason;
 use crate::route::Kind;
 use crate::spec::{Dialect, KeySpec};
@@ -184,11 +184,11 @@ impl NotReused {
 pub(crate) fn decide(
     spec: &KeySpec,
     method: &str,
-    meaning: &Meaning,
+    facts: &Facts,
     policy: ReusePolicy,
     declared: bool,
 ) -> Result<Because, NotReused> {
-    if let Some(reason) = meaning.never {
+    if let Some(reason) = facts.never {
         return Err(NotReused::Never(reason));
     }
     if spec.dialect() == Dialect::Http && !spec.is_declared() {
@@ -201,30 +201,30 @@ pub(crate) fn decide(
     }
     match policy {
         // What may do more than answer is never reused by a policy for all.
-        ReusePolicy::Any if meaning.kind == Kind::ToolCall => tool_call(spec, meaning),
+        ReusePolicy::Any if facts.kind == Kind::ToolCall => tool_call(spec, facts),
         ReusePolicy::Any => Ok(Because::PolicyAny),
         ReusePolicy::Declared => Err(NotReused::NotDeclared),
-        ReusePolicy::Deterministic if meaning.stores_by_default => Err(NotReused::StoresByDefault),
-        ReusePolicy::Deterministic => deterministic(spec, meaning),
+        ReusePolicy::Deterministic if facts.stores_by_default => Err(NotReused::StoresByDefault),
+        ReusePolicy::Deterministic => deterministic(spec, facts),
     }
 }
 
-fn tool_call(spec: &KeySpec, meaning: &Meaning) -> Result<Because, NotReused> {
-    let listed = meaning.tool.as_ref().is_some_and(|tool| spec.tools.contains(tool));
+fn tool_call(spec: &KeySpec, facts: &Facts) -> Result<Because, NotReused> {
+    let listed = facts.tool.as_ref().is_some_and(|tool| spec.tools.contains(tool));
     if listed { Ok(Because::ToolListed) } else { Err(NotReused::ToolNotListed) }
 }
 
-fn deterministic(spec: &KeySpec, meaning: &Meaning) -> Result<Because, NotReused> {
+fn deterministic(spec: &KeySpec, facts: &Facts) -> Result<Because, NotReused> {
     if spec.is_deterministic {
         return Ok(Because::SpecDeterministic);
     }
-    match meaning.kind {
+    match facts.kind {
         Kind::Embedding | Kind::Moderation | Kind::TokenCount => Ok(Because::NotSampled),
-        Kind::Generation if meaning.temperature_is_zero => Ok(Because::TemperatureZero),
-        Kind::Generation if meaning.has_seed => Ok(Because::Seed),
+        Kind::Generation if facts.temperature_is_zero => Ok(Because::TemperatureZero),
+        Kind::Generation if facts.has_seed => Ok(Because::Seed),
         Kind::Generation => Err(NotReused::NotDeterministic),
         Kind::Listing => Err(NotReused::ListingNotDeclared),
-        Kind::ToolCall => tool_call(spec, meaning),
+        Kind::ToolCall => tool_call(spec, facts),
         Kind::Resource => Err(NotReused::SpecNotDeterministic),
     }
 }

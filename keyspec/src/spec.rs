@@ -11,7 +11,7 @@ use crate::canonical;
 use crate::form;
 use crate::json::Document;
 use crate::key::{self, Identity, Key, KeyedRequest};
-use crate::meaning::Meaning;
+use crate::meaning::{Facts, Meaning, OpenBody};
 use crate::not_keyable::NotKeyable;
 use crate::paths::{Path, Paths, Treatment};
 use crate::pattern::PathPattern;
@@ -20,7 +20,6 @@ use crate::reuse::{self, Because, NotReused, ReusePolicy};
 use crate::route::{Kind, ModelRoute, Route};
 use crate::select::Selection;
 use crate::shapes::{self, Known};
-use crate::sink::HashSink;
 
 /// The version of the presets. It grows when a preset or the canonical form changes what a
 /// request's key is, and entries under older keys are then no longer found.
@@ -245,16 +244,26 @@ impl KeySpec {
     /// When the body has no one meaning, or is beyond a bound. Such a request is forwarded
     /// and not cached.
     pub fn read_as(&self, content_type: Option<&str>, body: &[u8]) -> Result<Meaning, NotKeyable> {
+        self.open(content_type, body).map(OpenBody::into_meaning)
+    }
+
+    /// Reads a body as [`read_as`](Self::read_as) does, but for its digest, which is taken when it is asked
+    /// for.
+    ///
+    /// # Errors
+    /// As [`read_as`](Self::read_as).
+    pub fn open<'b>(
+        &'b self,
+        content_type: Option<&str>,
+        body: &'b [u8],
+    ) -> Result<OpenBody<'b>, NotKeyable> {
         match self.form_of(content_type, body)? {
             BodyForm::Json | BodyForm::ByType => {
-                let document = self.scan(body)?;
-                let mut sink = HashSink::new(body.len());
-                canonical::put(document.root(), self.paths.root(), &mut sink);
-                Ok(Meaning::of_json(self, document.object(), sink.finish()))
+                Ok(OpenBody::json(self, self.scan(body)?, self.paths.root()))
             }
             form => {
                 let canonical = self.canonical_of(form, content_type, body)?;
-                Ok(Meaning::of_other(self, form, *blake3::hash(&canonical).as_bytes()))
+                Ok(OpenBody::other(self, form, canonical))
             }
         }
     }
@@ -297,11 +306,11 @@ impl KeySpec {
     pub fn reusable(
         &self,
         method: &str,
-        meaning: &Meaning,
+        facts: &Facts,
         policy: ReusePolicy,
         declared: bool,
     ) -> Result<Because, NotReused> {
-        reuse::decide(self, method, meaning, policy, declared)
+        reuse::decide(self, method, facts, policy, declared)
     }
 
     /// The method as it is keyed: a HEAD is answered from what a GET has stored.
@@ -466,7 +475,7 @@ impl KeySpec {
         KeySpec { ignored, kept, paths: paths.into(), ..self }
     }
 
-    /// What its requests ask for, where they do not say otherwise ([`Meaning::kind`]).
+    /// What its requests ask for, where they do not say otherwise ([`Facts::kind`]).
     pub fn kind(&self) -> Kind {
         match self.dialect {
             Dialect::Model(route) => route.kind(),

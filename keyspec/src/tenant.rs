@@ -5,8 +5,9 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
+use blake3::hazmat::{ContextKey, HasherExt, hash_derive_key_context};
 use http::{HeaderMap, HeaderName, header};
 
 use crate::query;
@@ -14,6 +15,8 @@ use crate::query;
 /// Separates these digests from every other use of BLAKE3. All nodes and tools must agree.
 const CREDENTIAL_CONTEXT: &str = "cache-server 2026-11 keyspec credential digest v1";
 const SCOPE_CONTEXT: &str = "cache-server 2026-11 keyspec tenant scope v1";
+/// Its key, which is the same for each scope.
+static SCOPE_KEY: LazyLock<ContextKey> = LazyLock::new(|| hash_derive_key_context(SCOPE_CONTEXT));
 
 /// Whose entries a request may see. Part of every key, each kind under its own tag: a tenant
 /// *named* `anonymous` is not [`TenantScope::Anonymous`].
@@ -175,7 +178,7 @@ impl<'a> Credentials<'a> {
     /// where it stood, and of `OpenAI-Organization` and `OpenAI-Project`. With none of these,
     /// [`TenantScope::Anonymous`].
     pub fn own_scope(&self) -> TenantScope {
-        let mut hasher = blake3::Hasher::new_derive_key(SCOPE_CONTEXT);
+        let mut hasher = blake3::Hasher::new_from_context_key(&SCOPE_KEY);
         let mut parts = 0;
         let in_headers = self.header_values(SCOPE_HEADERS).chain(self.cookies());
         for (source, value) in self.secrets().chain(in_headers) {

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use keyspec::{
-    Because, Key, KeySpec, KeySpecs, KeyedRequest, Kind, Meaning, NeverReason, NotReused,
+    Because, Facts, Key, KeySpec, KeySpecs, KeyedRequest, Kind, NeverReason, NotReused,
     ReusePolicy, TenantScope,
 };
 use serde_json::{Value, json};
@@ -17,8 +17,8 @@ fn call(method: &str) -> Value {
     })
 }
 
-fn meaning(body: &Value) -> Meaning {
-    KeySpec::mcp().read(body.to_string().as_bytes()).expect("keyable")
+fn facts(body: &Value) -> Facts {
+    KeySpec::mcp().read(body.to_string().as_bytes()).expect("keyable").facts
 }
 
 fn canonical(body: &Value) -> Vec<u8> {
@@ -38,7 +38,8 @@ fn key(body: &Value, header: Option<(&'static str, &'static str)>) -> Key {
         query: None,
         headers: &headers,
     };
-    KeySpec::mcp().key(&request, &meaning(body))
+    let spec = KeySpec::mcp();
+    spec.key(&request, &spec.read(body.to_string().as_bytes()).expect("keyable"))
 }
 
 /// The request with another value at a JSON pointer.
@@ -85,8 +86,8 @@ fn the_method_decides_what_is_asked_for() {
         ("", Kind::ToolCall, Some(NeverReason::NoCall)),
     ];
     for (method, kind, never) in table {
-        let meaning = meaning(&call(method));
-        assert_eq!((meaning.kind, meaning.never), (kind, never), "{method}");
+        let facts = facts(&call(method));
+        assert_eq!((facts.kind, facts.never), (kind, never), "{method}");
     }
 }
 
@@ -97,10 +98,10 @@ fn what_names_no_method_or_has_no_id_is_no_call() {
     let method_of_another_type = json!({"jsonrpc": "2.0", "id": 1, "method": ["tools/list"]});
     let null_id = with(&call("tools/list"), "/id", json!(null));
     for body in [no_id, null_id, no_method, method_of_another_type, json!({})] {
-        assert_eq!(meaning(&body).never, Some(NeverReason::NoCall), "{body}");
+        assert_eq!(facts(&body).never, Some(NeverReason::NoCall), "{body}");
     }
     for id in [json!(0), json!("a")] {
-        assert_eq!(meaning(&with(&call("tools/list"), "/id", id.clone())).never, None, "{id}");
+        assert_eq!(facts(&with(&call("tools/list"), "/id", id.clone())).never, None, "{id}");
     }
 }
 
@@ -114,26 +115,26 @@ fn calls_that_go_on_with_state_or_run_as_a_task_are_never_reused() {
     for (name, value, never) in table {
         for method in ["tools/call", "prompts/get", "resources/read"] {
             let body = with(&call(method), &format!("/params/{name}"), value.clone());
-            assert_eq!(meaning(&body).never, Some(never), "{body}");
+            assert_eq!(facts(&body).never, Some(never), "{body}");
         }
     }
     // Null is as good as nothing here, and in the arguments of a tool the name is the caller's.
     let null = with(&call("tools/call"), "/params/requestState", json!(null));
-    assert_eq!(meaning(&null).never, None);
+    assert_eq!(facts(&null).never, None);
     let own = with(&call("tools/call"), "/params/arguments/requestState", json!("mine"));
-    assert_eq!(meaning(&own).never, None);
+    assert_eq!(facts(&own).never, None);
 }
 
 #[test]
 fn the_tool_is_reported_of_a_tool_call_alone() {
-    assert_eq!(meaning(&call("tools/call")).tool.as_deref(), Some("search"));
-    assert_eq!(meaning(&call("prompts/get")).tool, None);
-    let named = |name: Value| meaning(&with(&call("tools/call"), "/params/name", name)).tool;
+    assert_eq!(facts(&call("tools/call")).tool.as_deref(), Some("search"));
+    assert_eq!(facts(&call("prompts/get")).tool, None);
+    let named = |name: Value| facts(&with(&call("tools/call"), "/params/name", name)).tool;
     assert_eq!(named(json!("a".repeat(256))).map(|tool| tool.len()), Some(256));
     assert_eq!(named(json!("a".repeat(257))), None);
     assert_eq!(named(json!(7)), None);
     let no_object = json!({"id": 1, "method": "tools/call", "params": ["search"]});
-    assert_eq!(meaning(&no_object).tool, None);
+    assert_eq!(facts(&no_object).tool, None);
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn policies_tools_and_declarations_decide_on_reuse() {
     ];
     for (spec, method, policy, expected) in table {
         let meaning = spec.read(call(method).to_string().as_bytes()).expect("keyable");
-        let decide = |declared| spec.reusable("POST", &meaning, policy, declared);
+        let decide = |declared| spec.reusable("POST", &meaning.facts, policy, declared);
         assert_eq!(decide(false), expected, "{} {method} {policy}", spec.name());
         assert_eq!(decide(true), Ok(Because::Declared), "{} {method} {policy}", spec.name());
     }
@@ -261,7 +262,7 @@ fn a_tool_is_listed_by_its_exact_name() {
     {
         let body = with(&call("tools/call"), "/params/name", json!(name)).to_string();
         let meaning = listing.read(body.as_bytes()).expect("keyable");
-        let decision = listing.reusable("POST", &meaning, ReusePolicy::Deterministic, false);
+        let decision = listing.reusable("POST", &meaning.facts, ReusePolicy::Deterministic, false);
         assert_eq!(decision.is_ok(), listed, "{name}");
     }
 }
@@ -277,7 +278,7 @@ fn what_is_never_reused_is_not_even_when_it_is_declared_and_listed() {
     ] {
         let meaning = listing.read(body.to_string().as_bytes()).expect("keyable");
         for policy in [ReusePolicy::Deterministic, ReusePolicy::Declared, ReusePolicy::Any] {
-            let decision = listing.reusable("POST", &meaning, policy, true);
+            let decision = listing.reusable("POST", &meaning.facts, policy, true);
             assert_eq!(decision, Err(NotReused::Never(never)), "{body}");
         }
     }

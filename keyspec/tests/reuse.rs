@@ -2,13 +2,13 @@
 
 use keyspec::ModelRoute::{self, *};
 use keyspec::NeverReason::{self, *};
-use keyspec::{Because, KeySpec, Meaning, NotReused, ReusePolicy};
+use keyspec::{Because, Facts, KeySpec, NotReused, ReusePolicy};
 
 const POLICIES: [ReusePolicy; 3] =
     [ReusePolicy::Deterministic, ReusePolicy::Declared, ReusePolicy::Any];
 
-fn meaning(route: ModelRoute, body: &str) -> Meaning {
-    KeySpec::preset(route).read(body.as_bytes()).expect("keyable")
+fn facts(route: ModelRoute, body: &str) -> Facts {
+    KeySpec::preset(route).read(body.as_bytes()).expect("keyable").facts
 }
 
 fn decide(
@@ -17,7 +17,7 @@ fn decide(
     policy: ReusePolicy,
     declared: bool,
 ) -> Result<Because, NotReused> {
-    KeySpec::preset(route).reusable("POST", &meaning(route, body), policy, declared)
+    KeySpec::preset(route).reusable("POST", &facts(route, body), policy, declared)
 }
 
 fn by_itself(route: ModelRoute, body: &str) -> Result<Because, NotReused> {
@@ -35,7 +35,7 @@ fn assert_never(route: ModelRoute, reason: NeverReason, bodies: &[&str]) {
 
 fn assert_not_never(route: ModelRoute, bodies: &[&str]) {
     for body in bodies {
-        assert_eq!(meaning(route, body).never, None, "{body}");
+        assert_eq!(facts(route, body).never, None, "{body}");
     }
 }
 
@@ -133,7 +133,7 @@ fn responses_are_stored_upstream_unless_the_request_forbids_it() {
     assert_eq!(by_itself(OpenAiResponses, not_stored), Ok(Because::TemperatureZero));
     let sampled = by_itself(OpenAiResponses, r#"{"store":false}"#);
     assert_eq!(sampled, Err(NotReused::NotDeterministic));
-    assert!(!meaning(OpenAiChatCompletions, "{}").stores_by_default);
+    assert!(!facts(OpenAiChatCompletions, "{}").stores_by_default);
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn gemini_server_tools_are_never_reused() {
 
 #[test]
 fn the_facts_are_read_from_where_each_provider_has_them() {
-    let chat = meaning(
+    let chat = facts(
         OpenAiChatCompletions,
         r#"{"model":"gpt-4\u006f","stream":true,"max_completion_tokens":5,"seed":1}"#,
     );
@@ -278,28 +278,28 @@ fn the_facts_are_read_from_where_each_provider_has_them() {
     assert!(chat.stream && chat.names_token_limit && chat.has_seed && !chat.temperature_is_zero);
     for limit in ["max_tokens", "max_completion_tokens", "max_output_tokens"] {
         let limited = |value| format!(r#"{{"{limit}":{value}}}"#);
-        assert!(meaning(OpenAiResponses, &limited("16")).names_token_limit, "{limit}");
-        assert!(!meaning(OpenAiResponses, &limited("null")).names_token_limit, "{limit}");
+        assert!(facts(OpenAiResponses, &limited("16")).names_token_limit, "{limit}");
+        assert!(!facts(OpenAiResponses, &limited("null")).names_token_limit, "{limit}");
     }
-    assert!(meaning(AnthropicMessages, r#"{"max_tokens":16}"#).names_token_limit);
+    assert!(facts(AnthropicMessages, r#"{"max_tokens":16}"#).names_token_limit);
     for limit in ["maxOutputTokens", "max_output_tokens"] {
         let body = format!(r#"{{"generationConfig":{{"{limit}":16}}}}"#);
-        assert!(meaning(GeminiGenerateContent, &body).names_token_limit, "{limit}");
+        assert!(facts(GeminiGenerateContent, &body).names_token_limit, "{limit}");
     }
-    assert!(!meaning(OpenAiChatCompletions, r#"{"stream":"true"}"#).stream);
-    assert!(meaning(GeminiStreamGenerateContent, "{}").stream);
-    assert!(!meaning(GeminiGenerateContent, "{}").stream);
+    assert!(!facts(OpenAiChatCompletions, r#"{"stream":"true"}"#).stream);
+    assert!(facts(GeminiStreamGenerateContent, "{}").stream);
+    assert!(!facts(GeminiGenerateContent, "{}").stream);
 }
 
 #[test]
 fn a_model_name_is_reported_up_to_its_length() {
     let model = |length: usize| {
         let body = format!(r#"{{"model":"{}"}}"#, "m".repeat(length));
-        meaning(OpenAiChatCompletions, &body).model.map(|model| model.len())
+        facts(OpenAiChatCompletions, &body).model.map(|model| model.len())
     };
     assert_eq!(model(keyspec::MODEL_BYTES_MAX), Some(keyspec::MODEL_BYTES_MAX));
     assert_eq!(model(keyspec::MODEL_BYTES_MAX + 1), None);
-    assert_eq!(meaning(OpenAiChatCompletions, r#"{"model":7}"#).model, None);
+    assert_eq!(facts(OpenAiChatCompletions, r#"{"model":7}"#).model, None);
 }
 
 #[test]

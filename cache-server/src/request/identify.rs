@@ -80,8 +80,13 @@ impl Asked {
     #[must_use]
     pub fn credential(&self) -> Option<Credential> {
         let credentials = Credentials::from_request(&self.headers, self.target.query());
-        let upstream = self.upstream.identity().to_owned();
-        (!credentials.is_empty()).then(|| Credential { upstream, scope: credentials.own_scope() })
+        if credentials.is_empty() {
+            return None;
+        }
+        // A tenant without a name is what its caller shows, and its cookies where they count.
+        let is_tenant = self.tenant.name.is_none() && !credentials.with_cookies().has_cookies();
+        let scope = if is_tenant { self.tenant.scope.clone() } else { credentials.own_scope() };
+        Some(Credential { upstream: self.upstream.identity().to_owned(), scope })
     }
 
     /// Whom an upstream that it asks may limit.

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
+use keyspec::{BodyForm, Facts, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
 
 use super::body::PassingBody;
 use super::emit::Emitting;
@@ -22,6 +22,7 @@ use super::rejection::Rejection;
 use crate::app::App;
 use crate::cache::budget::Reservation;
 use crate::cache::entry::Entry;
+use crate::cache::memo;
 use crate::cache::overrides::Effects;
 use crate::config::ServerSettings;
 use crate::config::policy::{Policy, Scope};
@@ -63,7 +64,7 @@ impl Keyed {
     /// The model that it asks for.
     #[must_use]
     pub fn model(&self) -> Option<&str> {
-        self.meaning.model.as_deref().or(self.asked.model_in_path())
+        self.meaning.facts.model.as_deref().or(self.asked.model_in_path())
     }
 
     /// Whether it wants to hear from the upstream even if there is a fresh entry.
@@ -220,9 +221,9 @@ pub async fn read(app: &App, mut asked: Asked) -> Result<Reading, Rejection> {
         Collected::Whole(body, reservation) => {
             let question = asked.policy_question(&spec, None);
             let spec = Arc::clone(asked.settings.policies.changed(&spec, &question));
-            let read = read_meaning(app, &asked, &spec, &body, reservation).await;
-            let (meaning, reservation) = read.ok_or(Rejection::BodyBroken)?;
-            Ok(interpret(app, asked, spec, meaning, body, reservation))
+            let read = read_body(app, &asked, &spec, &body, reservation).await;
+            let (read, reservation) = read.ok_or(Rejection::BodyBroken)?;
+            Ok(interpret(app, asked, spec, read, body, reservation))
         }
         Collected::Past(cause, body) => {
             let model = asked.model_in_path().map(Into::into);
@@ -408,34 +409,50 @@ async fn next_frame(
     }
 }
 
-/// Reads what a body says; a large one aside, where it holds up nobody else. Its reservation goes
-/// along, so that a body whose caller has hung up counts until it is read. Nothing comes back if
-/// the server is being stopped.
-async fn read_meaning(
+/// What reading a body came to: its meaning, and what is reused, or why nothing is.
+type Read = memo::Read<Policy, Cause>;
+
+/// Reads what a body says, and its digest if that is wanted; a large one aside, where it holds up
+/// nobody else. Its reservation goes along, so that a body whose caller has hung up counts until it
+/// is read. Nothing comes back if the server is being stopped.
+async fn read_body(
     app: &App,
     asked: &Asked,
     spec: &Arc<KeySpec>,
     body: &Bytes,
     reservation: Reservation,
-) -> Option<(Result<Arc<Meaning>, NotKeyable>, Reservation)> {
+) -> Option<(Result<Read, NotKeyable>, Reservation)> {
     const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
+    let wants = |facts: &Facts| reused(asked, spec, facts);
     let is_short = body.len() <= READ_IN_PLACE_BYTES_MAX;
     if is_short && spec.body_form() == BodyForm::Json {
-        return Some((app.memo.read(&asked.tenant.scope, spec, body), reservation));
+        return Some((app.memo.read(&asked.tenant.scope, spec, body, wants), reservation));
     }
     let content_type = match spec.content_type(&asked.headers) {
         Ok(content_type) => content_type,
         Err(not_keyable) => return Some((Err(not_keyable), reservation)),
     };
     if is_short {
-        return Some((spec.read_as(content_type, body).map(Arc::new), reservation));
+        return Some((Read::anew(spec, content_type, body, wants), reservation));
     }
-    let (spec, body) = (Arc::clone(spec), body.clone());
+    let (its_spec, body) = (Arc::clone(spec), body.clone());
     let content_type = content_type.map(str::to_owned);
     let reading = tokio::task::spawn_blocking(move || {
-        (spec.read_as(content_type.as_deref(), &body).map(Arc::new), reservation)
+        (its_spec.read_as(content_type.as_deref(), &body), reservation)
     });
-    reading.await.ok()
+    let (meaning, reservation) = reading.await.ok()?;
+    Some((meaning.map(|meaning| Read::again(Arc::new(meaning), wants)), reservation))
+}
+
+/// What is reused of the answers to a request whose body says this, or why nothing is.
+fn reused(asked: &Asked, spec: &KeySpec, facts: &Facts) -> Result<Policy, Cause> {
+    let model = facts.model.as_deref().or(asked.model_in_path());
+    let policy = asked.settings.policies.policy(&asked.policy_question(spec, model));
+    let declared = asked.reuse.is_declared();
+    match spec.reusable(asked.method.as_str(), facts, policy.reuse, declared) {
+        Ok(_because) => Ok(policy),
+        Err(not_reused) => Err(Cause::ours(not_reused.code(), not_reused.advice())),
+    }
 }
 
 /// Makes the key, or says why the request goes past the cache.
@@ -443,7 +460,7 @@ fn interpret(
     app: &App,
     asked: Asked,
     spec: Arc<KeySpec>,
-    meaning: Result<Arc<Meaning>, NotKeyable>,
+    read: Result<Read, NotKeyable>,
     body: Bytes,
     reservation: Reservation,
 ) -> Reading {
@@ -451,8 +468,13 @@ fn interpret(
         let body = PassingBody::buffered(body, reservation);
         Reading::Unkeyed(Box::new(Unkeyed::of_nothing_stored(asked, model, cause, body)))
     };
-    let meaning = match meaning {
-        Ok(meaning) => meaning,
+    let (meaning, policy) = match read {
+        Ok(Read::Wanted(meaning, policy)) => (meaning, policy),
+        Ok(Read::Unwanted(facts, cause)) => {
+            let model = facts.model.or(asked.model_in_path().map(Into::into));
+            asked.trace.note_model(model.as_deref());
+            return past(asked, model, cause, body, reservation);
+        }
         Err(not_keyable) => {
             let advice = "The body has no canonical form; it is passed through as it is.";
             let cause = Cause::ours(not_keyable.code(), advice);
@@ -460,16 +482,8 @@ fn interpret(
             return past(asked, model, cause, body, reservation);
         }
     };
-    let model = meaning.model.as_deref().or(asked.model_in_path());
+    let model = meaning.facts.model.as_deref().or(asked.model_in_path());
     asked.trace.note_model(model);
-    let policy = asked.settings.policies.policy(&asked.policy_question(&spec, model));
-    let declared = asked.reuse.is_declared();
-    let method = asked.method.as_str();
-    if let Err(not_reused) = spec.reusable(method, &meaning, policy.reuse, declared) {
-        let cause = Cause::ours(not_reused.code(), not_reused.advice());
-        let model = model.map(Into::into);
-        return past(asked, model, cause, body, reservation);
-    }
     let effects = effects(app, &asked, &spec, model);
     if effects.bypass {
         let model = model.map(Into::into);

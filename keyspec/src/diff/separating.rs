@@ -173,21 +173,21 @@ fn put_body(
     (first, second): (&Meaning, &Meaning),
     places: &mut Places,
 ) {
-    if first.stream != second.stream {
+    if first.facts.stream != second.facts.stream {
         let words = |meaning: &Meaning| {
-            Some(if meaning.stream { "a stream" } else { "one piece" }.to_owned())
+            Some(if meaning.facts.stream { "a stream" } else { "one piece" }.to_owned())
         };
         places.push(Separating::new(Part::Stream, "", words(first), words(second)));
     }
-    if first.body != second.body {
-        let words = |meaning: &Meaning| Some(form_words(meaning.body).to_owned());
+    if first.facts.body != second.facts.body {
+        let words = |meaning: &Meaning| Some(form_words(meaning.facts.body).to_owned());
         let place = Separating::new(Part::Body, "", words(first), words(second));
         return places.push(place.how(How::Type).apart(a.body.len().max(b.body.len())));
     }
     if first.digest == second.digest {
         return;
     }
-    match first.body {
+    match first.facts.body {
         BodyForm::Json | BodyForm::ByType => json::put(spec, a.body, b.body, places),
         BodyForm::Form => {
             let fields = |side: &Side<'_>| field_entries(spec, side.body);

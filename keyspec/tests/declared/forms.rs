@@ -340,7 +340,8 @@ fn a_spec_without_bodies_reads_none() {
 fn a_body_is_read_as_its_media_type_says_where_the_spec_leaves_it_to_that() {
     let specs = specs(&one("body = \"by-type\"\nignore_members = [\"trace\"]"));
     let spec = specs.find("POST", "/x").expect("there").spec;
-    let form_of = |content_type, body: &[u8]| spec.read_as(content_type, body).expect("fine").body;
+    let form_of =
+        |content_type, body: &[u8]| spec.read_as(content_type, body).expect("fine").facts.body;
     let parts = multipart("x", &[field("a", "1")]);
     for (content_type, body, form) in [
         (Some("application/json"), &b"{}"[..], BodyForm::Json),
@@ -374,13 +375,13 @@ fn a_parameter_that_nobody_knows_counts_where_nobody_has_declared_what_does() {
     let spec = KeySpec::http();
     let form_of = |content_type, body: &[u8]| spec.read_as(Some(content_type), body).expect("fine");
     let json = form_of("application/json;charset=utf-8", b"{}");
-    assert_eq!(json.body, BodyForm::Json);
+    assert_eq!(json.facts.body, BodyForm::Json);
     let one = form_of("application/json;profile=a", b"{}");
     let other = form_of("application/json;profile=b", b"{}");
-    assert_eq!((one.body, other.body), (BodyForm::Raw, BodyForm::Raw));
+    assert_eq!((one.facts.body, other.facts.body), (BodyForm::Raw, BodyForm::Raw));
     assert_ne!(one.digest, other.digest);
     let form = form_of("application/x-www-form-urlencoded;v=2", b"a=b");
-    assert_eq!(form.body, BodyForm::Raw);
+    assert_eq!(form.facts.body, BodyForm::Raw);
 }
 
 /// Pairs of few names, so that some repeat.

@@ -185,7 +185,7 @@ fn the_model_is_read_from_the_member_that_the_spec_names() {
     let model = |more: &str, body: &str| {
         let specs = specs(&one(more));
         let found = specs.find("POST", "/x").expect("one");
-        found.spec.read(body.as_bytes()).expect("keyable").model
+        found.spec.read(body.as_bytes()).expect("keyable").facts.model
     };
     let body = r#"{"model":"m","engine":"e","n":1}"#;
     assert_eq!(model("", body).as_deref(), Some("m"));
@@ -199,7 +199,7 @@ fn a_spec_that_says_that_it_is_deterministic_is_reused_by_itself() {
     let decide = |more: &str, policy, declared| {
         let specs = specs(&one(more));
         let spec = specs.find("POST", "/x").expect("one").spec;
-        spec.reusable("POST", &spec.read(b"{}").expect("keyable"), policy, declared)
+        spec.reusable("POST", &spec.read(b"{}").expect("keyable").facts, policy, declared)
     };
     use ReusePolicy::{Any, Declared, Deterministic};
     let exact = "deterministic = true";
@@ -230,7 +230,11 @@ fn http_at_large_reuses_what_is_asked_for_by_a_safe_method_whatever_is_declared(
     ] {
         for policy in [ReusePolicy::Deterministic, ReusePolicy::Declared, ReusePolicy::Any] {
             for declared in [false, true] {
-                assert_eq!(http.reusable(method, &meaning, policy, declared), expected, "{method}");
+                assert_eq!(
+                    http.reusable(method, &meaning.facts, policy, declared),
+                    expected,
+                    "{method}"
+                );
             }
         }
     }

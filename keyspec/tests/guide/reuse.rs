@@ -8,7 +8,7 @@ use crate::{code, rows, spec, text};
 
 fn decide(spec: &KeySpec, method: &str, body: &str, policy: ReusePolicy, declared: bool) -> String {
     let meaning = spec.read(body.as_bytes()).unwrap_or_else(|why| panic!("{body}: {why}"));
-    match spec.reusable(method, &meaning, policy, declared) {
+    match spec.reusable(method, &meaning.facts, policy, declared) {
         Ok(because) => format!("yes: `{}`", because.code()),
         Err(why) => format!("no: `{}`", why.code()),
     }

@@ -60,7 +60,7 @@ fn find(described: &Described, body: &[u8], policy: ReusePolicy) -> Found {
         let why = "The request says Cache-Server-Reuse: no.".into();
         return Found { key, refused: Some(Refused { code: "reuse-no", why }) };
     }
-    let decision = spec.reusable(&described.method, &meaning, policy, said == Said::Reuse);
+    let decision = spec.reusable(&described.method, &meaning.facts, policy, said == Said::Reuse);
     let refused = decision.err();
     let refused = refused.map(|why| Refused { code: why.code(), why: why.advice().to_owned() });
     Found { key, refused }
