@@ -23,10 +23,12 @@ const CONNECTIONS: [u64; 2] = [1, 64];
 /// Requests that are never reused.
 pub(crate) async fn passed(stage: &Stage, extent: Extent) -> anyhow::Result<Found> {
     let proxy = nginx(stage, |nginx| nginx.plain);
+    let forwarder = stage.forwarder().await?;
     let contenders = [
         Contender::new("direct", front(&stage.upstream), Prompts::New, Expected::Direct),
         Contender::new("cache-server", front(&stage.cache), Prompts::New, Expected::Bypass),
         Contender::new("nginx, no cache", proxy, Prompts::New, Expected::PeerBypass),
+        Contender::new("bare hyper proxy", front(&forwarder), Prompts::New, Expected::Direct),
     ]
     .map(|contender| contender.asking(PASSED));
     by_connections(stage, &contenders, extent, "Passed through, never reused").await

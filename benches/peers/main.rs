@@ -17,6 +17,7 @@ mod contenders;
 mod crowd;
 #[path = "../shared/floor.rs"]
 mod floor;
+mod forwarder;
 mod hits;
 #[expect(dead_code, reason = "peers that key by URL are for others")]
 #[path = "../shared/peers.rs"]
@@ -67,6 +68,8 @@ enum Part {
     #[command(hide = true)]
     Floor(floor::Floor),
     #[command(hide = true)]
+    Forwarder(forwarder::Forwarder),
+    #[command(hide = true)]
     Upstream,
     #[command(hide = true)]
     Load,
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
 fn play(arguments: &Arguments) -> anyhow::Result<()> {
     match arguments.part {
         Some(Part::Floor(like)) => listen::runtime()?.block_on(floor::run(like)),
+        Some(Part::Forwarder(like)) => listen::runtime()?.block_on(forwarder::run(like)),
         Some(Part::Upstream) => listen::runtime()?.block_on(upstream::run()),
         Some(Part::Load) => single_thread()?.block_on(load::run()),
         None => single_thread()?.block_on(conduct(arguments)),

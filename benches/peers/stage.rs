@@ -77,6 +77,13 @@ impl Stage {
         Server::start("the floor", command, self.cores.servers).await
     }
 
+    /// Starts the least proxy in front of the upstream.
+    pub(crate) async fn forwarder(&self) -> anyhow::Result<Server> {
+        let mut command = process::ourselves("forwarder")?;
+        command.arg("--to").arg(self.upstream.address.to_string());
+        Server::start("the least proxy", command, self.cores.servers).await
+    }
+
     /// Starts a cache that keeps no entry in memory. After it was stopped, another one starts with
     /// what it has stored: nothing then answers from a write queue, it is the disk or nothing.
     pub(crate) async fn disk(&self) -> anyhow::Result<Server> {
