@@ -53,7 +53,9 @@ impl Requests {
     /// The one of this number.
     pub(crate) fn counted(&self, number: u64) -> anyhow::Result<Request<Bytes>> {
         let chat = self.chat(number);
-        let body = if self.subject == Subject::NewSpelling { spelled(&chat, number) } else { chat };
+        // What is not reused is seldom asked again.
+        let is_new = matches!(self.subject, Subject::NewSpelling | Subject::PassedThrough);
+        let body = if is_new { spelled(&chat, number) } else { chat };
         self.request(number, body)
     }
 

@@ -18,7 +18,7 @@ pub(crate) enum Subject {
     PageHit,
     /// A chat completion from the disk
     DiskHit,
-    /// A chat completion that is not reused, from the upstream
+    /// A chat completion that is not reused, each body spelled as none before it, from the upstream
     PassedThrough,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use cache_server::cache::memo::Memo;
 use criterion::{Criterion, Throughput};
-use keyspec::{Facts, OpenBody, TenantScope};
+use keyspec::{BodyFacts, OpenBody, TenantScope};
 
 use crate::bodies::Body;
 
@@ -19,7 +19,7 @@ pub(crate) fn measure(criterion: &mut Criterion) -> anyhow::Result<()> {
     let Body { spec, bytes: body, .. } = chat.context("there is no chat completion")?;
     let (spec, tenant) = (Arc::new(spec), TenantScope::Named("team-a".into()));
     let memo = Memo::new(MEMO_BYTES);
-    let wants = |_: &Facts| Ok::<_, ()>(());
+    let wants = |_: &BodyFacts| Ok::<_, ()>(());
     memo.read(&tenant, &spec, &body, wants)?;
     let mut group = criterion.benchmark_group("key");
     group.throughput(Throughput::Bytes(body.len() as u64));

@@ -11,7 +11,8 @@
 //! 2. The route's [`KeySpec`] reads the body: one strict scan, then the canonical form (RFC
 //!    8785, but exact numbers and the order of schemas are kept) without the members that the
 //!    spec leaves out, straight into a hash. The result is a [`Meaning`]: the digest, and the
-//!    few facts that later decisions need. A body without one meaning is [`NotKeyable`].
+//!    few [`BodyFacts`] that later decisions need, which the scan alone tells ([`OpenBody`]). A body
+//!    without one meaning is [`NotKeyable`].
 //! 3. The caller's [`Credentials`] become a [`TenantScope`], by a table of the server's or by
 //!    themselves.
 //! 4. The spec makes the [`Key`] from all of these and the upstream, method, path, selected
@@ -67,7 +68,7 @@ pub use form::FORM_ENTRIES_MAX;
 pub use json::{BODY_BYTES_MAX, DEPTH_MAX, VALUES_MAX};
 pub use key::{InvalidKey, Key, KeyedRequest};
 pub use looks::Look;
-pub use meaning::{Facts, MODEL_BYTES_MAX, Meaning, OpenBody};
+pub use meaning::{BodyFacts, MODEL_BYTES_MAX, Meaning, OpenBody};
 pub use near::{Distance, NearMiss, near_miss};
 pub use never::NeverReason;
 pub use not_keyable::NotKeyable;

@@ -23,13 +23,13 @@ pub struct Meaning {
     /// BLAKE3 of the canonical form.
     pub digest: [u8; 32],
     /// What it says.
-    pub facts: Facts,
+    pub facts: BodyFacts,
 }
 
 /// What a body says, as far as something depends on it. Small, without the body's content but for the
 /// names of the model and of a tool.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Facts {
+pub struct BodyFacts {
     /// How the body was read; never [`BodyForm::ByType`].
     pub body: BodyForm,
     /// What is asked for.
@@ -59,7 +59,7 @@ pub struct Facts {
 /// A body that was read, and whose digest was not taken yet. Of a chat of a few KB the digest is two thirds
 /// of the work, and for nothing where no key is wanted.
 pub struct OpenBody<'b> {
-    facts: Facts,
+    facts: BodyFacts,
     undigested: Undigested<'b>,
 }
 
@@ -72,23 +72,23 @@ enum Undigested<'b> {
 impl<'b> OpenBody<'b> {
     /// A JSON body, and what of it counts.
     pub(crate) fn json(spec: &KeySpec, document: Document<'b>, root: Place<'b>) -> Self {
-        let facts = Facts::of_json(spec, document.object());
+        let facts = BodyFacts::of_json(spec, document.object());
         OpenBody { facts, undigested: Undigested::Json { document, root } }
     }
 
     /// One of another form, by its canonical form.
     pub(crate) fn other(spec: &KeySpec, form: BodyForm, canonical: Vec<u8>) -> Self {
-        let facts = Facts::of_other(spec, form);
+        let facts = BodyFacts::of_other(spec, form);
         OpenBody { facts, undigested: Undigested::Canonical(canonical) }
     }
 
     /// What it says.
-    pub fn facts(&self) -> &Facts {
+    pub fn facts(&self) -> &BodyFacts {
         &self.facts
     }
 
     /// What it says, for one who wants no more.
-    pub fn into_facts(self) -> Facts {
+    pub fn into_facts(self) -> BodyFacts {
         self.facts
     }
 
@@ -113,7 +113,7 @@ impl fmt::Debug for OpenBody<'_> {
     }
 }
 
-impl Facts {
+impl BodyFacts {
     /// What a JSON body says; `top` is its top level, if that is an object.
     fn of_json(spec: &KeySpec, top: Option<Object<'_>>) -> Self {
         let facts = Self::of_other(spec, BodyForm::Json);

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::meaning::Facts;
+use crate::meaning::BodyFacts;
 use crate::never::NeverReason;
 use crate::route::Kind;
 use crate::spec::{Dialect, KeySpec};
@@ -184,7 +184,7 @@ impl NotReused {
 pub(crate) fn decide(
     spec: &KeySpec,
     method: &str,
-    facts: &Facts,
+    facts: &BodyFacts,
     policy: ReusePolicy,
     declared: bool,
 ) -> Result<Because, NotReused> {
@@ -209,12 +209,12 @@ pub(crate) fn decide(
     }
 }
 
-fn tool_call(spec: &KeySpec, facts: &Facts) -> Result<Because, NotReused> {
+fn tool_call(spec: &KeySpec, facts: &BodyFacts) -> Result<Because, NotReused> {
     let listed = facts.tool.as_ref().is_some_and(|tool| spec.tools.contains(tool));
     if listed { Ok(Because::ToolListed) } else { Err(NotReused::ToolNotListed) }
 }
 
-fn deterministic(spec: &KeySpec, facts: &Facts) -> Result<Because, NotReused> {
+fn deterministic(spec: &KeySpec, facts: &BodyFacts) -> Result<Because, NotReused> {
     if spec.is_deterministic {
         return Ok(Because::SpecDeterministic);
     }

@@ -11,7 +11,7 @@ use crate::canonical;
 use crate::form;
 use crate::json::Document;
 use crate::key::{self, Identity, Key, KeyedRequest};
-use crate::meaning::{Facts, Meaning, OpenBody};
+use crate::meaning::{BodyFacts, Meaning, OpenBody};
 use crate::not_keyable::NotKeyable;
 use crate::paths::{Path, Paths, Treatment};
 use crate::pattern::PathPattern;
@@ -306,7 +306,7 @@ impl KeySpec {
     pub fn reusable(
         &self,
         method: &str,
-        facts: &Facts,
+        facts: &BodyFacts,
         policy: ReusePolicy,
         declared: bool,
     ) -> Result<Because, NotReused> {
@@ -475,7 +475,7 @@ impl KeySpec {
         KeySpec { ignored, kept, paths: paths.into(), ..self }
     }
 
-    /// What its requests ask for, where they do not say otherwise ([`Facts::kind`]).
+    /// What its requests ask for, where they do not say otherwise ([`BodyFacts::kind`]).
     pub fn kind(&self) -> Kind {
         match self.dialect {
             Dialect::Model(route) => route.kind(),

@@ -3,7 +3,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use keyspec::{
-    Because, Facts, Key, KeySpec, KeySpecs, KeyedRequest, Kind, NeverReason, NotReused,
+    Because, BodyFacts, Key, KeySpec, KeySpecs, KeyedRequest, Kind, NeverReason, NotReused,
     ReusePolicy, TenantScope,
 };
 use serde_json::{Value, json};
@@ -17,7 +17,7 @@ fn call(method: &str) -> Value {
     })
 }
 
-fn facts(body: &Value) -> Facts {
+fn facts(body: &Value) -> BodyFacts {
     KeySpec::mcp().read(body.to_string().as_bytes()).expect("keyable").facts
 }
 

@@ -2,12 +2,12 @@
 
 use keyspec::ModelRoute::{self, *};
 use keyspec::NeverReason::{self, *};
-use keyspec::{Because, Facts, KeySpec, NotReused, ReusePolicy};
+use keyspec::{Because, BodyFacts, KeySpec, NotReused, ReusePolicy};
 
 const POLICIES: [ReusePolicy; 3] =
     [ReusePolicy::Deterministic, ReusePolicy::Declared, ReusePolicy::Any];
 
-fn facts(route: ModelRoute, body: &str) -> Facts {
+fn facts(route: ModelRoute, body: &str) -> BodyFacts {
     KeySpec::preset(route).read(body.as_bytes()).expect("keyable").facts
 }
 

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use foyer::{Cache, CacheBuilder, S3FifoConfig};
-use keyspec::{Facts, KeySpec, Meaning, NotKeyable, TenantScope};
+use keyspec::{BodyFacts, KeySpec, Meaning, NotKeyable, TenantScope};
 use rapidhash::quality::RandomState;
 
 /// Larger bodies are read anew each time: they are rare, and would push many small ones out.
@@ -45,7 +45,7 @@ pub enum Read<W, U> {
     /// Its meaning, and what is wanted of it.
     Wanted(Arc<Meaning>, W),
     /// What it says, and why no more is wanted.
-    Unwanted(Facts, U),
+    Unwanted(BodyFacts, U),
 }
 
 impl<W, U> Read<W, U> {
@@ -57,7 +57,7 @@ impl<W, U> Read<W, U> {
         spec: &KeySpec,
         content_type: Option<&str>,
         body: &[u8],
-        wants: impl FnOnce(&Facts) -> Result<W, U>,
+        wants: impl FnOnce(&BodyFacts) -> Result<W, U>,
     ) -> Result<Read<W, U>, NotKeyable> {
         let open = spec.open(content_type, body)?;
         Ok(match wants(open.facts()) {
@@ -67,7 +67,10 @@ impl<W, U> Read<W, U> {
     }
 
     /// The same of a body that was read.
-    pub fn again(meaning: Arc<Meaning>, wants: impl FnOnce(&Facts) -> Result<W, U>) -> Read<W, U> {
+    pub fn again(
+        meaning: Arc<Meaning>,
+        wants: impl FnOnce(&BodyFacts) -> Result<W, U>,
+    ) -> Read<W, U> {
         match wants(&meaning.facts) {
             Ok(wanted) => Read::Wanted(meaning, wanted),
             Err(unwanted) => Read::Unwanted(meaning.facts.clone(), unwanted),
@@ -105,7 +108,7 @@ impl Memo {
         tenant: &TenantScope,
         spec: &Arc<KeySpec>,
         body: &[u8],
-        wants: impl FnOnce(&Facts) -> Result<W, U>,
+        wants: impl FnOnce(&BodyFacts) -> Result<W, U>,
     ) -> Result<Read<W, U>, NotKeyable> {
         let Some(remembered) = self.remembered.as_ref().filter(|_| body.len() <= BODY_BYTES_MAX)
         else {

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderName, Method};
 use http_body::{Body as _, Frame};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
-use keyspec::{BodyForm, Facts, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
+use keyspec::{BodyFacts, BodyForm, Key, KeySpec, KeyedRequest, Meaning, NotKeyable, TenantScope};
 
 use super::body::PassingBody;
 use super::emit::Emitting;
@@ -423,7 +423,7 @@ async fn read_body(
     reservation: Reservation,
 ) -> Option<(Result<Read, NotKeyable>, Reservation)> {
     const READ_IN_PLACE_BYTES_MAX: usize = 256 << 10;
-    let wants = |facts: &Facts| reused(asked, spec, facts);
+    let wants = |facts: &BodyFacts| reused(asked, spec, facts);
     let is_short = body.len() <= READ_IN_PLACE_BYTES_MAX;
     if is_short && spec.body_form() == BodyForm::Json {
         return Some((app.memo.read(&asked.tenant.scope, spec, body, wants), reservation));
@@ -445,7 +445,7 @@ async fn read_body(
 }
 
 /// What is reused of the answers to a request whose body says this, or why nothing is.
-fn reused(asked: &Asked, spec: &KeySpec, facts: &Facts) -> Result<Policy, Cause> {
+fn reused(asked: &Asked, spec: &KeySpec, facts: &BodyFacts) -> Result<Policy, Cause> {
     let model = facts.model.as_deref().or(asked.model_in_path());
     let policy = asked.settings.policies.policy(&asked.policy_question(spec, model));
     let declared = asked.reuse.is_declared();
