@@ -49,8 +49,8 @@ impl Subject {
         self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// By how many per cent more instructions than recorded are taken for chance: about twice as many as
-    /// runs have differed by, on a busy machine and on a quieter one. On the disk, chance is whether the
+    /// By how many per cent more instructions than recorded are taken for chance: more than twice as many
+    /// as runs have differed by, on a busy machine and on a quieter one. On the disk, chance is whether the
     /// worker sleeps already when the thread that reads is done.
     pub(crate) fn tolerance_percent(self) -> f64 {
         match self {

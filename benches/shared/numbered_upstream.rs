@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, DATE, HeaderValue};
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
@@ -16,6 +17,9 @@ use crate::shared::listen;
 
 /// Where the count of calls is read.
 pub(crate) const CALLS_PATH: &str = "/calls";
+
+/// How many dates answers have at one time, a second apart.
+const DATES: u64 = 16;
 
 struct Model {
     answers: Answers,
@@ -52,10 +56,17 @@ async fn answer(
         return Ok(refused);
     };
     let mut response = response("application/json", model.answers.of(number));
+    response.headers_mut().extend(date_of(number).map(|date| (DATE, date)));
     if is_page {
         response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("max-age=3600"));
     }
     Ok(response)
+}
+
+/// A date that is not that of the answers before and after it: entries of one second would have it in common.
+fn date_of(number: u64) -> Option<HeaderValue> {
+    let at = SystemTime::now() - Duration::from_secs(number % DATES);
+    HeaderValue::from_str(&httpdate::fmt_http_date(at)).ok()
 }
 
 fn response(content_type: &'static str, body: Bytes) -> Response<Body> {
