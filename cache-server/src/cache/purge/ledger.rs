@@ -28,16 +28,39 @@ pub(super) struct Given {
     pub(super) at: Timestamp,
     /// The number that servers know it by; 0 while they do not.
     pub(super) shared: u64,
-    /// Fills that record this number or more began after it had been published. An order of another
-    /// server has no lesser one; one of this server is in force before it is published. 0 is that of a
-    /// fill after the last start.
+    /// Fills that record this number or more began after it had been published. One of this server is
+    /// in force before it is published, so that this may be greater than its number.
     pub(super) from: u64,
 }
+
+/// Of what was published nobody knows when.
+const FROM_UNKNOWN: u64 = u64::MAX;
 
 impl Given {
     /// Of an order of this server, given now.
     pub(super) fn own(at: Timestamp) -> Given {
-        Given { at, shared: 0, from: 0 }
+        Given { at, shared: 0, from: FROM_UNKNOWN }
+    }
+
+    /// Of an order of another server, under this number.
+    pub(super) fn heard(at: Timestamp, shared: u64, number: u64) -> Given {
+        Given { at, shared, from: number }
+    }
+
+    /// Of a floor that stands for nothing that was published.
+    fn floor() -> Given {
+        Given { at: FLOOR, shared: 0, from: 0 }
+    }
+
+    /// Stands from now on for another, whose number is no greater. Were it forgotten that the other was
+    /// published later, then after a restart an entry from between the two publications would be taken
+    /// for one that knows of both. An order that others do not know yet has no need of it: they will
+    /// know it by a greater number.
+    fn stand_for(&mut self, other: Given) {
+        if other.shared > 0 && (self.shared > 0 || self.at == FLOOR) {
+            self.shared = other.shared.max(self.shared);
+            self.from = other.from.max(self.from);
+        }
     }
 
     /// Whether servers have yet to be told of it.
@@ -73,8 +96,8 @@ pub(super) struct Ledger {
     soft: Index,
     /// By manner, hard first.
     everything: [Option<Everything>; 2],
-    /// The greatest shared number of what the floor of each manner stands for, hard first.
-    floor_shared: [u64; 2],
+    /// What the floor of each manner stands for, hard first.
+    floors: [Given; 2],
     /// Orders that a floor took over for want of room.
     pub(super) folded: u64,
     /// Orders that a floor took over because nothing that they name is alive.
@@ -89,7 +112,7 @@ impl Ledger {
             hard: Index::new(),
             soft: Index::new(),
             everything: [None; 2],
-            floor_shared: [0; 2],
+            floors: [Given::floor(); 2],
             folded: 0,
             aged: 0,
         }
@@ -110,18 +133,15 @@ impl Ledger {
         given: Given,
     ) {
         if targets == [Target::Everything] {
-            self.raise(tables, manner, number, given.shared);
-            let newest = &mut self.everything[manner as usize];
-            if newest.is_none_or(|newest| newest.number <= number) {
-                *newest = Some(Everything { number, given });
-            }
+            self.raise(tables, manner, number, given);
+            self.give_everything(manner, Everything { number, given });
         } else {
             self.give_selectors(tables, targets, manner, number, given);
         }
         while self.len() > self.settings.orders_max
             && let Some(oldest) = self.oldest()
         {
-            self.folded += self.raise(tables, oldest.manner, oldest.number, oldest.shared());
+            self.folded += self.raise(tables, oldest.manner, oldest.number, oldest.given);
         }
         self.age(tables, given.at, AGED_MAX);
     }
@@ -133,7 +153,7 @@ impl Ledger {
             known = match known {
                 _ if given.shared == order.shared => return Known::All,
                 known if given.shared < order.shared => known,
-                _ if given.from == number => return Known::All,
+                _ if given.from <= number => return Known::All,
                 Known::UpTo(from) => Known::UpTo(from.min(given.from)),
                 _ => Known::UpTo(given.from),
             };
@@ -164,8 +184,7 @@ impl Ledger {
             }
             let everything = self.everything[*manner as usize];
             covering.extend(everything.map(|newest| (newest.number, newest.given)));
-            let (from, shared) = (tables.of(*manner).floor(), self.floor_shared[*manner as usize]);
-            covering.push((from, Given { at: FLOOR, shared, from }));
+            covering.push((tables.of(*manner).floor(), self.floors[*manner as usize]));
         }
         covering
     }
@@ -183,6 +202,16 @@ impl Ledger {
         };
         (given.shared, given.from) = (shared, from);
         Some(*given)
+    }
+
+    /// Shared numbers, each with that of this server from which on the order holds, or the floor that has
+    /// taken it over.
+    pub(super) fn shared(&self, tables: &Tables) -> Vec<(u64, u64)> {
+        let floors = [Manner::Hard, Manner::Soft]
+            .into_iter()
+            .map(|manner| (self.floors[manner as usize].shared, tables.of(manner).floor()));
+        let orders = self.orders().map(|(_, _, number, given)| (given.shared, number));
+        floors.chain(orders).filter(|(shared, _)| *shared > 0).collect()
     }
 
     /// Every order in force, with its number and what else is known of it.
@@ -206,17 +235,39 @@ impl Ledger {
             What::Order(target, manner) => (target, manner),
             What::Base => return,
         };
-        let from = if record.is_own { 0 } else { record.number };
+        let from = if record.is_own { FROM_UNKNOWN } else { record.number };
         let given = Given { at: record.at, shared: record.shared, from };
-        if target == Target::Everything && record.at == FLOOR {
-            self.raise(tables, manner, record.number, record.shared);
-            return;
-        }
         // A log may tell again what a floor has taken over.
-        let floor = tables.of(manner).floor().max(tables.of(Manner::Hard).floor());
-        if record.number > floor || target == Target::Everything {
-            self.give(tables, &[target], manner, record.number, given);
+        let over =
+            [manner, Manner::Hard].into_iter().find(|it| record.number <= tables.of(*it).floor());
+        match (target, over) {
+            (Target::Everything, _) if record.at == FLOOR => {
+                self.raise(tables, manner, record.number, given);
+            }
+            (Target::Selector(_), Some(over)) => self.floors[over as usize].stand_for(given),
+            _ => self.give(tables, &[target], manner, record.number, given),
         }
+    }
+
+    /// All was replayed, and the process begins with this number: fills from here on began after all that
+    /// was published before.
+    pub(super) fn begin(&mut self, number: u64) {
+        let indexed = self.hard.values_mut().chain(self.soft.values_mut());
+        let everything = self.everything.iter_mut().flatten().map(|newest| &mut newest.given);
+        for given in indexed.chain(everything).chain(&mut self.floors) {
+            given.from = given.from.min(number);
+        }
+    }
+
+    fn give_everything(&mut self, manner: Manner, order: Everything) {
+        let (first, last) = match self.everything[manner as usize] {
+            Some(newest) if newest.number > order.number => (order, newest),
+            Some(newest) => (newest, order),
+            None => (order, order),
+        };
+        self.floors[manner as usize].stand_for(first.given);
+        let newest = self.everything[manner as usize].insert(last);
+        newest.given.stand_for(first.given);
     }
 
     fn give_selectors(
@@ -235,57 +286,80 @@ impl Ledger {
         tables.announce(manner, number);
         // In force from here on; the rest is book-keeping.
         for (selector, before) in selectors.into_iter().zip(before) {
-            if before > number {
+            let index = self.index_mut(manner);
+            if let Some(newer) = index.get_mut(&(before, selector)).filter(|_| before > number) {
+                newer.stand_for(given);
                 continue;
             }
-            let index = self.index_mut(manner);
-            index.remove(&(before, selector));
-            index.insert((number, selector), given);
+            let mut given = given;
+            index.remove(&(before, selector)).into_iter().for_each(|older| given.stand_for(older));
             if manner == Manner::Hard && !self.soft.is_empty() {
-                self.take_over_soft(tables, selector, number);
+                let soft = self.take_over_soft(tables, selector, number);
+                soft.into_iter().for_each(|soft| given.stand_for(soft));
             }
+            self.index_mut(manner).insert((number, selector), given);
         }
     }
 
-    /// A hard order leaves nothing to do for an older soft one.
-    fn take_over_soft(&mut self, tables: &Tables, selector: Selector, number: u64) {
+    /// A hard order leaves nothing to do for an older soft one, which it gives back.
+    fn take_over_soft(
+        &mut self,
+        tables: &Tables,
+        selector: Selector,
+        number: u64,
+    ) -> Option<Given> {
         let table = tables.of(Manner::Soft);
         let soft = table.number(&selector);
-        if soft <= number && self.soft.remove(&(soft, selector)).is_some() {
-            table.remove(&selector);
-        }
+        let given = (soft <= number).then(|| self.soft.remove(&(soft, selector)))??;
+        table.remove(&selector);
+        Some(given)
     }
 
-    /// Raises a floor and removes what it takes over, and says how many that were.
+    /// Raises a floor, for what is `given`, and removes what it takes over, and says how many that were.
     pub(super) fn raise(
         &mut self,
         tables: &Tables,
         manner: Manner,
         number: u64,
-        shared: u64,
+        given: Given,
     ) -> u64 {
-        let floor_shared = &mut self.floor_shared[manner as usize];
-        *floor_shared = shared.max(*floor_shared);
         tables.of(manner).raise_floor(number);
         tables.announce(manner, number);
+        let mut floor = self.floors[manner as usize];
+        floor.stand_for(given);
         let softer = match manner {
-            Manner::Hard => self.remove_through(tables, Manner::Soft, number),
+            Manner::Hard => self.remove_through(tables, Manner::Soft, number, &mut floor),
             Manner::Soft => 0,
         };
-        softer + self.remove_through(tables, manner, number)
+        let removed = softer + self.remove_through(tables, manner, number, &mut floor);
+        self.floors[manner as usize] = floor;
+        removed
     }
 
-    fn remove_through(&mut self, tables: &Tables, manner: Manner, number: u64) -> u64 {
+    /// Raises the floor of all that was stored before `number`, for nobody knows what was ordered.
+    pub(super) fn raise_blindly(&mut self, tables: &Tables, number: u64) {
+        self.raise(tables, Manner::Hard, number, Given::floor());
+    }
+
+    fn remove_through(
+        &mut self,
+        tables: &Tables,
+        manner: Manner,
+        number: u64,
+        floor: &mut Given,
+    ) -> u64 {
         let (index, table) = (self.index_mut(manner), tables.of(manner));
         let before = index.len();
         if index.last_key_value().is_none_or(|((last, _), _)| *last <= number) {
+            index.values().for_each(|given| floor.stand_for(*given));
             index.clear();
             table.clear();
         }
         while let Some(oldest) = index.first_entry()
             && oldest.key().0 <= number
         {
-            let ((_, selector), _) = oldest.remove_entry();
+            let ((_, selector), given) = oldest.remove_entry();
+            floor.stand_for(given);
             table.remove(&selector);
         }
         (before - index.len()) as u64
@@ -298,7 +372,7 @@ impl Ledger {
             if now.since(oldest.given.at) <= self.settings.entry_life_max {
                 return;
             }
-            self.aged += self.raise(tables, oldest.manner, oldest.number, oldest.shared());
+            self.aged += self.raise(tables, oldest.manner, oldest.number, oldest.given);
         }
     }
 
@@ -323,10 +397,9 @@ impl Ledger {
             is_own: false,
         });
         for manner in [Manner::Hard, Manner::Soft] {
-            let (number, shared) = (tables.of(manner).floor(), self.floor_shared[manner as usize]);
+            let (number, given) = (tables.of(manner).floor(), self.floors[manner as usize]);
             if number > 0 {
-                let what = What::Order(Target::Everything, manner);
-                records.push(Record { what, number, at: FLOOR, shared, is_own: false });
+                records.push(Record::of_order(Target::Everything, manner, number, given));
             }
         }
         let record =
@@ -365,14 +438,6 @@ struct Oldest {
     manner: Manner,
     number: u64,
     given: Given,
-}
-
-impl Oldest {
-    /// The shared number that a floor in its place stands for: none for an order of this server, whose
-    /// number spares fills from before it was published.
-    fn shared(&self) -> u64 {
-        if self.given.from == self.number { self.given.shared } else { 0 }
-    }
 }
 
 /// An order that servers have given a number.

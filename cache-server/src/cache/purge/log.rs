@@ -71,7 +71,7 @@ impl Record {
     /// The record of an order.
     pub(super) fn of_order(target: Target, manner: Manner, number: u64, given: Given) -> Record {
         let Given { at, shared, from } = given;
-        let is_own = from != number;
+        let is_own = from > number;
         Record { what: What::Order(target, manner), number, at, shared, is_own }
     }
 

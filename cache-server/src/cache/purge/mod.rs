@@ -212,8 +212,9 @@ impl Purges {
         ledger.age(&tables, clock.now(), usize::MAX);
         if let Some(why) = loss {
             tracing::warn!(why, "the purge log is lost: all that was stored before is dead");
-            ledger.raise(&tables, Manner::Hard, base, 0);
+            ledger.raise_blindly(&tables, base);
         }
+        ledger.begin(base);
         let log = folder.map(|folder| Log::create(folder, &ledger.records(&tables, base)));
         let opened = Opened { tables, ledger, base, clock, is_log_lost: loss.is_some() };
         opened.start(log.transpose().map_err(unusable)?).map_err(unusable)
@@ -234,10 +235,8 @@ impl Purges {
         let mut unshared: Vec<Unshared> = desk.ledger.orders().filter_map(never).collect();
         unshared.sort_unstable_by_key(|waiting| waiting.number);
         desk.unshared = Some(unshared.into());
-        for (_, _, number, given) in desk.ledger.orders().collect::<Vec<_>>() {
-            if given.shared > 0 {
-                desk.positions.note_order(given.shared, number);
-            }
+        for (shared, number) in desk.ledger.shared(&self.shared.tables) {
+            desk.positions.note_order(shared, number);
         }
     }
 
@@ -268,7 +267,8 @@ impl Purges {
     }
 
     /// Puts orders in force that other servers published, and notes that all up to `seen` were before
-    /// now: fills that begin later know of them. Says whether any was news.
+    /// now: fills that begin later know of them. Says whether any was news. In the order in which they
+    /// were published, they purge least.
     pub fn apply(&self, orders: &[SharedOrder], seen: u64) -> bool {
         self.shared.apply(orders, seen, self.clock.now())
     }

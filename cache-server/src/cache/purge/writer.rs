@@ -48,8 +48,6 @@ pub(super) struct Desk {
     pub(super) ledger: Ledger,
     /// The number given last.
     pub(super) newest: u64,
-    /// The number given last before this process gave any.
-    opened_at: u64,
     /// How numbers and those that servers share stand to each other.
     pub(super) positions: Positions,
     /// Orders that servers do not know yet, the oldest first; absent if they are told of none.
@@ -84,7 +82,6 @@ impl Shared {
         let desk = Desk {
             ledger,
             newest: base,
-            opened_at: base,
             positions: Positions::default(),
             unshared: None,
             durable: base,
@@ -295,7 +292,6 @@ impl Desk {
         let SharedOrder { target, manner, shared } = *order;
         let late = match self.ledger.known(tables, order) {
             Known::All => return false,
-            Known::UpTo(0) => Some(self.opened_at),
             Known::UpTo(from) => Some(from),
             Known::Nothing => self.positions.late_number(shared),
         };
@@ -303,7 +299,7 @@ impl Desk {
             self.newest += 1;
             self.newest
         });
-        self.put_in_force(tables, &[target], manner, number, Given { at, shared, from: number });
+        self.put_in_force(tables, &[target], manner, number, Given::heard(at, shared, number));
         self.positions.note_order(shared, number);
         true
     }
