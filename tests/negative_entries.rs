@@ -1,10 +1,12 @@
 //! The answer that there is nothing answers others too, for a short while and in memory alone, and
 //! for longer the more often in a row there was nothing. What is about one request never does.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use black_box_tests::plain::{self, text, with};
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
+use black_box_tests::upstream::Gate;
 use black_box_tests::{Answer, Reply, Server, Setup, Upstream, credential_digest, eventually};
 use http::Method;
 use serde_json::json;
@@ -249,6 +251,31 @@ async fn a_good_answer_that_is_gone_does_not_come_back() {
         (upstream.calls() >= before + 4).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn one_that_was_purged_while_it_was_fetched_answers_nobody() {
+    let (began, gate) = (AtomicUsize::new(0), Arc::new(Gate::closed()));
+    let held = Arc::clone(&gate);
+    let upstream = Upstream::start(move |_| match began.fetch_add(1, Ordering::Relaxed) {
+        0 => with(Reply::bytes("page"), &[("cache-control", "max-age=600")]),
+        1 => Reply::bytes("gone").status(404).held_by(&held),
+        _ => Reply::bytes("gone").status(404),
+    })
+    .await;
+    let server = by_http(&upstream, "negative_for = \"10m\"").await;
+    get(&server).await;
+    let afresh = get_afresh(&server);
+    let purged = async {
+        eventually("it is asked", || async { (upstream.calls() == 2).then_some(()) }).await;
+        let order = server.admin_client().post("/purge", &json!({ "everything": true }));
+        assert_eq!(Answer::of(order).await.status, 200);
+        gate.open();
+    };
+    let (fetched, ()) = tokio::join!(afresh, purged);
+    assert_eq!(fetched.status, 404);
+    assert!(!get(&server).await.is_hit(), "it was fetched before the order was given");
+    assert_eq!(upstream.calls(), 3);
 }
 
 #[tokio::test]

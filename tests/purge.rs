@@ -378,6 +378,33 @@ async fn older_entries_of_an_alias_become_stale_when_another_model_answers() {
 }
 
 #[tokio::test]
+async fn an_answer_of_another_model_that_was_purged_while_it_was_fetched_answers_nobody() {
+    let (calls, gate) = (AtomicUsize::new(0), Arc::new(Gate::closed()));
+    let held = Arc::clone(&gate);
+    let upstream = Upstream::start(move |_| {
+        let count = calls.fetch_add(1, Ordering::Relaxed);
+        let mut answer = embedding(0.5);
+        answer["model"] = json!(if count == 0 { "model-of-may" } else { "model-of-june" });
+        let reply = Reply::json(&answer).with("surrogate-key", "shop");
+        if count == 1 { reply.held_by(&held) } else { reply }
+    })
+    .await;
+    let rule = "[[route]]\nsoft_purge_on_model_change = true";
+    let server = Server::start(Setup::in_front_of(&upstream).config(rule)).await;
+    let (one, two) = (question("one"), question("two"));
+    server.client().ask(EMBEDDINGS, &one).await;
+    let client = server.client();
+    let asked = client.ask(EMBEDDINGS, &two);
+    let purged = async {
+        eventually("it is asked", || async { (upstream.calls() == 2).then_some(()) }).await;
+        purge(&server, &json!({ "tags": ["shop"] })).await;
+        gate.open();
+    };
+    tokio::join!(asked, purged);
+    assert!(!server.client().ask(EMBEDDINGS, &two).await.is_hit());
+}
+
+#[tokio::test]
 async fn an_entry_is_shown_with_all_that_is_known_of_it_but_its_body() {
     let upstream = tagged().await;
     let server = Server::start(Setup::in_front_of(&upstream)).await;

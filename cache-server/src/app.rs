@@ -22,6 +22,7 @@ use crate::cache::batches::Batches;
 use crate::cache::budget::Budget;
 use crate::cache::coherence::{Coherence, CoherenceReport};
 use crate::cache::cool_down::CoolDowns;
+use crate::cache::entry::{Entry, Selector};
 use crate::cache::fill_times::FillTimes;
 use crate::cache::flight::Flights;
 use crate::cache::leases::Leases;
@@ -229,6 +230,17 @@ impl App {
     pub fn purge_soon(&self, targets: &[Target], manner: Manner, by: PurgedBy) -> u64 {
         self.telemetry.purge_ordered(by);
         let number = self.purges.order_soon(targets, manner);
+        self.tell_others();
+        number
+    }
+
+    /// Has everything with this selector purged but an entry that is about to be stored, and gives the
+    /// purge number that the entry is to record.
+    pub fn purge_older(&self, entry: &Entry, than: Selector, manner: Manner, by: PurgedBy) -> u64 {
+        self.telemetry.purge_ordered(by);
+        let (selectors, sequence) = (&entry.selectors, entry.purge_sequence);
+        let target = Target::Selector(than);
+        let number = self.purges.order_ahead_of(selectors, sequence, target, manner);
         self.tell_others();
         number
     }

@@ -20,7 +20,7 @@ use crate::cache::freshness::store::{self as rules, Heuristic, HttpPolicy, NotSt
 use crate::cache::freshness::update::stored_fields;
 use crate::cache::freshness::vary::{self, Vary};
 use crate::cache::freshness::{Ends, Lifetime, RequestDirectives, early, targeted, validate};
-use crate::cache::purge::{Manner, Target as Purged, Verdict};
+use crate::cache::purge::{Manner, Target as Purged};
 use crate::cache::tags::Tags;
 use crate::cache::variants::{Variants, variant_key};
 use crate::clock::Timestamp;
@@ -279,7 +279,7 @@ fn entry(
     let mut selectors = order.asked_selectors.clone();
     selectors.extend(report.model.as_deref().map(Selector::model));
     selectors.extend(tags.selectors(&order.target.origin()));
-    Entry {
+    let mut entry = Entry {
         key: order.place,
         tenant: (&*order.tenant).into(),
         route: order.spec.name().into(),
@@ -299,13 +299,18 @@ fn entry(
         url: order.target.masked().into(),
         tags: tags.into_kept(),
         selectors: selectors.into_boxed_slice(),
-        purge_sequence: purge_sequence(app, order, report),
+        purge_sequence: order.purge_sequence,
         upstream_request_id: fields::request_id(&head.all_fields),
         upstream_time_ms: u32::try_from(order.asked.elapsed().as_millis()).unwrap_or(u32::MAX),
         usage: report.usage,
         encoding: 0,
         key_id: 0,
+    };
+    if let Some(asked) = changed_model(app, order, report) {
+        entry.purge_sequence = app.purge_older(&entry, asked, Manner::Soft, PurgedBy::ModelChange);
+        tracing::info!(route = order.spec.name(), "another model answers; older entries are stale");
     }
+    entry
 }
 
 /// The fields of an entry, with a tag made from its bytes where its route wants one and the upstream
@@ -338,21 +343,13 @@ fn spread(app: &App, order: &Order, storing: &Storing) -> Ends {
     early::spread(storing.ends, storing.generated, &order.place, percent)
 }
 
-/// The purge order that the entry is behind. Where the model that answers is another one than
-/// before, what the one before answered becomes stale, and this entry is behind that.
-fn purge_sequence(app: &App, order: &Order, report: &Report) -> u64 {
-    let (Some(asked), Some(answered)) = (&order.asked_model, &report.model) else {
-        return order.purge_sequence;
-    };
+/// The model that was asked for, where another one answers than before, and what the one before has
+/// answered is to become stale.
+fn changed_model(app: &App, order: &Order, report: &Report) -> Option<Selector> {
+    let (asked, answered) = (order.asked_model.as_ref()?, report.model.as_ref()?);
     let asked = Selector::asked_model(order.upstream.identity(), asked);
-    if !order.policy.soft_purge_on_model_change || !app.aliases.note(asked, answered) {
-        return order.purge_sequence;
-    }
-    let was_purged = app.purges.verdict(&order.asked_selectors, order.purge_sequence);
-    let older = [Purged::Selector(asked)];
-    let sequence = app.purge_soon(&older, Manner::Soft, PurgedBy::ModelChange);
-    tracing::info!(route = order.spec.name(), "another model answers; older entries are stale");
-    if was_purged == Verdict::Alive { sequence } else { order.purge_sequence }
+    let has_changed = order.policy.soft_purge_on_model_change && app.aliases.note(asked, answered);
+    has_changed.then_some(asked)
 }
 
 /// Puts an entry in its place: among the variants under its key, if there are any. Says whether it
@@ -373,8 +370,8 @@ fn place(app: &App, order: &Order, head: &AnswerHead, mut entry: Entry) -> bool 
     // It lives in memory alone: what it takes the place of must not come back from disk. Only what
     // is there wants an order, or any caller could give so many that all is purged.
     if order.validates.as_ref().is_some_and(|replaced| !replaced.negative) {
-        let key = Purged::Selector(Selector::key(&entry.key));
-        entry.purge_sequence = app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
+        let key = Selector::key(&entry.key);
+        entry.purge_sequence = app.purge_older(&entry, key, Manner::Hard, PurgedBy::Invalidation);
     }
     // Under the key that the next who ask look under: a variant has its own.
     app.negatives.note(entry.key, app.clock.now(), order.policy.negative_for);

@@ -338,6 +338,26 @@ impl Purges {
         }
     }
 
+    /// Gives an order for the sake of an entry that is about to be stored, with these selectors and
+    /// [`purge_sequence`]; it is in force at once and durable a little later. Gives the number that the
+    /// entry is to record: it is behind this order, unless one before has purged it.
+    ///
+    /// [`purge_sequence`]: crate::cache::entry::Entry::purge_sequence
+    #[must_use]
+    pub fn order_ahead_of(
+        &self,
+        selectors: &[Selector],
+        purge_sequence: u64,
+        target: Target,
+        manner: Manner,
+    ) -> u64 {
+        let (now, entry) = (|| self.clock.now(), (selectors, purge_sequence));
+        match self.shared.give_and_judge(&[target], manner, now, entry) {
+            (number, Verdict::Alive) => number,
+            (_, Verdict::Stale | Verdict::Dead) => purge_sequence,
+        }
+    }
+
     fn give(&self, targets: &[Target], manner: Manner) -> u64 {
         match targets {
             [] => self.shared.desk().newest,

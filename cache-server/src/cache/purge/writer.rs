@@ -21,7 +21,8 @@ use super::ledger::{Given, Known, Ledger, Noted};
 use super::log::{Log, Record};
 use super::positions::Positions;
 use super::tables::Tables;
-use super::{Manner, NUMBERS_AHEAD, SharedOrder, Target, Unshared};
+use super::{Manner, NUMBERS_AHEAD, SharedOrder, Target, Unshared, Verdict};
+use crate::cache::entry::Selector;
 use crate::clock::Timestamp;
 
 /// Records that wait for the log, before it is written anew instead.
@@ -101,7 +102,30 @@ impl Shared {
         manner: Manner,
         now: impl FnOnce() -> Timestamp,
     ) -> u64 {
+        self.give_at(&mut self.desk(), targets, manner, now)
+    }
+
+    /// Gives an order, and what those before it make of an entry.
+    pub(super) fn give_and_judge(
+        &self,
+        targets: &[Target],
+        manner: Manner,
+        now: impl FnOnce() -> Timestamp,
+        (selectors, purge_sequence): (&[Selector], u64),
+    ) -> (u64, Verdict) {
+        // Under the lock, or another order could come between the two.
         let mut desk = self.desk();
+        let verdict = self.tables.verdict(selectors, purge_sequence);
+        (self.give_at(&mut desk, targets, manner, now), verdict)
+    }
+
+    fn give_at(
+        &self,
+        desk: &mut Desk,
+        targets: &[Target],
+        manner: Manner,
+        now: impl FnOnce() -> Timestamp,
+    ) -> u64 {
         let (number, at) = (desk.newest + 1, now());
         desk.newest = number;
         let folded = desk.ledger.folded + desk.ledger.aged;
@@ -112,7 +136,7 @@ impl Shared {
             desk.give_again(&self.tables, at);
         }
         self.work.notify_one();
-        self.publish(&desk);
+        self.publish(desk);
         number
     }
 
@@ -472,7 +496,6 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::entry::Selector;
     use crate::cache::purge::{PurgeSettings, TARGETS_MAX};
 
     const BASE: u64 = 1_000;
