@@ -64,6 +64,58 @@ async fn a_declared_request_is_answered_once_by_its_meaning() {
     assert!(server.metric(label).await >= 2.0);
 }
 
+/// Answers that tell what was asked for, and by whom.
+async fn telling() -> Upstream {
+    Upstream::start(|received| {
+        let cookie = received.headers.get("cookie").map(|value| value.to_str().unwrap());
+        Reply::json(&json!({ "of": received.uri.to_string(), "for": cookie }))
+    })
+    .await
+}
+
+const PROFILE: &str = r#"
+[[key_spec]]
+name = "acme.profile"
+version = 1
+path = "/profile"
+methods = ["GET"]
+deterministic = true
+"#;
+
+#[tokio::test]
+async fn a_cookie_tells_the_callers_of_a_declared_spec_apart() {
+    let upstream = telling().await;
+    let server = declaring(&upstream, PROFILE).await;
+    let client = server.client();
+    for round in 0..2 {
+        for cookie in [Some("id=alice"), Some("id=bob"), None] {
+            let request = client.request(Method::GET, "/profile");
+            let answer = match cookie {
+                Some(cookie) => Answer::of(request.header("cookie", cookie)).await,
+                None => Answer::of(request).await,
+            };
+            assert_eq!(answer.json()["for"], json!(cookie));
+            assert_eq!(answer.is_hit(), round == 1, "{}", answer.cache_status());
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_may_be_a_credential_in_the_query_tells_the_requests_of_a_declared_spec_apart() {
+    const SHARED: &str = "[[route]]\nendpoint = \"acme.profile\"\nscope = \"shared\"\n\
+                          allow_unverified_callers = true\n";
+    for route in ["", SHARED] {
+        let upstream = telling().await;
+        let server = declaring(&upstream, &format!("{PROFILE}{route}")).await;
+        for query in ["", "?key=", "?key=a", "?key=b", "?key=a+b", "?key=a%2Bb", "?key=a&key=b"] {
+            let path = format!("/profile{query}");
+            let answer = server.client().get(&path).await;
+            assert_eq!(answer.json()["of"], json!(path), "{route}");
+            assert!(server.client().get(&path).await.is_hit(), "{path}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_declared_to_be_deterministic_says_how_it_could_be_reused() {
     let upstream = numbering().await;

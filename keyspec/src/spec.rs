@@ -165,6 +165,11 @@ impl KeySpec {
         self.route() == Route::Generic
     }
 
+    /// Whether it reads as HTTP at large does: that itself, or what was declared on top of it.
+    pub fn is_http(&self) -> bool {
+        self.dialect == Dialect::Http
+    }
+
     /// Whether its requests are calls of the Model Context Protocol.
     pub fn is_mcp(&self) -> bool {
         self.dialect == Dialect::Mcp

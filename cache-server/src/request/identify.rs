@@ -239,7 +239,9 @@ pub fn identify(
         trace.note_route(&parts.method, spec.route());
     }
     let credentials = Credentials::from_request(&parts.headers, target.query());
-    let credentials = if is_generic { credentials.with_cookies() } else { credentials };
+    // To the SDKs of models they mean nothing; elsewhere they tell callers apart.
+    let is_http = is_generic || spec.as_ref().is_some_and(|(spec, _)| spec.is_http());
+    let credentials = if is_http { credentials.with_cookies() } else { credentials };
     let tenant = tenant(&settings, &credentials);
     let reuse = Reuse::parse(&parts.headers)?;
     let mut directives = RequestDirectives::parse(&parts.headers);

@@ -491,8 +491,8 @@ fn interpret(
     }
     let is_shared = match policy.scope {
         Scope::Tenant => false,
-        // A key leaves out what may be a credential; of any other URL it is a part like all others.
-        _ if spec.is_generic() && asked.target.has_key_parameter() => false,
+        // A key leaves out what may be a credential; of any URL but a model's it is a part like all others.
+        _ if spec.is_http() && asked.target.has_key_parameter() => false,
         Scope::NamedCallers => asked.tenant.name.is_some(),
         Scope::AllCallers => true,
     };
@@ -504,8 +504,7 @@ fn interpret(
         query: asked.target.query(),
         headers: &asked.headers,
     };
-    let key = spec.key(&request, &meaning);
-    let key = if spec.is_generic() { key_of_http(key, &asked, &body) } else { key };
+    let key = with_spelling(spec.key(&request, &meaning), &spec, &asked, &body);
     Reading::Keyed(Box::new(Keyed {
         asked,
         spec,
@@ -521,6 +520,15 @@ fn interpret(
         body,
         reservation,
     }))
+}
+
+/// The key of a request, by its meaning and, to HTTP, by its spelling.
+fn with_spelling(key: Key, spec: &KeySpec, asked: &Asked, body: &[u8]) -> Key {
+    match spec.is_http() {
+        true if spec.is_generic() => key_of_http(key, asked, body),
+        true => key_of_credential_in_query(key, &asked.target),
+        false => key,
+    }
 }
 
 /// The key of a generic request, by what the rules of HTTP have in it beside its spec.
@@ -544,23 +552,18 @@ fn key_of_uri(key: Key, target: &Target) -> Key {
     fn name(piece: &str) -> &str {
         piece.split_once('=').map_or(piece, |(name, _)| name)
     }
-    let pieces = || target.query().into_iter().flat_map(|query| query.split('&'));
-    let is_lone = pieces().filter(|piece| mount::is_key_parameter(piece)).count() == 1;
-    let is_the_tenant = |piece: &str| {
-        let value = piece.strip_prefix("key=").unwrap_or_default();
-        is_lone && !value.is_empty() && !value.contains('%')
-    };
+    let the_tenant = the_tenant(target);
     let is_plain = |piece: &str| {
-        let is_in_key = !mount::is_key_parameter(piece) || is_the_tenant(piece);
+        let is_in_key = !mount::is_key_parameter(piece) || Some(piece) == the_tenant;
         is_in_key && !piece.is_empty() && !piece.contains('%')
     };
-    if pieces().all(is_plain) && pieces().map(name).is_sorted() {
+    if pieces(target).all(is_plain) && pieces(target).map(name).is_sorted() {
         return key;
     }
     let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 key of a URI v1");
     hasher.update(key.as_bytes());
-    for piece in pieces() {
-        if is_the_tenant(piece) {
+    for piece in pieces(target) {
+        if Some(piece) == the_tenant {
             // No piece is as long as that.
             hasher.update(&u64::MAX.to_le_bytes());
         } else {
@@ -568,6 +571,36 @@ fn key_of_uri(key: Key, target: &Target) -> Key {
         }
     }
     Key::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// The key of a request that a spec was declared for: what may be a credential counts as the tenant
+/// alone, which is told by its meaning. Where that leaves open how it was written, its spelling is a
+/// part of the key.
+fn key_of_credential_in_query(key: Key, target: &Target) -> Key {
+    let the_tenant = the_tenant(target);
+    let is_open = |piece: &&str| mount::is_key_parameter(piece) && Some(*piece) != the_tenant;
+    if !pieces(target).any(|piece| is_open(&piece)) {
+        return key;
+    }
+    let mut hasher = blake3::Hasher::new_derive_key("cache-server 2026 key of a credential v1");
+    hasher.update(key.as_bytes());
+    for piece in pieces(target).filter(is_open) {
+        hasher.update(&(piece.len() as u64).to_le_bytes()).update(piece.as_bytes());
+    }
+    Key::from_bytes(*hasher.finalize().as_bytes())
+}
+
+/// What a query is made of.
+fn pieces(target: &Target) -> impl Iterator<Item = &str> {
+    target.query().into_iter().flat_map(|query| query.split('&'))
+}
+
+/// The credential of a query, where its value says all that there is to say of it.
+fn the_tenant(target: &Target) -> Option<&str> {
+    let mut shown = pieces(target).filter(|piece| mount::is_key_parameter(piece));
+    let piece = shown.next().filter(|_| shown.next().is_none())?;
+    let value = piece.strip_prefix("key=").unwrap_or_default();
+    (!value.is_empty() && !value.contains('%')).then_some(piece)
 }
 
 /// What the levers that an operator has pulled do to a request.
