@@ -78,15 +78,17 @@ impl Positions {
     }
 
     /// The own number of an entry at this position: every order with a greater shared number has a
-    /// greater own one. `newest` is the newest own number, and `unshared` that of the oldest order that
-    /// has no shared number yet.
+    /// greater own one, also one that is heard of late. `newest` is the newest own number, and `unshared`
+    /// that of the oldest order that has no shared number yet.
     pub(super) fn own_number(&self, position: u64, newest: u64, unshared: Option<u64>) -> u64 {
         if position < self.forgotten {
             return 0;
         }
         let after = self.in_force.partition_point(|step| step.shared <= position);
         let of_shared = self.in_force.get(after).map(|step| step.own);
-        let first = of_shared.into_iter().chain(unshared).min();
+        // What was published after the position may be heard of later than what was published after that.
+        let of_late = self.late_number(position.saturating_add(1));
+        let first = of_shared.into_iter().chain(of_late).chain(unshared).min();
         first.map_or(newest, |first| first.saturating_sub(1))
     }
 

@@ -21,8 +21,12 @@ enum Step {
     Fill(usize, usize),
     /// A server is killed and opened again.
     Restart(usize),
+    /// A server takes over what was filled last, by whichever server, and keeps it.
+    Adopt(usize),
     /// What was published is lost.
     Flush,
+    /// What was published last is lost.
+    LoseLast,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -36,7 +40,9 @@ fn step() -> impl Strategy<Value = Step> {
         6 => server().prop_map(Step::Sync),
         6 => (server(), tag()).prop_map(|(server, tag)| Step::Fill(server, tag)),
         1 => server().prop_map(Step::Restart),
+        3 => server().prop_map(Step::Adopt),
         1 => Just(Step::Flush),
+        1 => Just(Step::LoseLast),
     ]
 }
 
@@ -59,6 +65,14 @@ struct Filled {
     seen: u64,
 }
 
+/// A fill that another server has taken over.
+struct Adopted {
+    server: usize,
+    /// Which of `fills`.
+    fill: usize,
+    number: u64,
+}
+
 struct World {
     folders: Vec<tempfile::TempDir>,
     servers: Vec<Option<Purges>>,
@@ -72,6 +86,7 @@ struct World {
     /// Which of `orders` a shared number is.
     by_shared: std::collections::BTreeMap<u64, usize>,
     fills: Vec<Filled>,
+    adopted: Vec<Adopted>,
     seen: [u64; SERVERS],
 }
 
@@ -108,6 +123,7 @@ impl World {
             ids: Default::default(),
             by_shared: Default::default(),
             fills: Vec::new(),
+            adopted: Vec::new(),
             seen: [0; SERVERS],
         }
     }
@@ -127,7 +143,13 @@ impl World {
                 self.fills.push(Filled { server, tag, began: self.time, number, seen });
             }
             Step::Restart(server) => self.restart(server),
+            Step::Adopt(server) => self.adopt(server),
             Step::Flush => self.published.clear(),
+            Step::LoseLast => {
+                let last = self.published.iter().max_by_key(|(_, shared)| **shared);
+                let last = last.map(|(order, _)| *order);
+                last.map(|last| self.published.remove(&last));
+            }
         }
     }
 
@@ -179,6 +201,15 @@ impl World {
         }
     }
 
+    fn adopt(&mut self, server: usize) {
+        let Some(fill) = self.fills.last() else { return };
+        let number = self.server(server).number_at(self.server(fill.server).position(fill.number));
+        let verdict = self.server(server).verdict(&[Selector::tag(TAGS[fill.tag])], number);
+        if verdict != Verdict::Dead {
+            self.adopted.push(Adopted { server, fill: self.fills.len() - 1, number });
+        }
+    }
+
     fn restart(&mut self, server: usize) {
         let purges = self.servers[server].take().unwrap();
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
@@ -188,14 +219,16 @@ impl World {
         self.seen[server] = 0;
     }
 
-    /// The verdict of a server on what another has filled and shares, and on its own fill.
-    fn verdicts(&self, reader: usize, fill: &Filled) -> (Verdict, Option<Verdict>) {
-        let selectors = [Selector::tag(TAGS[fill.tag])];
+    /// The numbers that a server goes by for a fill: what is shared, what it has itself, and what it
+    /// took over.
+    fn numbers(&self, reader: usize, index: usize) -> Vec<(&'static str, u64)> {
+        let fill = &self.fills[index];
         let position = self.server(fill.server).position(fill.number);
-        let number = self.server(reader).number_at(position);
-        let own =
-            (reader == fill.server).then(|| self.server(reader).verdict(&selectors, fill.number));
-        (self.server(reader).verdict(&selectors, number), own)
+        let shared = ("shared", self.server(reader).number_at(position));
+        let own = (reader == fill.server).then_some(("own", fill.number));
+        let is_it = |adopted: &&Adopted| (adopted.server, adopted.fill) == (reader, index);
+        let adopted = self.adopted.iter().filter(is_it).map(|it| ("taken over", it.number));
+        [shared].into_iter().chain(own).chain(adopted).collect()
     }
 
     fn names(order: &Ordered, fill: &Filled) -> bool {
@@ -203,7 +236,7 @@ impl World {
     }
 
     fn check_never_too_little(&self) {
-        for fill in &self.fills {
+        for (index, fill) in self.fills.iter().enumerate() {
             for reader in 0..SERVERS {
                 let holds = |order: &&Ordered| {
                     order.heard[reader] && Self::names(order, fill) && fill.began < order.given
@@ -211,20 +244,22 @@ impl World {
                 // Hard is the least.
                 let orders = self.orders.iter().filter(holds);
                 let Some(order) = orders.min_by_key(|order| order.manner) else { continue };
-                let (shared, own) = self.verdicts(reader, fill);
                 let what = format!("given at {}, filled at {}", order.given, fill.began);
                 let is_enough = |verdict: Verdict| match order.manner {
                     Manner::Hard => verdict == Verdict::Dead,
                     Manner::Soft => verdict != Verdict::Alive,
                 };
-                assert!(is_enough(shared), "shared: {shared:?}, {what}, read on {reader}");
-                assert!(own.is_none_or(is_enough), "own: {own:?}, {what} on {reader}");
+                for (which, number) in self.numbers(reader, index) {
+                    let selectors = [Selector::tag(TAGS[fill.tag])];
+                    let verdict = self.server(reader).verdict(&selectors, number);
+                    assert!(is_enough(verdict), "{which}: {verdict:?}, {what}, on {reader}");
+                }
             }
         }
     }
 
     fn check_never_too_much(&self) {
-        for fill in &self.fills {
+        for (index, fill) in self.fills.iter().enumerate() {
             let knows = |order: &&Ordered| {
                 let shared = self
                     .by_shared
@@ -235,7 +270,10 @@ impl World {
             let is_spared = self.orders.iter().all(|order| knows(&order));
             for reader in (0..SERVERS).filter(|_| is_spared) {
                 if self.server(reader).unshared_count() == 0 && self.seen[reader] == self.newest {
-                    assert_eq!(self.verdicts(reader, fill).0, Verdict::Alive);
+                    let (_, shared) = self.numbers(reader, index)[0];
+                    let selectors = [Selector::tag(TAGS[fill.tag])];
+                    let verdict = self.server(reader).verdict(&selectors, shared);
+                    assert_eq!(verdict, Verdict::Alive);
                 }
             }
         }
@@ -262,7 +300,8 @@ proptest! {
         steps in proptest::collection::vec(step(), 1..60),
     ) {
         let mut world = World::new(ORDERS_MAX);
-        for step in steps.into_iter().filter(|step| !matches!(step, Step::Restart(_) | Step::Flush)) {
+        let loses = |step: &Step| matches!(step, Step::Restart(_) | Step::Flush | Step::LoseLast);
+        for step in steps.into_iter().filter(|step| !loses(step)) {
             world.take(step);
         }
         world.check_never_too_much();
@@ -272,7 +311,7 @@ proptest! {
 /// Steps that were too little or too much once.
 #[rustfmt::skip]
 fn found() -> Vec<Vec<Step>> {
-    use Step::{Fill, Publish, Restart, Sync};
+    use Step::{Adopt, Fill, LoseLast, Publish, Restart, Sync};
     let order = |server, tag| Step::Order(server, tag, Manner::Hard);
     let [a, c, all] = [Some(0), Some(2), None];
     vec![
@@ -284,6 +323,10 @@ fn found() -> Vec<Vec<Step>> {
             order(0, a), order(1, a), order(0, a), order(2, all), order(1, c), Publish(2),
             order(0, a), order(2, a), Publish(1), order(2, a), Sync(1), Fill(1, 2), Publish(1),
             order(1, c), Publish(1), Sync(0), Restart(0),
+        ],
+        vec![
+            order(0, a), Publish(0), Sync(1), Fill(1, 2), order(2, c), Publish(2), LoseLast,
+            Sync(0), Adopt(0), Sync(2), Sync(0),
         ],
     ]
 }
