@@ -23,7 +23,8 @@
 //! the sequence goes on 2^20 above the greatest number that the log tells and not below the wall
 //! clock in milliseconds, and this base is in the log before any fill records it. Nor does a
 //! fill ever record a number 2^20 above what is in the log. After a damaged or missing log, when
-//! the greatest number is unknown, it goes on 2^48 above.
+//! the greatest number is unknown, it goes on 2^48 above and 2^11 higher for each millisecond of the
+//! wall clock: by the next loss the clock has gone further than restarts and orders have.
 //!
 //! [`Entry::purge_sequence`]: crate::cache::entry::Entry::purge_sequence
 
@@ -59,6 +60,8 @@ const NUMBERS_AHEAD: u64 = 1 << 20;
 /// What is added to the sequence when nobody knows how far it was. It is more than milliseconds
 /// since the epoch will ever be, lest a clock that stands at the epoch repeat numbers.
 const NUMBERS_LOST: u64 = 1 << 48;
+/// How far numbers go on with each millisecond of the clock then: further than two restarts a second take.
+const NUMBERS_LOST_A_MS: u64 = 1 << 11;
 
 /// What an order makes of the entries that it names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -252,6 +255,13 @@ impl Purges {
         self.shared.desk().unshared.as_ref().map_or(0, VecDeque::len)
     }
 
+    /// The first number of the oldest order that waits to be told to other servers.
+    #[must_use]
+    pub fn oldest_unshared(&self) -> Option<u64> {
+        // One that was given again stands behind younger ones.
+        self.shared.desk().unshared.iter().flatten().map(|order| order.first).min()
+    }
+
     /// Notes under which numbers orders were published.
     pub fn note_shared(&self, orders: &[(Unshared, u64)]) {
         let noted: Vec<Noted> = orders
@@ -420,8 +430,12 @@ fn base(found: Found, is_lost: bool, now: Timestamp) -> u64 {
         Found::Missing => 0,
         Found::Whole { newest } | Found::Damaged { newest, .. } => newest,
     };
-    let base = newest.saturating_add(NUMBERS_AHEAD).max(now.0.min(NUMBERS_LOST));
-    if is_lost { base.saturating_add(NUMBERS_LOST) } else { base }
+    let now_ms = now.0.min(NUMBERS_LOST);
+    let base = newest.saturating_add(NUMBERS_AHEAD);
+    match is_lost {
+        true => base.max(now_ms * NUMBERS_LOST_A_MS) + NUMBERS_LOST,
+        false => base.max(now_ms),
+    }
 }
 
 /// A table that was read back, and is not in use yet.

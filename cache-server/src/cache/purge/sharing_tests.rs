@@ -445,6 +445,17 @@ fn an_order_of_everything_does_not_stand_for_an_older_one_in_what_was_filled_bet
 }
 
 #[test]
+fn an_order_that_is_given_again_is_not_told_before_those_that_came_after_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let purges = open(folder.path());
+    let first = purges.order_soon(&[target(Some(0))], Manner::Hard);
+    purges.order_soon(&[target(Some(1))], Manner::Hard);
+    assert!(purges.apply(&[published(target(Some(0)), 7)], 7));
+    assert_ne!(purges.unshared(1)[0].first, first, "it waits at the end");
+    assert_eq!(purges.oldest_unshared(), Some(first));
+}
+
+#[test]
 fn more_orders_than_are_kept_and_nobody_was_told_of_purge_everything_everywhere() {
     let folder = tempfile::tempdir().unwrap();
     let purges = open_bounded(folder.path(), 10);

@@ -405,6 +405,22 @@ async fn a_missing_log_makes_everything_older_dead_if_there_is_anything() {
     assert_eq!(memory.verdict(&[tag("a")], numbers[4]), Verdict::Dead);
 }
 
+#[test]
+fn a_log_that_is_lost_twice_makes_everything_older_dead_twice() {
+    let folder = fresh();
+    let lost_at = |now: Timestamp| {
+        fs::remove_file(folder.path().join("purges")).unwrap();
+        open_with(folder.path(), settings(10), &Clock::standing_at(now))
+    };
+    drop(lost_at(NOON));
+    let mut filled = 0;
+    for _ in 0..20 {
+        filled = open_with(folder.path(), settings(10), &Clock::standing_at(NOON)).sequence();
+    }
+    let purges = lost_at(NOON.plus(Duration::from_secs(60)));
+    assert_eq!(purges.verdict(&[tag("a")], filled), Verdict::Dead);
+}
+
 #[tokio::test]
 async fn a_log_cut_anywhere_has_the_orders_before_the_cut() {
     let folder = fresh();
