@@ -289,3 +289,22 @@ async fn a_refresh_that_fails_is_tried_again_no_more_often_than_the_back_off_all
         assert!(server.metric(held).await > 0.0, "{case}: others were not begun");
     }
 }
+
+#[tokio::test]
+async fn an_error_whose_body_nobody_reads_holds_the_next_refresh_back_too() {
+    const CHUNKED: &str = "HTTP/1.1 500 Internal Server Error\r\ntransfer-encoding: chunked\r\n\
+                           connection: close\r\n\r\n2\r\nno\r\n0\r\n\r\n";
+    let says: Says = |call| match call {
+        0 => wire::answer("200 OK", "connection: close\r\n", "page"),
+        _ => CHUNKED.into(),
+    };
+    let (asked, upstream) = upstream(says).await;
+    let route = stale_for("1h", "0s") + "\nendpoint = \"http\"\nobey_upstream = false";
+    let server = Server::start(in_front_of(&upstream.url(), &route)).await;
+    eventually("four refreshes", || async {
+        assert_eq!(plain::text(&server.client().get("/page").await), "page");
+        (upstream.calls() >= 5).then_some(())
+    })
+    .await;
+    assert_apart(&asked.lock().expect("the times")[1..5], "chunked");
+}

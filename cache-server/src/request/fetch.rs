@@ -96,6 +96,9 @@ async fn from_upstream(
         // Nobody is left to be told.
         Err(Stopped::NobodyListens) => {
             span.fail("nobody-listens");
+            if !order.may_be_left {
+                hold::note_fruitless(&app, &order);
+            }
             drop(writer);
         }
         Err(Stopped::Overdue) => {

@@ -112,13 +112,20 @@ pub fn note_answer(
 
 /// Takes note of how a fill ended: by an answer of this status, or a failure.
 pub fn note_end(app: &App, order: &Order, end: Result<StatusCode, &UpstreamError>) {
-    let failed = |error| {
-        let longest = order.fills.failure_backoff_max;
-        app.back_offs.failed(order.place, error, order.began, app.clock.now(), longest);
-    };
     match end {
-        Ok(status) if is_failure(status) => failed(None),
+        Ok(status) if is_failure(status) => note_failure(app, order, None),
         Ok(_) => app.back_offs.succeeded(&order.place),
-        Err(error) => failed(Some(error.clone())),
+        Err(error) => note_failure(app, order, Some(error.clone())),
     }
+}
+
+/// Takes note of a fill that was not read to its end, as nobody waits for it and nothing of it can be
+/// kept: a refresh would fare no better at once.
+pub fn note_fruitless(app: &App, order: &Order) {
+    note_failure(app, order, None);
+}
+
+fn note_failure(app: &App, order: &Order, error: Option<UpstreamError>) {
+    let longest = order.fills.failure_backoff_max;
+    app.back_offs.failed(order.place, error, order.began, app.clock.now(), longest);
 }
