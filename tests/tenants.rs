@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 
+use black_box_tests::upstream::Gate;
 use black_box_tests::{Answer, Received, Reply, Server, Setup, Upstream, credential_digest};
 use serde_json::{Value, json};
 
@@ -199,6 +200,34 @@ async fn a_shared_route_takes_strangers_in_only_where_it_says_so() {
         assert!(answer.cache_status().contains("; hit;"), "{credential:?}");
     }
     assert_eq!(upstream.calls(), 1);
+}
+
+#[tokio::test]
+async fn what_one_tenant_is_refused_is_not_told_to_another_that_waits() {
+    for (status, is_told) in [(429, false), (400, false), (404, false), (500, true)] {
+        let gate = Arc::new(Gate::closed());
+        let held = Arc::clone(&gate);
+        let upstream = Upstream::start(move |received| {
+            match received.headers["authorization"].as_bytes().ends_with(b"red") {
+                true => Reply::bytes("not you").status(status).held_by(&held),
+                false => embedding(),
+            }
+        })
+        .await;
+        let lines = tenants(&["red", "blue"]).await + SHARED;
+        let server = Server::start(Setup::in_front_of(&upstream).config(&lines)).await;
+        let others = async {
+            server.misses_looked_up(1).await;
+            let waiting = async {
+                server.misses_looked_up(2).await;
+                gate.open();
+            };
+            tokio::join!(ask(&server, "sk-blue"), waiting).0
+        };
+        let (red, blue) = tokio::join!(ask(&server, "sk-red"), others);
+        assert_eq!(red.status, status);
+        assert_eq!(blue.status.as_u16(), if is_told { status } else { 200 }, "{blue:?}");
+    }
 }
 
 #[tokio::test]

@@ -34,6 +34,7 @@ use crate::upstream::head::{AnswerHead, ByHttp};
 /// Notes at the headers what decides on storing and sharing.
 pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
     head.purge_sequence = order.purge_sequence;
+    head.is_for_several_tenants = order.is_shared;
     if order.spec.is_generic() {
         let by_http = by_http(app, order, head);
         let says = targeted::deciding(&head.all_fields);

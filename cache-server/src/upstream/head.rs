@@ -39,6 +39,8 @@ pub struct AnswerHead {
     pub answered: StatusCode,
     /// What the rules of HTTP say of it, where they decide.
     pub by_http: Option<ByHttp>,
+    /// Whether callers of several tenants ask for it, by the credential of one.
+    pub is_for_several_tenants: bool,
     /// Its tags, as far as they are known at the headers.
     pub tags: Arc<[Box<str>]>,
     /// What a purge order may name of it, as far as that is known at the headers.
@@ -89,6 +91,7 @@ impl AnswerHead {
             status: parts.status,
             answered: parts.status,
             by_http: None,
+            is_for_several_tenants: false,
             tags: Arc::default(),
             selectors: Arc::default(),
             purge_sequence: 0,
@@ -131,7 +134,12 @@ impl AnswerHead {
         if let Some(by_http) = &self.by_http {
             return by_http.storing.is_ok() && by_http.answers_others;
         }
-        !matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407)
+        match self.status.as_u16() {
+            // A quota, a model that one may not use: it may be about who asks.
+            400..=499 if self.is_for_several_tenants => false,
+            300..=399 | 401 | 403 | 407 => false,
+            _ => true,
+        }
     }
 
     /// Whether its head leaves it open that it is stored.
