@@ -125,6 +125,21 @@ async fn a_lever_is_for_repeats_too() {
 }
 
 #[tokio::test]
+async fn once_a_lever_has_ended_by_itself_repeats_are_known_again() {
+    let upstream = upstream().await;
+    let (server, mut connection) = server_that_knows(&upstream).await;
+    let lever = json!({"lever": "bypass", "for": "1s", "who": "kim", "why": "a test"}).to_string();
+    let pulled = server.admin_client().request(Method::POST, "/overrides").body(lever);
+    assert!(pulled.send().await.unwrap().status().is_success());
+    let connection = tokio::sync::Mutex::new(&mut connection);
+    eventually("a repeat is known", || async {
+        ask(&mut *connection.lock().await, &plain()).await;
+        (known(&server).await > 0.0).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_credential_that_the_upstream_refuses_since_is_refused_to_repeats_alone_who_show_it() {
     let refuses = Arc::new(AtomicBool::new(false));
     let is_refused = Arc::clone(&refuses);

@@ -383,11 +383,11 @@ impl Overrides {
         self.list.load().iter().filter(|pulled| now < pulled.until).cloned().collect()
     }
 
-    /// Whether no lever is pulled, which is the rule and costs next to nothing to ask. Those that
-    /// are over may still count.
+    /// Whether no lever is in force, which is the rule and costs next to nothing to ask.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.last_until.load(Ordering::Relaxed) == 0
+        let last_until = self.last_until.load(Ordering::Relaxed);
+        last_until == 0 || self.clock.now().0 >= last_until
     }
 
     /// What the overrides in force at `now` do to a request of this route, for this model, by the
