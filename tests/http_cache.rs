@@ -416,6 +416,35 @@ async fn an_invalidation_that_was_answered_survives_a_kill() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_late_takes_nothing_newer_away() {
+    let gate = Arc::new(Gate::closed());
+    let (held, gets) = (Arc::clone(&gate), AtomicUsize::new(0));
+    let upstream = Upstream::start(move |received: &Received| {
+        let older = || Reply::bytes("older").with("etag", "\"a\"");
+        match (received.method.as_str(), gets.load(Ordering::Relaxed)) {
+            ("HEAD", _) => older().with("cache-control", "max-age=600").held_by(&held),
+            (_, count) => {
+                gets.fetch_add(1, Ordering::Relaxed);
+                match count {
+                    0 => older().with("cache-control", "no-cache"),
+                    _ => Reply::bytes("newer").with("cache-control", "max-age=600"),
+                }
+            }
+        }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    assert_eq!(text(&get(&server, "/page", &[]).await), "older");
+    let meanwhile = async {
+        eventually("it is asked", || async { (upstream.calls() == 2).then_some(()) }).await;
+        assert_eq!(text(&get(&server, "/page", &[]).await), "newer");
+        gate.open();
+    };
+    tokio::join!(ask(&server, Method::HEAD, "/page", &[]), meanwhile);
+    assert_eq!(text(&get(&server, "/page", &[]).await), "newer");
+}
+
+#[tokio::test]
 async fn a_head_brings_up_to_date_what_a_get_has_stored() {
     let upstream = Upstream::start(|received: &Received| {
         let reply = Reply::bytes("the body").with("etag", "\"a\"");

@@ -7,7 +7,7 @@ use http::header::AGE;
 use http::{HeaderMap, Method};
 
 use super::identify::Asked;
-use super::{order, store};
+use super::{lookup, order, store};
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::RequestDirectives;
@@ -15,6 +15,7 @@ use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
 use crate::cache::freshness::surrogate;
 use crate::cache::freshness::update::{freshened, head_confirms, not_modified_confirms};
+use crate::cache::leases::Fence;
 use crate::cache::tags::Tags;
 use crate::clock::Timestamp;
 use crate::config::policy::Policy;
@@ -32,6 +33,9 @@ pub struct Doubted {
     began: Timestamp,
     /// The newest purge order then.
     purge_sequence: u64,
+    /// Whether an order has purged it by then, since it was looked up: nothing brings it back.
+    is_dead: bool,
+    fence: Fence,
 }
 
 impl Doubted {
@@ -44,13 +48,16 @@ impl Doubted {
         is_shared: bool,
         entry: Arc<Entry>,
     ) -> Doubted {
+        let purge_sequence = app.purges.sequence();
         Doubted {
             origin: asked.target.origin(),
             policy: store::http_policy(policy, policy.negative_for),
             heeds_surrogate_control: policy.surrogate_control,
             has_authorization: order::has_authorization(&asked.headers, is_shared),
             began: app.clock.now(),
-            purge_sequence: app.purges.sequence(),
+            purge_sequence,
+            is_dead: lookup::is_dead(app, &entry),
+            fence: app.tiers.fence(),
             entry,
         }
     }
@@ -93,8 +100,12 @@ impl Doubted {
     }
 
     fn stored_anew(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
+        if self.is_dead {
+            return None;
+        }
         let entry = Arc::new(self.brought_up_to_date(app.clock.now(), fields)?);
-        let _ = app.tiers.put(Arc::clone(&entry), app.tiers.fence());
+        let before = self.entry.stored;
+        let _ = app.tiers.put_again(Arc::clone(&entry), before, self.fence.clone());
         Some(entry)
     }
 

@@ -10,6 +10,7 @@ use keyspec::{Credentials, Key, KeySpec};
 use super::body::PassingBody;
 use super::identify::Asked;
 use super::key::Keyed;
+use super::lookup;
 use crate::app::App;
 use crate::cache::cool_down::Limited;
 use crate::cache::entry::{Entry, Selector};
@@ -101,6 +102,9 @@ pub fn prepare(
     purge_sequence: u64,
     fence: Fence,
 ) -> (Order, http::Request<RequestBody>, Step) {
+    // It may have been purged since it was looked up, which a confirmation would undo: what the
+    // confirmed entry records is newer than that order.
+    keyed.validates = keyed.validates.filter(|entry| !lookup::is_dead(app, entry));
     let (credential, limited) = (keyed.asked.credential(), keyed.asked.limited());
     let asked_selectors = selectors_of_request(&keyed);
     let mut headers = std::mem::take(&mut keyed.asked.headers);

@@ -151,16 +151,29 @@ impl LocalTier {
     /// stored, nor one that is too large for memory where there is no disk, and that is said.
     #[must_use]
     pub fn put(&self, entry: &Entry) -> bool {
+        self.put_if(entry, || true)
+    }
+
+    /// Stores an entry likewise, unless memory has one that was stored later than `than`.
+    #[must_use]
+    pub fn put_unless_newer(&self, entry: &Entry, than: Timestamp) -> bool {
+        let is_newer = |known: Arc<Entry>| known.stored > than;
+        self.put_if(entry, || !self.get_memory(&entry.key).is_some_and(is_newer))
+    }
+
+    /// Asks whether it may while nobody else changes what is stored.
+    fn put_if(&self, entry: &Entry, may: impl FnOnce() -> bool) -> bool {
         if entry.encoded_size() > self.settings.entry_bytes_max {
             return false;
         }
         let stored = self.packed(entry);
         let has_a_place = self.settings.disk_bytes_max > 0 || self.fits_memory(&stored);
-        if has_a_place {
-            let _changing = self.changing(&entry.key);
+        let _changing = self.changing(&entry.key);
+        let is_put = has_a_place && may();
+        if is_put {
             self.cache.insert(StoredKey::of(&entry.key), stored);
         }
-        has_a_place
+        is_put
     }
 
     /// Keeps an entry in memory alone. One that is too large for it is not stored.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use self::redis::RedisTier;
 use super::entry::Entry;
 use super::leases::Fence;
+use crate::clock::Timestamp;
 use local::LocalTier;
 
 /// All tiers of a server. What is stored is stored in all.
@@ -38,6 +39,18 @@ impl Tiers {
     #[must_use]
     pub fn put(&self, entry: Arc<Entry>, fence: Fence) -> bool {
         let is_stored = self.local.put(&entry);
+        self.put_in_redis(is_stored, entry, fence)
+    }
+
+    /// Stores an entry likewise that an answer has brought up to date, which was stored `before`: unless
+    /// another has taken its place since then.
+    #[must_use]
+    pub fn put_again(&self, entry: Arc<Entry>, before: Timestamp, fence: Fence) -> bool {
+        let is_stored = self.local.put_unless_newer(&entry, before);
+        self.put_in_redis(is_stored, entry, fence)
+    }
+
+    fn put_in_redis(&self, is_stored: bool, entry: Arc<Entry>, fence: Fence) -> bool {
         if is_stored && let Some(redis) = &self.redis {
             redis.put_soon(entry, fence);
         }
