@@ -598,3 +598,35 @@ async fn what_a_server_has_purged_softly_is_stale_when_it_comes_from_redis() {
     .await;
     assert_eq!(upstream.calls(), 2);
 }
+
+#[tokio::test]
+async fn what_is_purged_while_redis_is_asked_is_not_confirmed_but_fetched() {
+    let upstream = Upstream::start(|received| {
+        let reply = Reply::bytes("page").with("etag", "\"a\"").with("cache-control", "no-cache");
+        let is_asked_about = received.headers.contains_key("if-none-match");
+        if is_asked_about { reply.status(304) } else { reply }
+    })
+    .await;
+    let redis = Redis::start().await;
+    let relay = Relay::to(&redis.address()).await;
+    let setup = Setup::in_front_of(&upstream).sharing(&relay.url());
+    let setup = setup.redis("deadline", "10s").redis("shared_flights", "false");
+    let server = Server::start(setup).await;
+    server.is_ready("ready").await;
+    server.client().get("/page").await;
+    let looked =
+        async || server.metric("cache_server_tier_read_seconds_count{tier=\"memory\"}").await;
+    let before = looked().await;
+    relay.will(Manner::Delay(Duration::from_secs(2)));
+    let client = server.client();
+    let purged = async {
+        let has_looked = || async { (looked().await > before).then_some(()) };
+        eventually("it has looked in memory", has_looked).await;
+        let order = server.admin_client().post("/purge", &json!({ "everything": true }));
+        assert_eq!(Answer::of(order).await.status, 200);
+    };
+    tokio::join!(client.get("/page"), purged);
+    let asked_about = |received: &Received| received.headers.contains_key("if-none-match");
+    assert_eq!(upstream.received().iter().filter(|one| asked_about(one)).count(), 0);
+    assert_eq!(upstream.calls(), 2);
+}
