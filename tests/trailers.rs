@@ -108,6 +108,16 @@ async fn who_takes_no_trailers_is_given_a_length_and_none() {
 
 #[tokio::test]
 async fn who_reads_along_over_http1_is_given_trailers_if_it_takes_them() {
+    reads_along_over_http1("cache-control: max-age=600, private=\"x-own\"").await;
+}
+
+#[tokio::test]
+async fn a_field_for_us_alone_says_as_well_which_trailers_are_for_one_caller() {
+    reads_along_over_http1("cdn-cache-control: max-age=600, private=\"x-own\"").await;
+}
+
+/// Three read one answer of which this field keeps a trailer from others.
+async fn reads_along_over_http1(says: &str) {
     let upstream = ByHand::start().await;
     let server = Server::start(upstream.setup()).await;
     let mut callers = Vec::new();
@@ -121,7 +131,7 @@ async fn who_reads_along_over_http1_is_given_trailers_if_it_takes_them() {
     let mut asked = upstream.asked().await;
     let private = PAGE.replace("x-checksum: abc", "set-cookie: a=b\r\nx-checksum: abc\r\nx-own: 1");
     let private = private.replace("X-Checksum", "x-checksum, x-own, set-cookie");
-    let private = private.replace("max-age=600", "max-age=600, private=\"x-own\"");
+    let private = private.replace("cache-control: max-age=600", says);
     asked
         .send(private.replace("transfer-encoding", "connection: close\r\ntransfer-encoding"))
         .await;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use http::header::AGE;
-use http::{HeaderMap, Method};
+use http::{HeaderMap, Method, StatusCode};
 
 use super::identify::Asked;
 use super::{lookup, order, store};
@@ -13,8 +13,10 @@ use crate::cache::entry::Entry;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::freshness::date::date_if_none;
 use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
-use crate::cache::freshness::surrogate;
-use crate::cache::freshness::update::{freshened, head_confirms, not_modified_confirms};
+use crate::cache::freshness::update::{
+    freshened, head_confirms, not_modified_confirms, stored_fields,
+};
+use crate::cache::freshness::{surrogate, targeted};
 use crate::cache::leases::Fence;
 use crate::cache::tags::Tags;
 use crate::clock::Timestamp;
@@ -68,11 +70,12 @@ impl Doubted {
         &self.entry
     }
 
-    /// Stores what the answer to a HEAD confirms, with the fields and times that it tells; nothing if
+    /// Stores what the answer to a HEAD, a 200, confirms, with the fields and times that it tells; nothing if
     /// it is of something else, or would not be stored so.
     pub fn after_head(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {
         let (fields, body_bytes) = (self.taken_in(fields), self.entry.body.len() as u64);
-        let confirms = head_confirms(&self.entry.headers, body_bytes, &fields);
+        let confirms = self.entry.status == StatusCode::OK
+            && head_confirms(&self.entry.headers, body_bytes, &fields);
         confirms.then(|| self.stored_anew(app, &fields)).flatten()
     }
 
@@ -152,6 +155,8 @@ impl Doubted {
         selectors.extend(more);
         let (tags, selectors) = (tags.into_kept(), selectors.into());
         let tag_is_ours = self.entry.has_our_tag_still(&headers);
-        Some(Entry { headers, tag_is_ours, tags, selectors, ..Entry::clone(&self.entry) })
+        // It may say of more of them than before that they are for one caller alone.
+        let trailers = stored_fields(&self.entry.trailers, &targeted::deciding(&headers));
+        Some(Entry { headers, trailers, tag_is_ours, tags, selectors, ..Entry::clone(&self.entry) })
     }
 }

@@ -8,9 +8,9 @@ use opentelemetry::trace::SpanContext;
 
 use super::{fields, trailers};
 use crate::cache::entry::{Entry, Selector, Usage};
-use crate::cache::freshness::cache_control::ResponseDirectives;
 use crate::cache::freshness::serve::age_s;
 use crate::cache::freshness::store::{NotStored, Storing};
+use crate::cache::freshness::targeted;
 use crate::cache::freshness::update::{freshened, stored_fields};
 use crate::cache::variants::Selecting;
 use crate::clock::Timestamp;
@@ -155,7 +155,7 @@ impl AnswerHead {
         let fit = trailers.iter().filter(|(name, _)| !trailers::is_for_the_header_alone(name));
         let fit = fit.map(|(name, value)| (name.clone(), value.clone())).collect();
         match self.by_http {
-            Some(_) => stored_fields(&fit, &ResponseDirectives::parse(&self.all_fields)),
+            Some(_) => stored_fields(&fit, &targeted::deciding(&self.all_fields)),
             None => fields::shared_fields(&fit),
         }
     }

@@ -34,7 +34,8 @@ fn is_within(ttl: Duration, fetch_took: Duration, times: f64) -> bool {
 }
 
 /// The ends of an entry whose fresh end comes up to so much of its lifetime sooner, which key
-/// decides: what is fetched together ends apart. All other ends stay.
+/// decides: what is fetched together ends apart. A window that was empty stays empty, or a stale entry
+/// would be used that nobody permitted; all other ends stay.
 #[must_use]
 pub fn spread(ends: Ends, generated: Timestamp, key: &Key, percent_max: u8) -> Ends {
     let lifetime_ms = ends.fresh.since(generated).as_millis();
@@ -43,7 +44,14 @@ pub fn spread(ends: Ends, generated: Timestamp, key: &Key, percent_max: u8) -> E
     let share = u128::from(u16::from_le_bytes([bytes[0], bytes[1]]));
     let sooner_ms = lifetime_ms * u128::from(percent_max.min(100)) * share / 100 / 65_536;
     let sooner = Duration::from_millis(u64::try_from(sooner_ms).unwrap_or(u64::MAX));
-    Ends { fresh: ends.fresh.minus(sooner), ..ends }
+    let fresh = ends.fresh.minus(sooner);
+    let window = |end: Timestamp| if end > ends.fresh { end } else { fresh };
+    Ends {
+        fresh,
+        stale_while_revalidate: window(ends.stale_while_revalidate),
+        stale_if_error: window(ends.stale_if_error),
+        validate: ends.validate,
+    }
 }
 
 #[cfg(test)]
@@ -73,6 +81,10 @@ mod tests {
             stale_while_revalidate: SECOND,
             stale_if_error: 2 * SECOND,
         };
+        spread_of(windows, key, percent)
+    }
+
+    fn spread_of(windows: Lifetime, key: [u8; 32], percent: u8) -> (Ends, Ends) {
         let ends = Ends::of(Timestamp(1_000), windows);
         (ends, spread(ends, Timestamp(1_000), &Key::from_bytes(key), percent))
     }
@@ -97,6 +109,14 @@ mod tests {
             prop_assert!(sooner <= u128::from(lifetime_ms) * u128::from(percent) / 100);
             prop_assert_eq!(Ends { fresh: ends.fresh, ..spread }, ends);
         }
+    }
+
+    #[test]
+    fn where_a_stale_entry_may_not_be_used_it_may_not_be_by_ending_sooner() {
+        let (ends, spread) = spread_of(Lifetime::fresh_for(1_000 * SECOND), [255; 32], 5);
+        assert!(spread.fresh < ends.fresh);
+        let windows = (spread.stale_while_revalidate, spread.stale_if_error);
+        assert_eq!(windows, (spread.fresh, spread.fresh));
     }
 
     #[test]
