@@ -53,7 +53,12 @@ fn fields(answer: &RawAnswer) -> Vec<String> {
 
 /// A server on which the plain request is known, and a connection to it.
 async fn server_that_knows(upstream: &Upstream) -> (Server, Raw) {
-    let server = Server::start(Setup::in_front_of(upstream)).await;
+    knowing(Setup::in_front_of(upstream)).await
+}
+
+/// The same, set up so.
+async fn knowing(setup: Setup) -> (Server, Raw) {
+    let server = Server::start(setup).await;
     let mut connection = Raw::open(&server.address).await;
     for _ in 0..3 {
         ask(&mut connection, &plain()).await;
@@ -122,6 +127,35 @@ async fn a_lever_is_for_repeats_too() {
     let answer = ask(&mut connection, &plain()).await;
     assert!(answer.head.contains("detail=override-bypass"), "{}", answer.head);
     assert_eq!((known(&server).await, upstream.calls()), (0.0, 2));
+}
+
+#[tokio::test]
+async fn a_header_that_begins_behind_a_repeat_has_no_longer_than_any_other() {
+    let upstream = upstream().await;
+    let setup = Setup::in_front_of(&upstream);
+    let setup = setup.config("[server]\nheader_timeout = \"1s\"\nidle_timeout = \"1h\"");
+    let (server, mut connection) = knowing(setup).await;
+    connection.send([&plain()[..], b"GET /page HT"].concat()).await;
+    assert!(connection.answer().await.head.contains("; hit;"));
+    assert_eq!(known(&server).await, 1.0);
+    connection.rest().await;
+}
+
+#[tokio::test]
+async fn what_the_short_way_cannot_answer_is_not_remembered_for_it() {
+    let upstream = Upstream::start(|_| {
+        let reply = Reply::bytes("data: x\n\n").with("content-type", "text/event-stream");
+        reply.with("cache-control", "max-age=600")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let mut connection = Raw::open(&server.address).await;
+    for turn in 0..6 {
+        let answer = ask(&mut connection, b"GET /page HTTP/1.1\r\nhost: cache\r\n\r\n").await;
+        assert_eq!(answer.head.contains("; hit;"), turn > 0, "{}", answer.head);
+    }
+    let reads = "cache_server_tier_read_seconds_count{tier=\"memory\"}";
+    assert_eq!(server.metric(reads).await, 6.0, "one for each request");
 }
 
 #[tokio::test]

@@ -82,16 +82,16 @@ impl Repeats {
         Repeats { known, seen, heads, hasher: RandomState::new() }
     }
 
-    /// Whether a request with this header was remembered. It may be said of another one: what follows
-    /// from it must be right for all.
+    /// Whether a request with this header was remembered, that was read by these settings. It may be
+    /// said of another one: what follows from it must be right for all.
     #[must_use]
-    pub fn is_head_known(&self, head: &[u8]) -> bool {
-        self.known.is_some() && self.heads.contains(&self.hasher.hash_one(head))
+    pub fn is_head_known(&self, head: &[u8], settings: u64) -> bool {
+        self.known.is_some() && self.heads.contains(&self.hasher.hash_one((settings, head)))
     }
 
-    /// Remembers the header of a request.
-    pub fn remember_head(&self, head: &[u8]) {
-        self.heads.insert(self.hasher.hash_one(head), ());
+    /// Remembers the header of a request that was read by these settings.
+    pub fn remember_head(&self, head: &[u8], settings: u64) {
+        self.heads.insert(self.hasher.hash_one((settings, head)), ());
     }
 
     /// What these bytes meant when they came before.
@@ -179,10 +179,11 @@ mod tests {
     #[test]
     fn headers_are_known_up_to_a_bound() {
         let repeats = Repeats::new(1 << 20);
-        assert!(!repeats.is_head_known(b"GET"));
-        repeats.remember_head(b"GET");
-        assert!(repeats.is_head_known(b"GET") && !repeats.is_head_known(b"POST"));
-        (0..3 * HEADS_MAX).for_each(|number| repeats.remember_head(&number.to_le_bytes()));
+        assert!(!repeats.is_head_known(b"GET", 1));
+        repeats.remember_head(b"GET", 1);
+        assert!(repeats.is_head_known(b"GET", 1) && !repeats.is_head_known(b"POST", 1));
+        assert!(!repeats.is_head_known(b"GET", 2), "it may be read in another way now");
+        (0..3 * HEADS_MAX).for_each(|number| repeats.remember_head(&number.to_le_bytes(), 1));
         assert!(repeats.heads.entries() <= HEADS_MAX);
     }
 

@@ -101,7 +101,7 @@ pub async fn recognise(
         return new(parts, Body::Coming(body), None);
     }
     let head = spelled_out(&parts);
-    if !app.repeats.is_head_known(&head) {
+    if !app.repeats.is_head_known(&head, settings.generation) {
         return new(parts, Body::Coming(body), Some(KnownBy::Head(head)));
     }
     let (body, reservation) = match key::collect(app, server, body).await? {
@@ -196,13 +196,18 @@ pub fn remember(app: &App, known_by: Option<KnownBy>, keyed: &Keyed, hit: &Hit) 
         && Conditions::of(keyed).are_none()
         && settings.server.request_timeout.is_none()
         && all_is_plain(app);
-    if !is_plain {
+    // What the short way would have to leave to the long one again and again is not worth its room.
+    let is_answered_shortly = match known_by {
+        KnownBy::Raw(_) => respond::can_be_written(&hit.entry),
+        KnownBy::Head(_) => hit.entry.trailers.is_empty(),
+    };
+    if !is_plain || !is_answered_shortly {
         return;
     }
     let request = match known_by {
         KnownBy::Raw(raw) => raw,
         KnownBy::Head(head) => {
-            app.repeats.remember_head(&head);
+            app.repeats.remember_head(&head, settings.generation);
             with_body(&head, &keyed.body).into()
         }
     };

@@ -77,6 +77,13 @@ fn hit_told(
     told(app.traces.are_on(), response, Outcome::Hit, "", Some(hit.tier))
 }
 
+/// Whether the answer of an entry is as plain as what is written in the bytes of HTTP/1.1 at once.
+#[must_use]
+pub fn can_be_written(entry: &Entry) -> bool {
+    let is_without_body = matches!(entry.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    !is_without_body && entry.trailers.is_empty() && !fields::is_event_stream(&entry.headers)
+}
+
 /// The same in the bytes of HTTP/1.1; or not, if the answer is not as plain as that.
 #[must_use]
 pub fn repeated(
@@ -87,8 +94,7 @@ pub fn repeated(
     now: Timestamp,
 ) -> Option<Written> {
     let entry = &hit.entry;
-    let is_without_body = matches!(entry.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    if is_without_body || !entry.trailers.is_empty() || fields::is_event_stream(&entry.headers) {
+    if !can_be_written(entry) {
         return None;
     }
     let age_s = entry.age_s(now);

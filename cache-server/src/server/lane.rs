@@ -150,11 +150,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Lane<S> {
     fn take_rest(&mut self) {
         let mut rest = std::mem::take(&mut self.rest);
         match self.answer_first(&rest) {
-            Ok(count) => {
+            Ok(count) if count < rest.len() => {
                 rest.advance(count);
                 self.rest = rest;
             }
-            Err(framing) => self.hand_over(rest, framing),
+            // Nothing is kept of what is empty, least of all its memory.
+            Ok(_) => {}
+            Err(framing) => {
+                // What was answered was taken for all that had come.
+                self.activity.header.set(true);
+                self.hand_over(rest, framing);
+            }
         }
     }
 
@@ -222,6 +228,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Lane<S> {
             let count = self.handed.len().min(buffer.remaining());
             buffer.put_slice(&self.handed[..count]);
             self.handed.advance(count);
+            if self.handed.is_empty() {
+                // It would keep the memory of what it was.
+                self.handed = Bytes::new();
+            }
             return Poll::Ready(Ok(()));
         }
         match self.turn {
