@@ -39,6 +39,8 @@ pub use nodes::Node;
 
 /// How often is asked whether there is something new, whatever is heard.
 const TICK: Duration = Duration::from_millis(500);
+/// Instead of when: no contact so far.
+const NEVER: u64 = u64::MAX;
 /// How often a server says that it is there.
 const SHOW_NODE: Duration = Duration::from_secs(2);
 /// How long after a connection that hears has ended another one begins.
@@ -109,8 +111,9 @@ pub struct Coherence {
     metrics: CoherenceMetrics,
     /// What tells this process from all others.
     process: String,
-    started: Timestamp,
-    /// When Redis was last asked with success, in milliseconds of wall time; 0 for never.
+    started: Instant,
+    /// When Redis was last asked with success, in milliseconds since the start, or [`NEVER`]: a wall clock
+    /// that is set back must not make it any later.
     contact: AtomicU64,
     /// Wakes the task.
     work: Notify,
@@ -177,10 +180,10 @@ impl Coherence {
             process: nodes::process(&settings.node),
             shares,
             settings,
-            started: clock.now(),
+            started: Instant::now(),
             clock,
             metrics,
-            contact: AtomicU64::new(0),
+            contact: AtomicU64::new(NEVER),
             work: Notify::new(),
             exchanged: watch::Sender::new(0),
             state: Mutex::default(),
@@ -212,19 +215,26 @@ impl Coherence {
     /// Whether an entry stored then is not given any more, for want of contact.
     #[must_use]
     pub fn is_out_of_touch(&self, now: Timestamp, stored: Timestamp) -> bool {
-        let contact = Timestamp(self.contact.load(Ordering::Relaxed));
-        now.since(contact.max(stored)) > self.settings.lifetime
+        let lifetime = self.settings.lifetime;
+        // One of a time to come was stored before the clock was set back.
+        let is_old = stored > now || now.since(stored) > lifetime;
+        is_old && self.since_contact().is_none_or(|since| since > lifetime)
+    }
+
+    /// How long ago the last contact was, if there was any.
+    fn since_contact(&self) -> Option<Duration> {
+        let contact = self.contact.load(Ordering::Relaxed);
+        let since = || self.started.elapsed().saturating_sub(Duration::from_millis(contact));
+        (contact != NEVER).then(since)
     }
 
     /// How it does.
     #[must_use]
     pub fn report(&self) -> CoherenceReport {
-        let contact = self.contact.load(Ordering::Relaxed);
         let state = self.state();
         CoherenceReport {
             node: self.settings.node.clone(),
-            contact_age_s: (contact > 0)
-                .then(|| self.clock.now().since(Timestamp(contact)).as_secs()),
+            contact_age_s: self.since_contact().map(|since| since.as_secs()),
             orders_behind: self.shares.purges.unshared_count(),
             generation: state.generation.clone(),
             clock_offset_ms: self.shares.time.ahead_ms(),
@@ -236,8 +246,8 @@ impl Coherence {
 
     /// Shows what is measured when asked.
     pub fn show(&self) {
-        let contact = Timestamp(self.contact.load(Ordering::Relaxed)).max(self.started);
-        self.metrics.contact_age.set(self.clock.now().since(contact).as_secs_f64());
+        let since = self.since_contact().unwrap_or_else(|| self.started.elapsed());
+        self.metrics.contact_age.set(since.as_secs_f64());
         let behind = self.shares.purges.unshared_count();
         self.metrics.orders_behind.set(u32::try_from(behind).unwrap_or(u32::MAX));
     }
@@ -296,7 +306,8 @@ impl Coherence {
         let refused = self.exchange(view).await?;
         control.note_touch(connection);
         // Whoever waits for an order to be published need not wait for more.
-        self.contact.store(self.clock.now().0, Ordering::Relaxed);
+        let since_start = self.started.elapsed().as_millis();
+        self.contact.store(u64::try_from(since_start).unwrap_or(NEVER), Ordering::Relaxed);
         self.exchanged.send_modify(|count| *count += 1);
         refused.map_or(Ok(()), Err)?;
         levers::exchange(&self.shares, levers, self.clock.now()).await

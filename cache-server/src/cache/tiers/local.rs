@@ -119,7 +119,9 @@ impl LocalTier {
         if self.settings.disk_bytes_max == 0 {
             return Ok(None);
         }
-        if self.clock.now() < Timestamp(self.resting_until.load(Ordering::Relaxed)) {
+        let rest = Timestamp(self.resting_until.load(Ordering::Relaxed)).since(self.clock.now());
+        // A longer one is of before the clock was set back.
+        if !rest.is_zero() && rest <= REST {
             return Err(TierError::Resting);
         }
         let stored_key = StoredKey::of(key);
