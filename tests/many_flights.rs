@@ -520,6 +520,37 @@ async fn an_answer_that_breaks_off_lets_the_others_go_alone_at_once() {
 }
 
 #[tokio::test]
+async fn an_answer_that_all_its_callers_have_left_is_fetched_once_for_the_others() {
+    let whole = || Reply::bytes("whole").with("cache-control", "max-age=600");
+    let held = Arc::new(Gate::closed());
+    let holds = Arc::clone(&held);
+    let (live, upstream) =
+        by_hand("text/plain", &[("cache-control", "max-age=600")], move || whole().held_by(&holds))
+            .await;
+    let redis = Redis::start().await;
+    let cancels = "[[route]]\nendpoint = \"http\"\nwhen_nobody_reads = \"cancel\"";
+    let setups =
+        ["a", "b", "c"].map(|name| Setup::member(&upstream, &redis.url(), name).config(cancels));
+    let [one, others @ ..] = all_of(setups).await;
+    let mut owner = Raw::open(&one.address).await;
+    owner.send("GET /page HTTP/1.1\r\nhost: cache\r\n\r\n").await;
+    live.send(Ok("its beginning".into())).expect("the upstream reads");
+    owner.head().await;
+    let mut waiting = Vec::new();
+    for other in &others {
+        waiting.push(joining(other, "/page").await);
+    }
+    drop(owner);
+    eventually("one fetches", || async { (upstream.calls() == 2).then_some(()) }).await;
+    held.open();
+    for (answer, _) in answered(waiting).await {
+        assert_eq!(text(&answer), "whole", "{}", answer.cache_status());
+    }
+    assert_eq!(upstream.calls(), 2);
+    drop(live);
+}
+
+#[tokio::test]
 async fn who_waits_for_a_stream_on_another_server_gets_it_whole_when_it_is_stored() {
     let whole = recorded("openai-chat-completions/whole.sse");
     let parts = events(&whole);

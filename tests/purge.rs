@@ -352,6 +352,26 @@ async fn a_route_and_a_request_tag_what_they_are_let_to() {
 }
 
 #[tokio::test]
+async fn what_is_confirmed_keeps_the_tags_of_the_request_that_fetched_it() {
+    let upstream = Upstream::start(|received| {
+        let reply = Reply::bytes("page").with("etag", "\"a\"");
+        match received.headers.contains_key("if-none-match") {
+            true => reply.status(304).with("cache-control", "max-age=600"),
+            false => reply.with("cache-control", "no-cache"),
+        }
+    })
+    .await;
+    let route = "[[route]]\nendpoint = \"http\"\ntags_from_request = true";
+    let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
+    let tagged = server.client().request(Method::GET, "/page").header("cache-server-tags", "mine");
+    Answer::of(tagged).await;
+    server.client().get("/page").await;
+    assert!(is_hit(&server, "/page").await, "it was confirmed");
+    purge(&server, &json!({ "tags": ["mine"] })).await;
+    assert!(!is_hit(&server, "/page").await);
+}
+
+#[tokio::test]
 async fn older_entries_of_an_alias_become_stale_when_another_model_answers() {
     let calls = AtomicUsize::new(0);
     let upstream = Upstream::start(move |_| {

@@ -96,7 +96,9 @@ async fn from_upstream(
         // Nobody is left to be told.
         Err(Stopped::NobodyListens) => {
             span.fail("nobody-listens");
-            if !order.may_be_left {
+            if order.may_be_left {
+                order.fence.lease.iter().for_each(|lease| lease.abandoned());
+            } else {
                 hold::note_fruitless(&app, &order);
             }
             drop(writer);

@@ -122,6 +122,11 @@ fn has_something_to_lose(order: &Order) -> bool {
 /// The tags of an answer: what the upstream says, what the route says, what the request says.
 fn tags(order: &Order, head: &AnswerHead, answered_by: Option<&str>) -> Tags {
     let mut tags = Tags::default();
+    // What is confirmed has what it had: it may have been tagged by another request.
+    if head.answered == StatusCode::NOT_MODIFIED {
+        let confirmed = order.validates.iter().flat_map(|entry| &entry.tags);
+        confirmed.for_each(|tag| tags.add(tag));
+    }
     tags.add_of_upstream(&head.all_fields);
     let value = |field: &TagField| match field {
         TagField::Route => Some(order.spec.name().to_owned()),

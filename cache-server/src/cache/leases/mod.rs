@@ -275,8 +275,20 @@ impl Lease {
 
     /// The upstream has answered, or failed: if there comes no entry of it, there is none for others.
     pub fn landed(&self) {
+        self.end_by(WaitOutcome::Unshared);
+    }
+
+    /// From now on this is how it ends, if it has not.
+    fn end_by(&self, word: WaitOutcome) {
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
-        end.iter_mut().for_each(|word| *word = WaitOutcome::Unshared);
+        end.iter_mut().for_each(|known| *known = word);
+    }
+
+    /// Its fetch was broken off, though there might have been an entry for others: it ends now, and one of
+    /// them fetches instead. Waits for nothing.
+    pub fn abandoned(&self) {
+        self.end_by(WaitOutcome::Abandoned);
+        self.let_go();
     }
 
     /// There is no entry for others: it ends now. Waits for nothing.
