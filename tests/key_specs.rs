@@ -67,7 +67,7 @@ async fn a_declared_request_is_answered_once_by_its_meaning() {
 /// Answers that tell what was asked for, and by whom.
 async fn telling() -> Upstream {
     Upstream::start(|received| {
-        let cookie = received.headers.get("cookie").map(|value| value.to_str().unwrap());
+        let cookie = received.headers.get("cookie").map(|value| value.to_str().expect("text"));
         Reply::json(&json!({ "of": received.uri.to_string(), "for": cookie }))
     })
     .await

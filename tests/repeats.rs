@@ -161,13 +161,13 @@ async fn what_the_short_way_cannot_answer_is_not_remembered_for_it() {
 #[tokio::test]
 async fn once_a_lever_has_ended_by_itself_repeats_are_known_again() {
     let upstream = upstream().await;
-    let (server, mut connection) = server_that_knows(&upstream).await;
+    let (server, connection) = server_that_knows(&upstream).await;
     let lever = json!({"lever": "bypass", "for": "1s", "who": "kim", "why": "a test"}).to_string();
     let pulled = server.admin_client().request(Method::POST, "/overrides").body(lever);
     assert!(pulled.send().await.unwrap().status().is_success());
-    let connection = tokio::sync::Mutex::new(&mut connection);
+    let connection = tokio::sync::Mutex::new(connection);
     eventually("a repeat is known", || async {
-        ask(&mut *connection.lock().await, &plain()).await;
+        ask(&mut connection.lock().await, &plain()).await;
         (known(&server).await > 0.0).then_some(())
     })
     .await;
