@@ -167,7 +167,7 @@ async fn once_a_lever_has_ended_by_itself_repeats_are_known_again() {
     assert!(pulled.send().await.unwrap().status().is_success());
     let connection = tokio::sync::Mutex::new(connection);
     eventually("a repeat is known", || async {
-        ask(&mut connection.lock().await, &plain()).await;
+        ask(&mut *connection.lock().await, &plain()).await;
         (known(&server).await > 0.0).then_some(())
     })
     .await;
