@@ -47,7 +47,7 @@ pub struct BodyFacts {
     /// Whether the temperature is given and exactly 0. Omitted it is not: providers default
     /// to 1.
     pub temperature_is_zero: bool,
-    /// Whether a `seed` is given that is a number.
+    /// Whether a `seed` is given that is a number, and not negative.
     pub has_seed: bool,
     /// Whether the upstream stores the answer because the request does not forbid it: an OpenAI
     /// response without `store: false`.
@@ -155,7 +155,7 @@ impl BodyFacts {
                 || top.stream.is_some_and(is_true),
             names_token_limit: names_token_limit(route.provider(), &settings),
             temperature_is_zero: settings.temperature.is_some_and(is_zero),
-            has_seed: settings.seed.is_some_and(is_number),
+            has_seed: settings.seed.is_some_and(is_seed),
             stores_by_default: route == ModelRoute::OpenAiResponses
                 && !top.store.is_some_and(is_false),
             never: never::reason(route, &top),
@@ -214,8 +214,9 @@ fn is_false(value: Value<'_>) -> bool {
     matches!(value.view(), View::Bool(false))
 }
 
-fn is_number(value: Value<'_>) -> bool {
-    matches!(value.view(), View::Number(_))
+/// To some servers a negative one asks for a seed drawn by chance.
+fn is_seed(value: Value<'_>) -> bool {
+    matches!(value.view(), View::Number(spelled) if !spelled.starts_with('-'))
 }
 
 fn is_zero(value: Value<'_>) -> bool {

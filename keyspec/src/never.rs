@@ -2,7 +2,7 @@
 //! something that is not in the request, or the call does more than answer.
 
 use crate::deciding::Deciding;
-use crate::json::{Value, View};
+use crate::json::{Object, Value, View};
 use crate::route::{Kind, ModelRoute, Provider};
 
 /// Why a request's answers are never reused.
@@ -49,7 +49,9 @@ fn openai(route: ModelRoute, top: &Deciding<'_>) -> Option<NeverReason> {
         return Some(NeverReason::UpstreamStores);
     }
     let searches = top.web_search_options.is_some()
-        || top.data_sources.is_some_and(is_not_empty)
+        || top.search_parameters.is_some()
+        || top.enable_search.is_some_and(is_true)
+        || [top.data_sources, top.plugins].into_iter().flatten().any(is_not_empty)
         || top.model.is_some_and(is_search_model);
     let runs_tools = searches || tools(top).any(|tool| has_type(tool, is_openai_server_tool));
     runs_tools.then_some(NeverReason::ServerTool)
@@ -76,18 +78,17 @@ fn gemini(top: &Deciding<'_>) -> Option<NeverReason> {
     tools(top).any(is_gemini_server_tool).then_some(NeverReason::ServerTool)
 }
 
-/// Responses: built-in tools; dated names such as `web_search_preview_2025_03_11` are among
-/// them. `function`, `custom` and `apply_patch` run at the caller.
+/// All but what is known to run at the caller: providers of this form have tools of their own
+/// (`web_search_preview_2025_03_11`, `x_search`, `browser_search`), and more of them each month.
 fn is_openai_server_tool(kind: &str) -> bool {
-    const EXACT: [&str; 6] =
-        ["file_search", "code_interpreter", "image_generation", "mcp", "local_shell", "shell"];
-    EXACT.contains(&kind) || kind.starts_with("web_search") || kind.starts_with("computer")
+    !matches!(kind, "function" | "custom" | "apply_patch")
 }
 
-/// Server tools. `bash_*`, `text_editor_*`, `computer_*` and `memory_*` run at the caller.
+/// Likewise. A search among the tools of the request has its answer in the request.
 fn is_anthropic_server_tool(kind: &str) -> bool {
-    const PREFIXES: [&str; 3] = ["web_search_", "web_fetch_", "code_execution_"];
-    PREFIXES.iter().any(|prefix| kind.starts_with(prefix)) || kind == "mcp_toolset"
+    const AT_THE_CALLER: [&str; 5] =
+        ["bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_"];
+    kind != "custom" && !AT_THE_CALLER.iter().any(|prefix| kind.starts_with(prefix))
 }
 
 /// A Gemini tool is an object with a member for each thing it is. All but function
@@ -111,9 +112,18 @@ fn is_search_model(model: Value<'_>) -> bool {
         && (model.contains("-search-preview") || model.contains("-search-api"))
 }
 
-/// Responses: whether the input holds items that are kept upstream, by their ids.
+/// Responses: whether the input holds items that are kept upstream, by their ids. The type of such a
+/// reference may be left out.
 fn refers_to_items(top: &Deciding<'_>) -> bool {
-    elements_of(top.input).any(|item| has_type(item, |kind| kind == "item_reference"))
+    elements_of(top.input).any(|item| {
+        has_type(item, |kind| kind == "item_reference")
+            || matches!(item.view(), View::Object(item) if is_an_id_alone(item))
+    })
+}
+
+fn is_an_id_alone(item: Object<'_>) -> bool {
+    let says_more = ["type", "role", "content"].iter().any(|name| item.get(name).is_some());
+    !says_more && matches!(item.get("id").map(Value::view), Some(View::String(_)))
 }
 
 fn tools<'d>(top: &Deciding<'d>) -> impl Iterator<Item = Value<'d>> + use<'d> {

@@ -87,7 +87,7 @@ fn a_seed_is_reused_if_it_is_a_number() {
     assert_eq!(by_itself(OpenAiChatCompletions, r#"{"seed":42}"#), Ok(Because::Seed));
     let gemini = r#"{"generationConfig":{"seed":0,"temperature":1}}"#;
     assert_eq!(by_itself(GeminiGenerateContent, gemini), Ok(Because::Seed));
-    for body in [r#"{"seed":null}"#, r#"{"seed":"42"}"#] {
+    for body in [r#"{"seed":null}"#, r#"{"seed":-1}"#, r#"{"seed":"42"}"#] {
         let decision = by_itself(OpenAiChatCompletions, body);
         assert_eq!(decision, Err(NotReused::NotDeterministic), "{body}");
     }
@@ -179,6 +179,9 @@ fn openai_server_tools_are_never_reused() {
         "mcp",
         "local_shell",
         "shell",
+        "x_search",
+        "browser_search",
+        "of_next_year",
     ] {
         let function = r#"{"type":"function","name":"f","parameters":{}}"#;
         let body = format!(r#"{{"store":false,"tools":[{function},{{"type":"{kind}"}}]}}"#);
@@ -193,6 +196,9 @@ fn openai_server_tools_are_never_reused() {
             r#"{"model":"gpt-4o-mini-search-preview-2025-03-11"}"#,
             r#"{"model":"gpt-5-search-api"}"#,
             r#"{"data_sources":[{"type":"azure_search"}]}"#,
+            r#"{"search_parameters":{"mode":"auto"}}"#,
+            r#"{"plugins":[{"id":"web"}]}"#,
+            r#"{"enable_search":true}"#,
         ],
     );
     assert_not_never(
@@ -206,13 +212,18 @@ fn openai_server_tools_are_never_reused() {
     );
     assert_not_never(
         OpenAiChatCompletions,
-        &[r#"{"web_search_options":null,"model":"gpt-4o","data_sources":[]}"#],
+        &[
+            r#"{"web_search_options":null,"model":"gpt-4o","data_sources":[]}"#,
+            r#"{"search_parameters":null,"plugins":[],"enable_search":false}"#,
+        ],
     );
 }
 
 #[test]
 fn anthropic_server_tools_and_containers_are_never_reused() {
-    for kind in ["web_search_20250305", "web_fetch_20250910", "code_execution_20250825"] {
+    for kind in
+        ["web_search_20250305", "web_fetch_20250910", "code_execution_20250825", "advisor_20270101"]
+    {
         let body = format!(r#"{{"tools":[{{"type":"{kind}","name":"t"}}]}}"#);
         assert_never(AnthropicMessages, ServerTool, &[&body]);
         assert_not_never(AnthropicCountTokens, &[&body]);
@@ -227,6 +238,8 @@ fn anthropic_server_tools_and_containers_are_never_reused() {
             r#"{"tools":[{"type":"bash_20250124","name":"bash"}]}"#,
             r#"{"tools":[{"type":"text_editor_20250728","name":"e"}]}"#,
             r#"{"tools":[{"type":"computer_20250124","name":"c"}]}"#,
+            r#"{"tools":[{"type":"tool_search_tool_regex_20251119","name":"s"}]}"#,
+            r#"{"tools":[{"type":"custom","name":"mine"}]}"#,
             r#"{"tools":[{"name":"web_search","input_schema":{"type":"web_search_x"}}]}"#,
             r#"{"mcp_servers":[],"container":null}"#,
         ],
