@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::members::{Few, TokenCount, object};
-use super::sse::{Ending, Event, Step, walk};
+use super::sse::{DONE, Ending, Event, Step, walk};
 use super::tool_arguments::{self, Gathered};
 use super::{Exchange, PARTS_MAX, Report, Unstorable};
 use crate::cache::entry::Usage;
@@ -50,6 +51,8 @@ struct Message {
 #[serde(default)]
 struct ToolCall {
     index: Option<u64>,
+    /// A text; other things say nothing.
+    id: Option<Value>,
     /// Absent in calls of custom tools, whose input is free text.
     function: Option<Function>,
 }
@@ -158,17 +161,43 @@ struct Stream<'a> {
     report: Report,
     /// The choices met, and whether each has finished.
     choices: BTreeMap<u64, bool>,
+    /// The last call without an index of each choice that has such.
+    unnumbered: BTreeMap<u64, Unnumbered>,
     arguments: Gathered,
+}
+
+/// A tool call without an index: Gemini behind this form sends none, and several calls at once, whole.
+#[derive(Default)]
+struct Unnumbered {
+    id: String,
+    /// How many came before it.
+    place: u64,
+}
+
+impl Unnumbered {
+    /// Where a piece belongs: one with another id begins another call.
+    fn place_of(&mut self, id: &str) -> u64 {
+        if !id.is_empty() && id != self.id {
+            self.place += u64::from(!self.id.is_empty());
+            id.clone_into(&mut self.id);
+        }
+        self.place
+    }
 }
 
 impl<'a> Stream<'a> {
     fn new(exchange: &'a Exchange) -> Self {
-        let arguments = Gathered::default();
-        Self { exchange, report: Report::faultless(), choices: BTreeMap::new(), arguments }
+        Self {
+            exchange,
+            report: Report::faultless(),
+            choices: BTreeMap::new(),
+            unnumbered: BTreeMap::new(),
+            arguments: Gathered::default(),
+        }
     }
 
     fn read(&mut self, event: &Event<'_>) -> Step {
-        if event.data.trim() == "[DONE]" {
+        if event.data.trim() == DONE {
             return Step::Last;
         }
         let finding = self.read_chunk(event);
@@ -217,7 +246,9 @@ impl<'a> Stream<'a> {
         }
         for call in &delta.tool_calls.members {
             if let Some(function) = &call.function {
-                let place = (choice, Some(call.index.unwrap_or(0)));
+                let id = call.id.as_ref().and_then(Value::as_str).unwrap_or_default();
+                let unnumbered = || self.unnumbered.entry(choice).or_default().place_of(id);
+                let place = (choice, Some(call.index.unwrap_or_else(unnumbered)));
                 self.arguments.add(place, function.arguments.as_deref().unwrap_or_default())?;
             }
         }

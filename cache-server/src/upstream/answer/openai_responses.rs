@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use serde_json::Value;
 
 use super::members::{EventKind, Few, TokenCount, object};
 use super::sse::{Event, Step, walk};
@@ -33,7 +34,8 @@ struct Item {
     #[serde(rename = "type")]
     kind: Option<String>,
     status: Option<String>,
-    arguments: Option<String>,
+    /// A text, but for items whose arguments are no function's.
+    arguments: Option<Value>,
     content: Few<Part>,
 }
 
@@ -147,7 +149,8 @@ fn incomplete_verdict(exchange: &Exchange, response: &Response) -> Result<(), Un
 
 fn item_verdict(item: &Item) -> Result<(), Unstorable> {
     if item.kind.as_deref() == Some("function_call") {
-        tool_arguments::verdict(item.arguments.as_deref().unwrap_or_default())?;
+        let arguments = item.arguments.as_ref().and_then(Value::as_str);
+        tool_arguments::verdict(arguments.unwrap_or_default())?;
     }
     if item.content.overflowed {
         return Err(Unstorable::TooManyParts);

@@ -30,13 +30,13 @@ pub(super) enum Step {
 /// How a stream ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ending {
-    /// After its terminal event; comments and blank lines may follow that.
+    /// After its terminal event; a [`DONE`], comments and blank lines may follow that.
     Terminal,
     /// After a whole event, but none that was terminal.
     Unterminated,
     /// Inside an event.
     Cut,
-    /// Something other than comments and blank lines follows the terminal event.
+    /// Something else follows the terminal event.
     Overrun,
 }
 
@@ -51,13 +51,22 @@ impl Ending {
     }
 }
 
-/// Hands every event to `read`, up to the terminal one.
+/// What ends the streams of choices, and what some servers end every stream with.
+pub(super) const DONE: &str = "[DONE]";
+
+/// Hands every event to `read`, up to the terminal one. A [`DONE`] may follow that.
 pub(super) fn walk(stream: &str, mut read: impl FnMut(&Event<'_>) -> Step) -> Ending {
     let mut events = Events::new(stream);
     let terminated = events.by_ref().any(|event| read(&event) == Step::Last);
+    if terminated && !events.is_silent() {
+        let is_done = |event: Event<'_>| event.name.is_empty() && event.data.trim() == DONE;
+        return match events.next().is_some_and(is_done) && events.is_silent() {
+            true => Ending::Terminal,
+            false => Ending::Overrun,
+        };
+    }
     match (terminated, events.is_silent()) {
-        (true, true) => Ending::Terminal,
-        (true, false) => Ending::Overrun,
+        (true, _) => Ending::Terminal,
         (false, true) => Ending::Unterminated,
         (false, false) => Ending::Cut,
     }

@@ -117,6 +117,55 @@ fn every_fixture_has_its_verdict() {
 }
 
 #[test]
+fn a_done_may_follow_the_end_of_any_stream_and_nothing_else_may() {
+    for fixture in Fixture::good_streams().into_iter().filter(|it| it.exchange.event_stream) {
+        let followed = |by: &str| fixture.code(&[&fixture.body[..], by.as_bytes()].concat());
+        let ends_by_event = followed("data: x\n\n") == "data-after-end";
+        if ends_by_event {
+            assert_eq!(followed("data: [DONE]\n\n"), "storable", "{}", fixture.path);
+            for by in ["event: x\ndata: [DONE]\n\n", "data: [DONE]\n\ndata: x\n\n", "data: [DON"] {
+                assert_eq!(followed(by), "data-after-end", "{}: {by}", fixture.path);
+            }
+        }
+    }
+}
+
+#[test]
+fn tool_calls_without_an_index_are_told_apart_by_their_ids() {
+    let call = |id: &str, arguments: &str| {
+        format!("{{\"id\":{id},\"function\":{{\"arguments\":{arguments:?}}}}}")
+    };
+    let stream = |calls: &[String]| {
+        let calls = calls.join(",");
+        chat_stream(&format!(
+            "data: {{\"choices\":[{{\"delta\":{{\"tool_calls\":[{calls}]}},\
+             \"finish_reason\":\"stop\"}}]}}\n\ndata: [DONE]\n\n"
+        ))
+    };
+    let [one, other] = ["\"a\"", "\"b\""].map(|id| call(id, "{\"x\":1}"));
+    assert_eq!(stream(&[one.clone(), other.clone()]), "storable");
+    assert_eq!(stream(&[one.clone(), one.clone()]), "bad-tool-arguments");
+    for id in ["\"\"", "null", "7"] {
+        let pieces = [call("\"a\"", "{\"x\""), call(id, ":1}"), other.clone()];
+        assert_eq!(stream(&pieces), "storable", "{id} goes on with the last");
+    }
+}
+
+#[test]
+fn the_arguments_of_other_items_than_function_calls_may_be_anything() {
+    for (kind, arguments, code) in [
+        ("tool_search_call", "{\"goal\":\"x\"}", "storable"),
+        ("function_call", "{\"goal\":\"x\"}", "bad-tool-arguments"),
+        ("function_call", "\"{}\"", "storable"),
+    ] {
+        let body = format!(
+            "{{\"status\":\"completed\",\"output\":[{{\"type\":\"{kind}\",\"arguments\":{arguments}}}]}}"
+        );
+        assert_eq!(code_of(ModelRoute::OpenAiResponses, false, &body), code, "{kind}");
+    }
+}
+
+#[test]
 fn every_verdict_in_the_table_has_a_fixture() {
     let cases: BTreeSet<String> = Fixture::all().into_iter().map(|fixture| fixture.case).collect();
     let missing: Vec<_> =
