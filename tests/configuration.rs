@@ -68,6 +68,24 @@ async fn the_environment_goes_before_the_file_and_a_flag_before_both() {
 }
 
 #[tokio::test]
+async fn an_empty_variable_is_as_good_as_none() {
+    let upstream = embedding().await;
+    let lines = in_front_of(&upstream, "[server]\nhosts = [\"cache.example\"]\nheaders_max = 64");
+    let setup = ["UPSTREAM", "SERVER_HOSTS", "SERVER_HEADERS_MAX", "REUSE"]
+        .iter()
+        .fold(Setup::default().config(&lines), |setup, name| {
+            setup.variable(&format!("CACHE_SERVER_{name}"), " ")
+        });
+    let server = Server::start(setup).await;
+    let elsewhere =
+        server.client().post(EMBEDDINGS, &question("x")).header("host", "other.example");
+    assert_eq!(Answer::of(elsewhere).await.status, 421);
+    let ours = server.client().post(EMBEDDINGS, &question("x")).header("host", "cache.example");
+    assert_eq!(Answer::of(ours).await.status, 200);
+    assert_eq!(upstream.calls(), 1, "the upstream of the file");
+}
+
+#[tokio::test]
 async fn a_variable_that_makes_no_sense_ends_the_start_with_2_and_its_name() {
     for (name, value, allowed) in [
         ("CACHE_SERVER_SERVER_CONNECTIONS_MAX", "many", "a whole number"),

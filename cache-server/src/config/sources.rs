@@ -200,6 +200,7 @@ impl Sources {
             layers.lay_text(&flag.path, &flag.text, origin)?;
         }
         let variable = self.environment.iter().find(|(name, _)| name == UPSTREAM_VARIABLE);
+        let variable = variable.filter(|(_, list)| says_something(list));
         if !self.upstreams.is_empty() {
             layers.lay_upstreams(&self.upstreams, Origin::Flag("--upstream".into()))?;
         } else if let Some((name, list)) = variable {
@@ -208,6 +209,12 @@ impl Sources {
         }
         layers.finish()
     }
+}
+
+/// Whether a variable of the environment is set: an empty one stands where a script has nothing to
+/// say, and must not empty a list.
+fn says_something(text: &str) -> bool {
+    !text.trim().is_empty()
 }
 
 /// The layers so far, as one.
@@ -238,14 +245,21 @@ impl Layers {
 
     fn lay_environment(&mut self, variables: &[(String, String)]) -> Result<(), ConfigError> {
         let fields = fields();
+        let is_set =
+            |(name, text): &(String, String), wanted: &str| name == wanted && says_something(text);
         for (name, text) in variables {
             let origin = Origin::Environment(name.clone());
-            if let Some(field) = fields.iter().find(|field| variable(&field.path) == *name) {
-                self.lay(field, text, origin)?;
-            } else if let Some(field) = fields.iter().find(|field| by_rule(&field.path) == *name) {
+            let is_it = |field: &&Field| variable(&field.path) == *name;
+            let is_it_by_rule = |field: &&Field| by_rule(&field.path) == *name;
+            if let Some(field) = fields.iter().find(is_it) {
+                if says_something(text) {
+                    self.lay(field, text, origin)?;
+                }
+            } else if let Some(field) = fields.iter().find(is_it_by_rule) {
                 // The shorter name goes before it.
-                let is_set = variables.iter().any(|(other, _)| *other == variable(&field.path));
-                if !is_set {
+                let shorter = variable(&field.path);
+                let is_said_shorter = variables.iter().any(|one| is_set(one, &shorter));
+                if says_something(text) && !is_said_shorter {
                     self.lay(field, text, origin)?;
                 }
             } else if name.starts_with(PREFIX)
