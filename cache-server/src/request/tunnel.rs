@@ -133,6 +133,8 @@ async fn carry(
             return to.shutdown().await;
         }
         to.write_all(&buffer[..count]).await?;
+        // TLS takes more than it has sent, and sends the rest when it is asked to.
+        to.flush().await?;
         moved.fetch_add(count as u64, Ordering::Relaxed);
     }
 }
