@@ -372,6 +372,27 @@ async fn what_is_confirmed_keeps_the_tags_of_the_request_that_fetched_it() {
 }
 
 #[tokio::test]
+async fn what_many_have_had_confirmed_with_tags_of_their_own_is_fetched_before_they_are_too_many() {
+    let upstream = Upstream::start(|received| {
+        let reply = Reply::bytes("page").with("etag", "\"a\"").with("cache-control", "no-cache");
+        let is_asked_about = received.headers.contains_key("if-none-match");
+        if is_asked_about { reply.status(304) } else { reply }
+    })
+    .await;
+    let route = "[[route]]\nendpoint = \"http\"\ntags_from_request = true";
+    let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
+    for number in 0..100 {
+        let tagged = server.client().request(Method::GET, "/page");
+        let answer = Answer::of(tagged.header("cache-server-tags", format!("mine-{number}"))).await;
+        let said = answer.cache_status();
+        assert!(!said.contains("too-many-tags"), "{number}: {said}");
+    }
+    let asked_about = upstream.received();
+    let whole = asked_about.iter().filter(|one| !one.headers.contains_key("if-none-match"));
+    assert_eq!(whole.count(), 4, "the first, and then one for each 32 tags");
+}
+
+#[tokio::test]
 async fn older_entries_of_an_alias_become_stale_when_another_model_answers() {
     let calls = AtomicUsize::new(0);
     let upstream = Upstream::start(move |_| {

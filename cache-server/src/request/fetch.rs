@@ -96,10 +96,10 @@ async fn from_upstream(
         // Nobody is left to be told.
         Err(Stopped::NobodyListens) => {
             span.fail("nobody-listens");
-            if order.may_be_left {
-                order.fence.lease.iter().for_each(|lease| lease.abandoned());
-            } else {
+            if order.for_whom == For::Later {
                 hold::note_fruitless(&app, &order);
+            } else if order.may_be_left && writer.is_recording() {
+                order.fence.lease.iter().for_each(|lease| lease.abandoned());
             }
             drop(writer);
         }
@@ -235,7 +235,7 @@ async fn send(
 fn note_unshared(app: &App, order: &Order, head: &AnswerHead) {
     if head.is_shareable() {
         app.unshared.forget(&order.place);
-    } else if says_what_there_is(head.status) {
+    } else if says_what_there_is(head.status) && !head.is_refused_to_one() {
         app.unshared.note(order.place, app.clock.now(), order.fills.hit_for_miss_for);
     }
 }

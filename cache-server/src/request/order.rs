@@ -18,6 +18,7 @@ use crate::cache::freshness::{RequestDirectives, surrogate, vary};
 use crate::cache::leases::Fence;
 use crate::cache::overrides::Effects;
 use crate::cache::suspension::Credential;
+use crate::cache::tags::TAGS_MAX;
 use crate::clock::Timestamp;
 use crate::config::FillSettings;
 use crate::config::policy::{Policy, WhenNobodyReads};
@@ -55,6 +56,8 @@ pub struct Order {
     pub limited: Limited,
     /// How long it may take, and what comes after a failure.
     pub fills: FillSettings,
+    /// Whom it is for.
+    pub for_whom: For,
     /// Whether it is broken off once all callers have left.
     pub may_be_left: bool,
     /// For how long to store.
@@ -120,7 +123,10 @@ pub fn prepare(
     let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);
     let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = *keyed;
     if spec.is_generic() {
-        fields::replace_conditions(&mut headers, validates.as_deref());
+        // What is confirmed keeps its tags, and those of who has it confirmed come to them: before they
+        // are too many the whole is fetched.
+        let confirms = validates.as_deref().filter(|entry| entry.tags.len() <= TAGS_MAX / 2);
+        fields::replace_conditions(&mut headers, confirms);
         headers.extend(policy.surrogate_control.then(surrogate::capability));
         // What is fetched for the cache is the whole.
         headers.remove(RANGE);
@@ -148,6 +154,7 @@ pub fn prepare(
         credential,
         limited,
         fills: asked.settings.fills,
+        for_whom,
         may_be_left: may_be_left(&policy, for_whom),
         policy,
         effects,

@@ -134,12 +134,8 @@ impl AnswerHead {
         if let Some(by_http) = &self.by_http {
             return by_http.storing.is_ok() && by_http.answers_others;
         }
-        match self.status.as_u16() {
-            // A quota, a model that one may not use: it may be about who asks.
-            400..=499 if self.is_for_several_tenants => false,
-            300..=399 | 401 | 403 | 407 => false,
-            _ => true,
-        }
+        let is_for_one = matches!(self.status.as_u16(), 300..=399 | 401 | 403 | 407);
+        !is_for_one && !self.is_refused_to_one()
     }
 
     /// Whether its head leaves it open that it is stored.
@@ -158,6 +154,12 @@ impl AnswerHead {
             Some(_) => stored_fields(&fit, &targeted::deciding(&self.all_fields)),
             None => fields::shared_fields(&fit),
         }
+    }
+
+    /// Whether it may be about who of several tenants asks: a quota, a model that one may not use.
+    #[must_use]
+    pub fn is_refused_to_one(&self) -> bool {
+        self.is_for_several_tenants && self.by_http.is_none() && self.status.is_client_error()
     }
 
     /// What its header says of the trailers that any reader may see, if it says anything.

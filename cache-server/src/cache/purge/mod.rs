@@ -60,7 +60,7 @@ const NUMBERS_AHEAD: u64 = 1 << 20;
 /// What is added to the sequence when nobody knows how far it was. It is more than milliseconds
 /// since the epoch will ever be, lest a clock that stands at the epoch repeat numbers.
 const NUMBERS_LOST: u64 = 1 << 48;
-/// How far numbers go on with each millisecond of the clock then: further than two restarts a second take.
+/// How far numbers go on with each millisecond of the clock then: further than a restart a second takes.
 const NUMBERS_LOST_A_MS: u64 = 1 << 11;
 
 /// What an order makes of the entries that it names.
@@ -433,7 +433,7 @@ fn base(found: Found, is_lost: bool, now: Timestamp) -> u64 {
     let now_ms = now.0.min(NUMBERS_LOST);
     let base = newest.saturating_add(NUMBERS_AHEAD);
     match is_lost {
-        true => base.max(now_ms * NUMBERS_LOST_A_MS) + NUMBERS_LOST,
+        true => base.max(now_ms * NUMBERS_LOST_A_MS + NUMBERS_LOST),
         false => base.max(now_ms),
     }
 }

@@ -421,6 +421,27 @@ fn a_log_that_is_lost_twice_makes_everything_older_dead_twice() {
     assert_eq!(purges.verdict(&[tag("a")], filled), Verdict::Dead);
 }
 
+#[test]
+fn a_log_that_is_damaged_between_two_losses_makes_everything_older_dead_each_time() {
+    let folder = fresh();
+    let path = folder.path().join("purges");
+    let opened_at =
+        |now: Timestamp| open_with(folder.path(), settings(10), &Clock::standing_at(now));
+    fs::remove_file(&path).unwrap();
+    drop(opened_at(NOON));
+    let mut log = fs::read(&path).unwrap();
+    let last = log.len() - 1;
+    log[last - RECORD_BYTES] ^= 1;
+    fs::write(&path, log).unwrap();
+    let damaged = opened_at(NOON);
+    assert!(damaged.counts().is_log_lost);
+    let filled = damaged.sequence();
+    drop(damaged);
+    fs::remove_file(&path).unwrap();
+    let purges = opened_at(NOON.plus(Duration::from_secs(3_600)));
+    assert_eq!(purges.verdict(&[tag("a")], filled), Verdict::Dead);
+}
+
 #[tokio::test]
 async fn a_log_cut_anywhere_has_the_orders_before_the_cut() {
     let folder = fresh();
