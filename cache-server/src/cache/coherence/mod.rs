@@ -262,8 +262,14 @@ impl Coherence {
             Some(leases) if of_leases.as_deref() == Some(channel) => leases.hear(said),
             _ => self.wake(),
         };
+        let mut connected = control.connected();
         while control.reachable().await.is_some() {
-            let listened = control.listen(&channels, heard).await;
+            connected.mark_unchanged();
+            let listened = tokio::select! {
+                listened = control.listen(&channels, heard) => listened,
+                // Redis may be another one now, and the old one's connection stand for ever.
+                _ = connected.changed() => Ok(()),
+            };
             leases.iter().for_each(|leases| leases.hear_anew());
             let pause = match listened {
                 Err(error) if matches!(error.kind(), "no-permission" | "auth") => {
@@ -370,8 +376,15 @@ impl Coherence {
                 continue;
             }
             self.take_in(view, &told);
-            if !is_more && !self.tell_again(view).await? {
-                return Ok(refused);
+            if is_more {
+                continue;
+            }
+            match self.tell_again(view).await {
+                Ok(true) => {}
+                Ok(false) => return Ok(refused),
+                // It is tried again with the next exchange; what others ordered is known.
+                Err(error) if is_refused(&error) => return Ok(Some(error)),
+                Err(error) => return Err(error),
             }
         }
         Err(TierError::Read("there is no end of purge orders".into()))
@@ -431,7 +444,7 @@ impl Coherence {
     /// Publishes what Redis lacks of what is known here, once all that it has was read. Says whether
     /// there is more to do.
     async fn tell_again(&self, view: &mut View) -> Result<bool, TierError> {
-        let Some(read) = view.read.take() else { return Ok(false) };
+        let Some(read) = &view.read else { return Ok(false) };
         let everything = read.get(&(Target::Everything, Manner::Hard)).copied().unwrap_or(0);
         // What Redis dropped for want of room it does not lack.
         let everything = everything.max(view.floor);
@@ -447,6 +460,8 @@ impl Coherence {
                 return Ok(true);
             }
         }
+        // Not before all of it was told.
+        view.read = None;
         Ok(!lacking.is_empty())
     }
 
