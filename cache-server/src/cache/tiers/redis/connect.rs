@@ -20,6 +20,7 @@ use redis::{
     Value,
 };
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::io::BufReader;
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -33,6 +34,13 @@ use crate::cache::tiers::TierError;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// How long all of them may take altogether, sentinels and the nodes of a cluster included.
 const CONNECT_ALL_TIMEOUT: Duration = Duration::from_secs(2);
+/// After how long a silence the system asks whether Redis is still there, and how often.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// How often it asks in vain before it gives the connection up.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// How long what was sent may go unconfirmed.
+#[cfg(target_os = "linux")]
+const UNCONFIRMED_MAX: Duration = Duration::from_secs(10);
 /// Bytes that are read from a socket at once.
 const READ_BUFFER_BYTES: usize = 64 << 10;
 /// Calls that wait to be sent on one connection.
@@ -308,10 +316,14 @@ async fn plain(
     Ok(Connection::One { connection, _driver: Some(Arc::new(driver)) })
 }
 
-/// A socket that sends at once what it is given.
+/// A socket that sends at once what it is given, and notices that the other end has vanished.
 pub(super) async fn socket(host: &str, port: u16) -> io::Result<TcpStream> {
     let stream = TcpStream::connect((host, port)).await?;
     stream.set_nodelay(true)?;
+    let socket = SockRef::from(&stream);
+    socket.set_tcp_keepalive(&keepalive())?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_user_timeout(Some(UNCONFIRMED_MAX))?;
     Ok(stream)
 }
 
@@ -346,7 +358,18 @@ async fn all_after_one<F: Future<Output = RedisResult<Connection>>>(
 
 fn tcp() -> TcpSettings {
     // The library leaves Nagle's algorithm on.
-    TcpSettings::default().set_nodelay(true)
+    let settings = TcpSettings::default().set_nodelay(true).set_keepalive(keepalive());
+    #[cfg(target_os = "linux")]
+    let settings = settings.set_user_timeout(UNCONFIRMED_MAX);
+    settings
+}
+
+/// Nobody else notices that the other end of a connection that only reads has vanished.
+fn keepalive() -> TcpKeepalive {
+    TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE)
+        .with_retries(KEEPALIVE_RETRIES)
 }
 
 fn certificates(tls: &Tls) -> TlsCertificates {
