@@ -11,7 +11,7 @@ use crate::cache::coherence::{Coherence, CoherenceSettings, Shares};
 use crate::cache::entry::Entry;
 use crate::cache::leases::Leases;
 use crate::cache::overrides::Overrides;
-use crate::cache::purge::{PurgeSettings, Purges};
+use crate::cache::purge::{PurgeSettings, Purges, Verdict};
 use crate::cache::tiers::local::{LocalSettings, LocalTier};
 use crate::cache::tiers::redis::RedisTier;
 use crate::cache::tiers::redis::settings::RedisSettings;
@@ -100,7 +100,12 @@ pub(super) async fn take_over_later(app: Weak<App>, mut came_too_late: Receiver<
     while let Some(own) = came_too_late.recv().await {
         let Some(app) = app.upgrade() else { return };
         let Some(redis) = &app.tiers.redis else { return };
-        if let Ok(Some(later)) = redis.get_anew(&own.key).await {
+        let is_dead = |later: &Arc<Entry>| {
+            app.purges.verdict(&later.selectors, later.purge_sequence) == Verdict::Dead
+        };
+        if let Ok(Some(later)) = redis.get_anew(&own.key).await
+            && !is_dead(&later)
+        {
             let is_own = |before: &Arc<Entry>| before.stored == own.stored;
             app.tiers.local.replace(&own.key, |before| before.is_none_or(is_own).then_some(later));
         }

@@ -432,7 +432,7 @@ impl Book {
     /// most recent. It stays exact in JSON.
     fn take_id(&mut self, now: Timestamp) -> u64 {
         let id = match self.are_shared {
-            true => self.next_id.max(now.0.saturating_mul(1_000) + fastrand::u64(..1_000)),
+            true => self.next_id.max(now.0.saturating_mul(1_000)) + fastrand::u64(..1_000),
             false => self.next_id,
         };
         self.next_id = id + 1;

@@ -245,12 +245,11 @@ impl WriteBehind {
                     lease.stored().await;
                 }
             }
-            Err(NotWritten::Dropped(why)) => {
-                self.metrics.dropped(why);
-                if why == Dropped::Fenced {
-                    self.fenced_off(&waiting).await;
-                }
+            Err(NotWritten::Later) => {
+                self.metrics.dropped(Dropped::Fenced);
+                self.fenced_off(&waiting).await;
             }
+            Err(NotWritten::Dropped(why)) => self.metrics.dropped(why),
             Err(NotWritten::Redis(WriteError::Failed(TierError::Resting))) => {
                 // It was not asked: that was no try, and the next one can wait.
                 waiting.tries -= 1;
@@ -300,7 +299,8 @@ impl WriteBehind {
         command.arg(token).arg(&token.to_be_bytes()).arg(lives_ms).arg(value).arg(&*self.process);
         let deadline = self.settings.write_deadline;
         match self.link.write(&name, &command, deadline).await.map_err(NotWritten::Redis)? {
-            Value::Int(0) => Err(NotWritten::Dropped(Dropped::Fenced)),
+            Value::Int(0) => Err(NotWritten::Later),
+            Value::Int(2) => Err(NotWritten::Dropped(Dropped::Fenced)),
             _ => Ok(()),
         }
     }
@@ -418,14 +418,22 @@ impl Drop for Writing<'_> {
 enum NotWritten {
     /// It is not worth writing.
     Dropped(Dropped),
+    /// Redis has what a later fetch has stored.
+    Later,
     /// Redis did not take it.
     Redis(WriteError),
 }
 
 impl Queue {
-    /// Puts an entry last, or in the place of the one that waits under its key.
+    /// Puts an entry last, or in the place of the one that waits under its key, unless that is of a later
+    /// fetch.
     fn push(&mut self, waiting: Waiting) {
         let key = waiting.entry.key;
+        // The fetch of one that waits may have begun later, and ended sooner.
+        let is_later = |other: &Waiting| other.fence.token > waiting.fence.token;
+        if self.entries.get(&key).is_some_and(is_later) {
+            return;
+        }
         self.bytes += waiting.bytes;
         match self.entries.insert(key, waiting) {
             Some(before) => self.bytes -= before.bytes,
