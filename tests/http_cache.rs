@@ -417,12 +417,22 @@ async fn an_invalidation_that_was_answered_survives_a_kill() {
 
 #[tokio::test]
 async fn a_head_that_is_late_takes_nothing_newer_away() {
+    for tag in ["\"a\"", "\"c\""] {
+        late_head(tag).await;
+    }
+}
+
+/// A HEAD that is answered by this tag when what it asks about has been fetched anew.
+async fn late_head(tag: &'static str) {
     let gate = Arc::new(Gate::closed());
     let (held, gets) = (Arc::clone(&gate), AtomicUsize::new(0));
     let upstream = Upstream::start(move |received: &Received| {
         let older = || Reply::bytes("older").with("etag", "\"a\"");
         match (received.method.as_str(), gets.load(Ordering::Relaxed)) {
-            ("HEAD", _) => older().with("cache-control", "max-age=600").held_by(&held),
+            ("HEAD", _) => {
+                let head = Reply::bytes("older").with("etag", tag);
+                head.with("cache-control", "max-age=600").held_by(&held)
+            }
             (_, count) => {
                 gets.fetch_add(1, Ordering::Relaxed);
                 match count {
@@ -441,7 +451,9 @@ async fn a_head_that_is_late_takes_nothing_newer_away() {
         gate.open();
     };
     tokio::join!(ask(&server, Method::HEAD, "/page", &[]), meanwhile);
+    let calls = upstream.calls();
     assert_eq!(text(&get(&server, "/page", &[]).await), "newer");
+    assert_eq!(upstream.calls(), calls, "and it is fresh: {tag}");
 }
 
 #[tokio::test]

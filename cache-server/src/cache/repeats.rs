@@ -26,6 +26,8 @@ pub const REQUEST_BYTES_MAX: usize = 64 << 10;
 const REPEAT_BYTES: usize = 384;
 /// Requests of which is known that they came once, or were forgotten since: a place for each.
 const SEEN_PLACES: usize = 1 << 14;
+/// Entries that were found to be due: a place for each.
+const DUE_PLACES: usize = 1 << 10;
 /// Headers that are known; one more takes the place of one that is asked for less.
 const HEADS_MAX: usize = 4096;
 
@@ -61,6 +63,8 @@ pub struct Repeats {
     known: Option<Cache<u64, Arc<Repeat>>>,
     /// Hashes of requests that could have been remembered.
     seen: Box<[AtomicU64]>,
+    /// The beginnings of keys whose entries a repeat has found to be due for a refresh.
+    due: Box<[AtomicU64]>,
     /// Hashes of the headers of requests that were remembered by all that they say.
     heads: Cache<u64, ()>,
     /// Seeded anew in each process, so that nobody can aim at a slot.
@@ -78,8 +82,9 @@ impl Repeats {
                 .build()
         });
         let heads = CacheBuilder::new(HEADS_MAX).build();
-        let seen = (0..SEEN_PLACES).map(|_| AtomicU64::new(0)).collect();
-        Repeats { known, seen, heads, hasher: RandomState::new() }
+        let places = |count| (0..count).map(|_| AtomicU64::new(0)).collect();
+        let (seen, due) = (places(SEEN_PLACES), places(DUE_PLACES));
+        Repeats { known, seen, due, heads, hasher: RandomState::new() }
     }
 
     /// Whether a request with this header was remembered, that was read by these settings. It may be
@@ -111,6 +116,28 @@ impl Repeats {
             // A copy: the request's own bytes are a slice of a larger buffer.
             known.insert(slot, Arc::new(repeat(Bytes::copy_from_slice(request))));
         }
+    }
+
+    /// Notes that a repeat has found its entry to be due for a refresh, which is drawn by chance: the long
+    /// way, which begins it, must not draw again.
+    pub fn note_due(&self, key: &Key) {
+        let (place, begins) = self.place_of(key);
+        place.store(begins, Ordering::Relaxed);
+    }
+
+    /// Whether that was noted, which holds for one who asks.
+    #[must_use]
+    pub fn take_due(&self, key: &Key) -> bool {
+        let (place, begins) = self.place_of(key);
+        place.load(Ordering::Relaxed) == begins
+            && place.compare_exchange(begins, 0, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
+    fn place_of(&self, key: &Key) -> (&AtomicU64, u64) {
+        let begins = key.as_bytes().first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes));
+        // Cut on purpose: keys are as good as drawn by chance. 0 is none.
+        #[expect(clippy::cast_possible_truncation, reason = "see above")]
+        (&self.due[begins as usize % DUE_PLACES], begins.max(1))
     }
 
     fn was_seen(&self, slot: u64) -> bool {
@@ -185,6 +212,16 @@ mod tests {
         assert!(!repeats.is_head_known(b"GET", 2), "it may be read in another way now");
         (0..3 * HEADS_MAX).for_each(|number| repeats.remember_head(&number.to_le_bytes(), 1));
         assert!(repeats.heads.entries() <= HEADS_MAX);
+    }
+
+    #[test]
+    fn what_is_due_is_told_once() {
+        let repeats = Repeats::new(1 << 20);
+        let [one, other] = [1, 2].map(|byte| Key::from_bytes([byte; 32]));
+        assert!(!repeats.take_due(&one));
+        repeats.note_due(&one);
+        assert!(!repeats.take_due(&other));
+        assert!(repeats.take_due(&one) && !repeats.take_due(&one));
     }
 
     #[test]

@@ -70,6 +70,14 @@ impl Doubted {
         &self.entry
     }
 
+    /// Whether memory has nothing that was stored later, and no order has purged it before it was asked
+    /// about.
+    #[must_use]
+    pub fn is_current(&self, app: &App) -> bool {
+        let known = app.tiers.local.get_memory(&self.entry.key);
+        !self.is_dead && known.is_none_or(|known| known.stored <= self.entry.stored)
+    }
+
     /// Stores what the answer to a HEAD, a 200, confirms, with the fields and times that it tells; nothing if
     /// it is of something else, or would not be stored so.
     pub fn after_head(&self, app: &App, fields: &HeaderMap) -> Option<Arc<Entry>> {

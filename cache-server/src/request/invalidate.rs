@@ -81,7 +81,8 @@ impl Aftermath {
                 }
             }
             Aftermath::Head(doubted) if status == StatusCode::OK => {
-                if doubted.after_head(app, fields).is_none() {
+                // What was stored since it was asked it says nothing of.
+                if doubted.after_head(app, fields).is_none() && doubted.is_current(app) {
                     let key = Purged::Selector(Selector::key(&doubted.entry().key));
                     app.purge_soon(&[key], Manner::Soft, PurgedBy::Invalidation);
                 }

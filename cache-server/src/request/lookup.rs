@@ -129,28 +129,21 @@ fn may_be_better_in_redis(app: &App, keyed: &Keyed, local: &Found) -> bool {
 
 /// Whether a fresh entry is refreshed now, while it still answers.
 fn is_due_soon(app: &App, keyed: &Keyed, hit: &Hit) -> bool {
+    let (eagerness, effects) = (keyed.policy.refresh_ahead, &keyed.effects);
     // While an operator will have no call upstream, no entry is due.
-    if keyed.effects.stale_only {
-        return false;
-    }
-    let (eagerness, now) = (keyed.policy.refresh_ahead, app.clock.now());
-    let (ttl, fetch_took) = to_its_end(&keyed.effects, &hit.entry, now);
-    may_be_due(eagerness, &keyed.effects, &hit.entry, now)
-        && early::is_due(ttl, fetch_took, eagerness, fastrand::f64())
+    !effects.stale_only
+        && (app.repeats.take_due(&keyed.key)
+            || is_due(eagerness, effects, &hit.entry, app.clock.now()))
 }
 
-fn may_be_due(eagerness: f64, effects: &Effects, entry: &Entry, now: Timestamp) -> bool {
+fn is_due(eagerness: f64, effects: &Effects, entry: &Entry, now: Timestamp) -> bool {
     if eagerness <= 0.0 || entry.negative {
         return false;
     }
-    let (ttl, fetch_took) = to_its_end(effects, entry, now);
-    early::may_be_due(ttl, fetch_took, eagerness)
-}
-
-/// How long it is fresh still, and how long its fetch took.
-fn to_its_end(effects: &Effects, entry: &Entry, now: Timestamp) -> (Duration, Duration) {
     let ttl = facts(effects, entry).ends.fresh.since(now);
-    (ttl, Duration::from_millis(entry.upstream_time_ms.into()))
+    let fetch_took = Duration::from_millis(entry.upstream_time_ms.into());
+    early::may_be_due(ttl, fetch_took, eagerness)
+        && early::is_due(ttl, fetch_took, eagerness, fastrand::f64())
 }
 
 /// Why a request that nothing stored answers is forwarded, as `Cache-Status` has it (RFC 9211
@@ -216,8 +209,7 @@ pub fn recheck(app: &App, keyed: &Keyed) -> Option<Hit> {
     }
 }
 
-/// A fresh entry in memory that answers a request as plain as a repeat is, and is not to be refreshed:
-/// where that is drawn by chance, it is drawn once, the long way.
+/// A fresh entry in memory that answers a request as plain as a repeat is, and needs no refresh.
 #[must_use]
 pub fn of_repeat(app: &App, repeat: &Repeat, now: Timestamp) -> Option<Hit> {
     let asked = app.clock.instant();
@@ -226,9 +218,11 @@ pub fn of_repeat(app: &App, repeat: &Repeat, now: Timestamp) -> Option<Hit> {
     let entry = in_memory.filter(|entry| !entry.is_variants)?;
     let wishes = Wishes { directives: RequestDirectives::default(), effects: Effects::default() };
     match judge_at(app, now, &wishes, TierName::Memory, entry) {
-        Found::Fresh(hit)
-            if !may_be_due(repeat.refresh_ahead, &wishes.effects, &hit.entry, now) =>
-        {
+        Found::Fresh(hit) if is_due(repeat.refresh_ahead, &wishes.effects, &hit.entry, now) => {
+            app.repeats.note_due(&repeat.key);
+            None
+        }
+        Found::Fresh(hit) => {
             app.telemetry.tier_read(TierName::Memory, took);
             Some(hit)
         }

@@ -115,6 +115,8 @@ pub struct Coherence {
     /// When Redis was last asked with success, in milliseconds since the start, or [`NEVER`]: a wall clock
     /// that is set back must not make it any later.
     contact: AtomicU64,
+    /// The same in milliseconds of wall time: the other clock stands still while the machine sleeps.
+    contact_at: AtomicU64,
     /// Wakes the task.
     work: Notify,
     /// Counts exchanges.
@@ -184,6 +186,7 @@ impl Coherence {
             clock,
             metrics,
             contact: AtomicU64::new(NEVER),
+            contact_at: AtomicU64::new(0),
             work: Notify::new(),
             exchanged: watch::Sender::new(0),
             state: Mutex::default(),
@@ -218,14 +221,17 @@ impl Coherence {
         let lifetime = self.settings.lifetime;
         // One of a time to come was stored before the clock was set back.
         let is_old = stored > now || now.since(stored) > lifetime;
-        is_old && self.since_contact().is_none_or(|since| since > lifetime)
+        is_old && self.since_contact(now).is_none_or(|since| since > lifetime)
     }
 
-    /// How long ago the last contact was, if there was any.
-    fn since_contact(&self) -> Option<Duration> {
+    /// How long ago the last contact was, if there was any: the longer of what two clocks say.
+    fn since_contact(&self, now: Timestamp) -> Option<Duration> {
         let contact = self.contact.load(Ordering::Relaxed);
-        let since = || self.started.elapsed().saturating_sub(Duration::from_millis(contact));
-        (contact != NEVER).then(since)
+        if contact == NEVER {
+            return None;
+        }
+        let since = self.started.elapsed().saturating_sub(Duration::from_millis(contact));
+        Some(since.max(now.since(Timestamp(self.contact_at.load(Ordering::Relaxed)))))
     }
 
     /// How it does.
@@ -234,7 +240,7 @@ impl Coherence {
         let state = self.state();
         CoherenceReport {
             node: self.settings.node.clone(),
-            contact_age_s: self.since_contact().map(|since| since.as_secs()),
+            contact_age_s: self.since_contact(self.clock.now()).map(|since| since.as_secs()),
             orders_behind: self.shares.purges.unshared_count(),
             generation: state.generation.clone(),
             clock_offset_ms: self.shares.time.ahead_ms(),
@@ -246,7 +252,7 @@ impl Coherence {
 
     /// Shows what is measured when asked.
     pub fn show(&self) {
-        let since = self.since_contact().unwrap_or_else(|| self.started.elapsed());
+        let since = self.since_contact(self.clock.now()).unwrap_or_else(|| self.started.elapsed());
         self.metrics.contact_age.set(since.as_secs_f64());
         let behind = self.shares.purges.unshared_count();
         self.metrics.orders_behind.set(u32::try_from(behind).unwrap_or(u32::MAX));
@@ -312,6 +318,7 @@ impl Coherence {
         let refused = self.exchange(view).await?;
         control.note_touch(connection);
         // Whoever waits for an order to be published need not wait for more.
+        self.contact_at.store(self.clock.now().0, Ordering::Relaxed);
         let since_start = self.started.elapsed().as_millis();
         self.contact.store(u64::try_from(since_start).unwrap_or(NEVER), Ordering::Relaxed);
         self.exchanged.send_modify(|count| *count += 1);
