@@ -1,7 +1,7 @@
 //! Whose answers a caller sees: tenants that share, and credentials that the upstream refuses.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 
 use black_box_tests::upstream::Gate;
 use black_box_tests::{Answer, Received, Reply, Server, Setup, Upstream, credential_digest};
@@ -150,6 +150,34 @@ async fn while_the_upstream_is_down_a_young_suspension_has_grace_and_an_old_one_
             assert_eq!(ask(&server, "sk-a").await.status, 200, "unreachable is down as well");
         }
     }
+}
+
+#[tokio::test]
+async fn what_the_upstream_gives_to_anybody_brings_no_refused_credential_its_answers_back() {
+    let is_revoked = Arc::new(AtomicBool::new(false));
+    let revoked = Arc::clone(&is_revoked);
+    let upstream = Upstream::start(move |received| {
+        match received.uri.path() == EMBEDDINGS && revoked.load(Ordering::Relaxed) {
+            true => Reply::bytes("no").status(401),
+            false => embedding(),
+        }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    assert!(ask(&server, "sk-a").await.cache_status().contains("stored"));
+    is_revoked.store(true, Ordering::Relaxed);
+    let client = server.client();
+    let with = |request: reqwest::RequestBuilder| request.header("authorization", "Bearer sk-a");
+    let other = json!({"model": "text-embedding-3-small", "input": "another"});
+    let other = with(client.request(http::Method::POST, EMBEDDINGS)).body(other.to_string());
+    assert_eq!(Answer::of(other).await.status, 401);
+    let public = with(client.request(http::Method::GET, "/robots.txt"));
+    assert_eq!(Answer::of(public).await.status, 200);
+    let answer = ask(&server, "sk-a").await;
+    assert_eq!(answer.status, 401, "it is refused still: {}", answer.cache_status());
+    is_revoked.store(false, Ordering::Relaxed);
+    assert_eq!(ask(&server, "sk-a").await.status, 200);
+    assert!(ask(&server, "sk-a").await.cache_status().contains("; hit;"));
 }
 
 #[tokio::test]

@@ -21,7 +21,14 @@ pub struct Credential {
 /// The credentials that are suspended, and since when.
 #[derive(Debug)]
 pub struct Suspensions {
-    since: Recent<Credential, Timestamp>,
+    since: Recent<Credential, Suspended>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Suspended {
+    since: Timestamp,
+    /// Whether it was HTTP at large alone that was refused.
+    by_http_alone: bool,
 }
 
 impl Suspensions {
@@ -46,17 +53,24 @@ impl Suspensions {
     /// Since when this credential is suspended.
     #[must_use]
     pub fn since(&self, credential: &Credential) -> Option<Timestamp> {
-        self.since.get(credential)
+        self.since.get(credential).map(|suspended| suspended.since)
     }
 
-    /// Suspends a credential; one that is suspended already stays so since then.
-    pub fn suspend(&self, credential: Credential, now: Timestamp) {
-        self.since.note(credential, |since| since.unwrap_or(now));
+    /// Suspends a credential that a request was refused with, of HTTP at large or not; one that is
+    /// suspended already stays so since then.
+    pub fn suspend(&self, credential: Credential, now: Timestamp, by_http: bool) {
+        self.since.note(credential, |before: Option<Suspended>| Suspended {
+            since: before.map_or(now, |before| before.since),
+            by_http_alone: by_http && before.is_none_or(|before| before.by_http_alone),
+        });
     }
 
-    /// Lifts a credential's suspension. Says whether there was one.
-    pub fn lift(&self, credential: &Credential) -> bool {
-        self.since.forget(credential).is_some()
+    /// Lifts the suspension of a credential that a request was answered with. Says whether there was one.
+    /// What is answered of HTTP at large may be there for anybody: that says nothing of a credential that
+    /// was refused where it counts.
+    pub fn lift(&self, credential: &Credential, by_http: bool) -> bool {
+        let Some(suspended) = self.since.get(credential) else { return false };
+        (suspended.by_http_alone || !by_http) && self.since.forget(credential).is_some()
     }
 }
 
@@ -72,27 +86,42 @@ mod tests {
     fn a_suspension_lasts_from_the_first_refusal_until_it_is_lifted() {
         let suspensions = Suspensions::new(10);
         assert!(suspensions.is_empty());
-        suspensions.suspend(credential(1), Timestamp(5));
-        suspensions.suspend(credential(1), Timestamp(9));
+        suspensions.suspend(credential(1), Timestamp(5), false);
+        suspensions.suspend(credential(1), Timestamp(9), false);
         assert_eq!(suspensions.since(&credential(1)), Some(Timestamp(5)));
         let elsewhere = Credential { upstream: "other".into(), ..credential(1) };
         assert_eq!(suspensions.since(&elsewhere), None, "another upstream may take it");
-        assert!(suspensions.lift(&credential(1)) && !suspensions.lift(&credential(1)));
+        assert!(
+            suspensions.lift(&credential(1), false) && !suspensions.lift(&credential(1), false)
+        );
         assert!(suspensions.is_empty());
+    }
+
+    #[test]
+    fn what_is_there_for_anybody_lifts_no_suspension_of_what_is_not() {
+        for (by_http, again_by_http, is_lifted) in
+            [(true, true, true), (false, false, false), (true, false, false), (false, true, false)]
+        {
+            let suspensions = Suspensions::new(10);
+            suspensions.suspend(credential(1), Timestamp(5), by_http);
+            suspensions.suspend(credential(1), Timestamp(6), again_by_http);
+            assert_eq!(suspensions.lift(&credential(1), true), is_lifted);
+            assert_eq!(suspensions.lift(&credential(1), false), !is_lifted);
+        }
     }
 
     #[test]
     fn at_the_bound_the_oldest_is_forgotten() {
         let suspensions = Suspensions::new(3);
         for number in 0..5 {
-            suspensions.suspend(credential(number), Timestamp(u64::from(number)));
+            suspensions.suspend(credential(number), Timestamp(u64::from(number)), false);
         }
         assert_eq!(suspensions.count(), 3);
         let known = (0..5).filter(|number| suspensions.since(&credential(*number)).is_some());
         assert_eq!(known.collect::<Vec<_>>(), [2, 3, 4]);
-        suspensions.lift(&credential(2));
-        suspensions.suspend(credential(2), Timestamp(9));
-        suspensions.suspend(credential(7), Timestamp(9));
+        suspensions.lift(&credential(2), false);
+        suspensions.suspend(credential(2), Timestamp(9), false);
+        suspensions.suspend(credential(7), Timestamp(9), false);
         assert_eq!(suspensions.since(&credential(3)), None, "now the oldest");
         assert!(suspensions.since(&credential(2)).is_some(), "its new suspension is young");
     }

@@ -389,7 +389,7 @@ fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError>
         write_timeout: positive("server.write_timeout", server.write_timeout)?,
         key_body_timeout: positive("server.key_body_timeout", server.key_body_timeout)?,
         drain_timeout: server.drain_timeout.0,
-        headers_max: at_least_one("server.headers_max", server.headers_max)?,
+        headers_max: headers_max(server.headers_max)?,
         header_bytes_max,
         body_bytes_max: server.body_bytes_max.as_u64(),
         key_body_bytes_max: bytes("server.key_body_bytes_max", server.key_body_bytes_max)?,
@@ -491,6 +491,14 @@ fn positive(field: &str, span: Span) -> Result<Duration, ConfigError> {
         return Err(ConfigError::new(field, "0s", "a duration above zero"));
     }
     Ok(span.0)
+}
+
+/// The HTTP library's own bound is not far above.
+fn headers_max(count: usize) -> Result<usize, ConfigError> {
+    match count {
+        1..=10_000 => Ok(count),
+        _ => Err(ConfigError::new("server.headers_max", count, "1 to 10000")),
+    }
 }
 
 fn at_least_one(field: &str, count: usize) -> Result<usize, ConfigError> {

@@ -151,7 +151,7 @@ pub struct Server {
     pub key_body_timeout: Span,
     /// How long answers, fills and tunnels may take to finish after SIGTERM.
     pub drain_timeout: Span,
-    /// Fields in a request's header.
+    /// Fields in a request's header; at most 10,000.
     pub headers_max: usize,
     /// Bytes of a request's header; at least 8 KiB.
     #[schemars(with = "Size")]

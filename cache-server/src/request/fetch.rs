@@ -223,7 +223,8 @@ async fn send(
     let (parts, body) = request.into_parts();
     let answer = order.upstream.send(parts.method, &order.target, parts.headers, body).await;
     let answer = answer.map_err(Stopped::Failed)?;
-    suspend::note(app, order.credential.as_ref(), answer.status());
+    let by_http = order.spec.is_generic();
+    suspend::note(app, order.credential.as_ref(), answer.status(), by_http);
     let limited = || order.limited.clone();
     hold::note_answer(app, limited, &order.fills, answer.status(), answer.headers());
     span.note_status(answer.status());

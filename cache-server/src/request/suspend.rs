@@ -17,15 +17,15 @@ use crate::app::App;
 use crate::cache::suspension::Credential;
 use crate::clock::Timestamp;
 
-/// Takes note of what an upstream's answer says about a credential.
-pub fn note(app: &App, credential: Option<&Credential>, status: StatusCode) {
+/// Takes note of what an upstream's answer, to a request of HTTP at large or not, says about a credential.
+pub fn note(app: &App, credential: Option<&Credential>, status: StatusCode, by_http: bool) {
     let Some(credential) = credential else { return };
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-        app.suspensions.suspend(credential.clone(), app.clock.now());
+        app.suspensions.suspend(credential.clone(), app.clock.now(), by_http);
     } else if (status.is_success() || status == StatusCode::SWITCHING_PROTOCOLS)
         && !app.suspensions.is_empty()
     {
-        app.suspensions.lift(credential);
+        app.suspensions.lift(credential, by_http);
     }
 }
 

@@ -32,6 +32,11 @@ const KEEPALIVE_RETRIES: u32 = 3;
 #[cfg(target_os = "linux")]
 const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
+/// What an upstream may send of one answer over HTTP/2 before it is read, and of all of one connection:
+/// callers who do not read theirs must be many before the others' answers stand still.
+const STREAM_WINDOW_BYTES: u32 = 512 << 10;
+const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+
 /// The HTTP library's client: a pool of connections, and requests over them.
 pub(super) type HttpClient = Client<Connector, RequestBody>;
 
@@ -67,6 +72,8 @@ pub(super) fn client(
         .timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
         .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .http2_only(protocol == Protocol::Http2);
     Ok(builder.build(connector))
 }
