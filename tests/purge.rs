@@ -322,6 +322,8 @@ async fn an_order_that_cannot_be_meant_is_refused_and_says_why() {
         (json!({}), 400, "purges-nothing"),
         (json!({ "keys": ["x"] }), 400, "no-key"),
         (json!({ "urls": ["mailto:a"] }), 400, "no-url"),
+        (json!({ "urls": ["https://elsewhere.example/page"] }), 400, "no-url"),
+        (json!({ "urls": [format!("http://{}/page", server.address)] }), 400, "no-url"),
         (json!({ "tag": ["x"] }), 400, "bad-body"),
         (json!({ "tags": vec!["x"; 10_001] }), 413, "purges-too-much"),
     ] {

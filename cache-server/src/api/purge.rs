@@ -15,6 +15,7 @@ use crate::app::settings::Settings;
 use crate::cache::entry::Selector;
 use crate::cache::purge::{Manner, TARGETS_MAX, Target};
 use crate::telemetry::PurgedBy;
+use crate::upstream::client::Upstream;
 use crate::upstream::mount;
 
 /// Largest order, in bytes.
@@ -82,8 +83,8 @@ impl Order {
     }
 }
 
-/// The name of the URL as entries know it: of the upstream. A path is one of ours, and goes where a request
-/// to it would.
+/// The name of the URL as entries know it: of an upstream, or nothing is under it. A path is one of ours, and
+/// goes where a request to it would.
 fn forwarded(settings: &Settings, url: &str) -> Option<String> {
     if url.starts_with('/') {
         let (path, query) = match url.split_once('?') {
@@ -93,5 +94,12 @@ fn forwarded(settings: &Settings, url: &str) -> Option<String> {
         let (upstream, rest) = settings.upstream_for(None, path)?;
         return Some(mount::target(upstream.base(), rest, query).ok()?.name());
     }
-    Some(mount::Target::of(&url::Url::parse(url).ok()?)?.name())
+    let url = url::Url::parse(url).ok()?;
+    let is_of = |upstream: &Arc<Upstream>| {
+        let base = upstream.base();
+        let below = url.path().strip_prefix(base.path().trim_end_matches('/'));
+        base.origin() == url.origin()
+            && below.is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    };
+    settings.upstreams.iter().any(is_of).then(|| mount::Target::of(&url))?.map(|it| it.name())
 }
