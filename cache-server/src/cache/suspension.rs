@@ -27,7 +27,7 @@ pub struct Suspensions {
 #[derive(Clone, Copy, Debug)]
 struct Suspended {
     since: Timestamp,
-    /// Whether it was HTTP at large alone that was refused.
+    /// Whether no model's route was refused.
     by_http_alone: bool,
 }
 
@@ -56,7 +56,7 @@ impl Suspensions {
         self.since.get(credential).map(|suspended| suspended.since)
     }
 
-    /// Suspends a credential that a request was refused with, of HTTP at large or not; one that is
+    /// Suspends a credential that a request was refused with, of a model or `by_http` alone; one that is
     /// suspended already stays so since then.
     pub fn suspend(&self, credential: Credential, now: Timestamp, by_http: bool) {
         self.since.note(credential, |before: Option<Suspended>| Suspended {
@@ -66,8 +66,8 @@ impl Suspensions {
     }
 
     /// Lifts the suspension of a credential that a request was answered with. Says whether there was one.
-    /// What is answered of HTTP at large may be there for anybody: that says nothing of a credential that
-    /// was refused where it counts.
+    /// What is answered beside the routes of models may be there for anybody: that says nothing of a
+    /// credential that was refused on one.
     pub fn lift(&self, credential: &Credential, by_http: bool) -> bool {
         let Some(suspended) = self.since.get(credential) else { return false };
         (suspended.by_http_alone || !by_http) && self.since.forget(credential).is_some()

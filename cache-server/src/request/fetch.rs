@@ -223,7 +223,7 @@ async fn send(
     let (parts, body) = request.into_parts();
     let answer = order.upstream.send(parts.method, &order.target, parts.headers, body).await;
     let answer = answer.map_err(Stopped::Failed)?;
-    let by_http = order.spec.is_generic();
+    let by_http = order.spec.model_route().is_none();
     suspend::note(app, order.credential.as_ref(), answer.status(), by_http);
     let limited = || order.limited.clone();
     hold::note_answer(app, limited, &order.fills, answer.status(), answer.headers());

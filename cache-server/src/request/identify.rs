@@ -95,6 +95,12 @@ impl Asked {
         Limited { upstream: self.upstream.identity().into(), tenant: self.tenant.scope.clone() }
     }
 
+    /// Whether it is to a model's route.
+    #[must_use]
+    pub fn is_of_a_model(&self) -> bool {
+        self.spec.as_ref().is_some_and(|(spec, _)| spec.model_route().is_some())
+    }
+
     /// The model, if the path names it.
     #[must_use]
     pub fn model_in_path(&self) -> Option<&str> {

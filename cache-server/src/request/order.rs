@@ -18,7 +18,6 @@ use crate::cache::freshness::{RequestDirectives, surrogate, vary};
 use crate::cache::leases::Fence;
 use crate::cache::overrides::Effects;
 use crate::cache::suspension::Credential;
-use crate::cache::tags::TAGS_MAX;
 use crate::clock::Timestamp;
 use crate::config::FillSettings;
 use crate::config::policy::{Policy, WhenNobodyReads};
@@ -123,10 +122,7 @@ pub fn prepare(
     let (body, reservation, effects) = (keyed.body, keyed.reservation, keyed.effects);
     let Keyed { asked, spec, key, place, validates, meaning, policy, is_shared, .. } = *keyed;
     if spec.is_generic() {
-        // What is confirmed keeps its tags, and those of who has it confirmed come to them: before they
-        // are too many the whole is fetched.
-        let confirms = validates.as_deref().filter(|entry| entry.tags.len() <= TAGS_MAX / 2);
-        fields::replace_conditions(&mut headers, confirms);
+        fields::replace_conditions(&mut headers, validates.as_deref());
         headers.extend(policy.surrogate_control.then(surrogate::capability));
         // What is fetched for the cache is the whole.
         headers.remove(RANGE);

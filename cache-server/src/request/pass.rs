@@ -93,7 +93,7 @@ pub async fn ask(
         span.fail(error.kind());
         Unanswered::Upstream(error)
     })?;
-    suspend::note(app, credential.as_ref(), answer.status(), asked.is_generic);
+    suspend::note(app, credential.as_ref(), answer.status(), !asked.is_of_a_model());
     let fills = &asked.settings.fills;
     hold::note_answer(app, || asked.limited(), fills, answer.status(), answer.headers());
     Ok((answer, span))

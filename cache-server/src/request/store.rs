@@ -60,6 +60,16 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     }
 }
 
+/// Purges the entry that was confirmed and is not stored again, as it has too many tags: those of all who
+/// had it confirmed stay with it, so that it would be confirmed in vain for as long as it is kept.
+fn drop_confirmed(app: &App, order: &Order, head: &AnswerHead) {
+    let is_confirmed = head.answered == StatusCode::NOT_MODIFIED;
+    if let Some(confirmed) = order.validates.as_ref().filter(|_| is_confirmed) {
+        let key = Purged::Selector(Selector::key(&confirmed.key));
+        app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
+    }
+}
+
 /// What a route says to the rules of HTTP; `negative_for` is how long the answer that there is
 /// nothing holds this time.
 #[must_use]
@@ -194,6 +204,7 @@ fn try_store(
     let tags = tags(order, head, report.model.as_deref());
     // It would outlive a purge by one of those.
     if tags.left_out() > 0 {
+        drop_confirmed(app, order, head);
         return Err("too-many-tags");
     }
     let entry = entry(app, order, head, body, &report, tags, storing);

@@ -17,7 +17,8 @@ use crate::app::App;
 use crate::cache::suspension::Credential;
 use crate::clock::Timestamp;
 
-/// Takes note of what an upstream's answer, to a request of HTTP at large or not, says about a credential.
+/// Takes note of what an upstream's answer says about a credential; `by_http` is whether it is to another
+/// request than a model's.
 pub fn note(app: &App, credential: Option<&Credential>, status: StatusCode, by_http: bool) {
     let Some(credential) = credential else { return };
     if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {

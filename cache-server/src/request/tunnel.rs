@@ -77,7 +77,7 @@ pub async fn open(app: &Arc<App>, mut asked: Asked) -> Response<AnswerBody> {
             return respond::upstream_failed(line, &error);
         }
     };
-    suspend::note(app, credential.as_ref(), answer.status(), asked.is_generic);
+    suspend::note(app, credential.as_ref(), answer.status(), !asked.is_of_a_model());
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         return respond::passed(line, &Cause::TUNNEL, answer, span);
     }

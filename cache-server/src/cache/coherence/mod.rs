@@ -322,8 +322,9 @@ impl Coherence {
         let since_start = self.started.elapsed().as_millis();
         self.contact.store(u64::try_from(since_start).unwrap_or(NEVER), Ordering::Relaxed);
         self.exchanged.send_modify(|count| *count += 1);
+        let levers = levers::exchange(&self.shares, levers, self.clock.now()).await;
         refused.map_or(Ok(()), Err)?;
-        levers::exchange(&self.shares, levers, self.clock.now()).await
+        levers
     }
 
     fn succeeded(&self) {

@@ -23,8 +23,8 @@
 //! the sequence goes on 2^20 above the greatest number that the log tells and not below the wall
 //! clock in milliseconds, and this base is in the log before any fill records it. Nor does a
 //! fill ever record a number 2^20 above what is in the log. After a damaged or missing log, when
-//! the greatest number is unknown, it goes on 2^48 above and 2^11 higher for each millisecond of the
-//! wall clock: by the next loss the clock has gone further than restarts and orders have.
+//! the greatest number is unknown, it goes on at 2^48 and 2^11 higher for each millisecond of the
+//! wall clock, if that is higher: by the next loss the clock has gone further than restarts and orders have.
 //!
 //! [`Entry::purge_sequence`]: crate::cache::entry::Entry::purge_sequence
 
@@ -57,7 +57,7 @@ use writer::{Settled, Shared, Writer, durable};
 pub const TARGETS_MAX: usize = 10_000;
 /// How far numbers run ahead of the log at most.
 const NUMBERS_AHEAD: u64 = 1 << 20;
-/// What is added to the sequence when nobody knows how far it was. It is more than milliseconds
+/// Where the sequence goes on at least when nobody knows how far it was. It is more than milliseconds
 /// since the epoch will ever be, lest a clock that stands at the epoch repeat numbers.
 const NUMBERS_LOST: u64 = 1 << 48;
 /// How far numbers go on with each millisecond of the clock then: further than a restart a second takes.

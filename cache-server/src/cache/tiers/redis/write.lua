@@ -20,7 +20,9 @@ local function has_come(token)
 end
 
 local before = redis.call('GETRANGE', KEYS[1], 2, 9)
-if #before == 8 and is_later(before, ARGV[2]) and has_come(before) then return 0 end
+if #before == 8 and is_later(before, ARGV[2]) and (has_come(before) or not has_come(ARGV[2])) then
+  return 0
+end
 local lease = redis.call('GET', KEYS[2])
 if lease then
   local token, owner = string.match(lease, '^.(%d+):(.*)$')

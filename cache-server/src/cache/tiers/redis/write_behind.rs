@@ -430,8 +430,10 @@ impl Queue {
     fn push(&mut self, waiting: Waiting) {
         let key = waiting.entry.key;
         // The fetch of one that waits may have begun later, and ended sooner.
-        let is_later = |other: &Waiting| other.fence.token > waiting.fence.token;
-        if self.entries.get(&key).is_some_and(is_later) {
+        let is_later = |other: &&mut Waiting| other.fence.token > waiting.fence.token;
+        if let Some(later) = self.entries.get_mut(&key).filter(is_later) {
+            // It is as good for those who wait for this one.
+            later.fence.lease = later.fence.lease.take().or(waiting.fence.lease);
             return;
         }
         self.bytes += waiting.bytes;
