@@ -34,8 +34,8 @@ const UNCONFIRMED_MAX: Duration = Duration::from_secs(30);
 
 /// What an upstream may send of one answer over HTTP/2 before it is read, and of all of one connection:
 /// callers who do not read theirs must be many before the others' answers stand still.
-const STREAM_WINDOW_BYTES: u32 = 512 << 10;
-const CONNECTION_WINDOW_BYTES: u32 = 32 << 20;
+const STREAM_WINDOW_BYTES: u32 = 2 << 20;
+const CONNECTION_WINDOW_BYTES: u32 = 64 << 20;
 
 /// The HTTP library's client: a pool of connections, and requests over them.
 pub(super) type HttpClient = Client<Connector, RequestBody>;
