@@ -1,7 +1,6 @@
 //! The answer that there is nothing answers others too, for a short while and in memory alone, and
 //! for longer the more often in a row there was nothing. What is about one request never does.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use black_box_tests::plain::{self, text, with};
@@ -255,9 +254,9 @@ async fn a_good_answer_that_is_gone_does_not_come_back() {
 
 #[tokio::test]
 async fn one_that_was_purged_while_it_was_fetched_answers_nobody() {
-    let (began, gate) = (AtomicUsize::new(0), Arc::new(Gate::closed()));
+    let gate = Arc::new(Gate::closed());
     let held = Arc::clone(&gate);
-    let upstream = Upstream::start(move |_| match began.fetch_add(1, Ordering::Relaxed) {
+    let upstream = plain::upstream_by_call(move |call, _| match call {
         0 => with(Reply::bytes("page"), &[("cache-control", "max-age=600")]),
         1 => Reply::bytes("gone").status(404).held_by(&held),
         _ => Reply::bytes("gone").status(404),

@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use black_box_tests::plain;
 use black_box_tests::reading::Reading;
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::server::run;
@@ -355,14 +356,7 @@ async fn a_route_and_a_request_tag_what_they_are_let_to() {
 
 #[tokio::test]
 async fn what_is_confirmed_keeps_the_tags_of_the_request_that_fetched_it() {
-    let upstream = Upstream::start(|received| {
-        let reply = Reply::bytes("page").with("etag", "\"a\"");
-        match received.headers.contains_key("if-none-match") {
-            true => reply.status(304).with("cache-control", "max-age=600"),
-            false => reply.with("cache-control", "no-cache"),
-        }
-    })
-    .await;
+    let upstream = plain::confirming("max-age=600").await;
     let route = "[[route]]\nendpoint = \"http\"\ntags_from_request = true";
     let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
     let tagged = server.client().request(Method::GET, "/page").header("cache-server-tags", "mine");
@@ -375,12 +369,7 @@ async fn what_is_confirmed_keeps_the_tags_of_the_request_that_fetched_it() {
 
 #[tokio::test]
 async fn what_many_have_had_confirmed_with_tags_of_their_own_is_fetched_once_they_are_too_many() {
-    let upstream = Upstream::start(|received| {
-        let reply = Reply::bytes("page").with("etag", "\"a\"").with("cache-control", "no-cache");
-        let is_asked_about = received.headers.contains_key("if-none-match");
-        if is_asked_about { reply.status(304) } else { reply }
-    })
-    .await;
+    let upstream = plain::confirming("no-cache").await;
     let route = "[[route]]\nendpoint = \"http\"\ntags_from_request = true";
     let server = Server::start(Setup::in_front_of(&upstream).config(route)).await;
     let mut in_vain = 0;
@@ -392,7 +381,7 @@ async fn what_many_have_had_confirmed_with_tags_of_their_own_is_fetched_once_the
     }
     assert_eq!(in_vain, 1);
     let asked_about = upstream.received();
-    let whole = asked_about.iter().filter(|one| !one.headers.contains_key("if-none-match"));
+    let whole = asked_about.iter().filter(|one| !plain::is_conditional(one));
     assert_eq!(whole.count(), 2, "the first, and one once there are 64");
 }
 
@@ -424,10 +413,9 @@ async fn older_entries_of_an_alias_become_stale_when_another_model_answers() {
 
 #[tokio::test]
 async fn an_answer_of_another_model_that_was_purged_while_it_was_fetched_answers_nobody() {
-    let (calls, gate) = (AtomicUsize::new(0), Arc::new(Gate::closed()));
+    let gate = Arc::new(Gate::closed());
     let held = Arc::clone(&gate);
-    let upstream = Upstream::start(move |_| {
-        let count = calls.fetch_add(1, Ordering::Relaxed);
+    let upstream = plain::upstream_by_call(move |count, _| {
         let mut answer = embedding(0.5);
         answer["model"] = json!(if count == 0 { "model-of-may" } else { "model-of-june" });
         let reply = Reply::json(&answer).with("surrogate-key", "shop");

@@ -238,9 +238,7 @@ impl App {
     /// purge number that the entry is to record.
     pub fn purge_older(&self, entry: &Entry, than: Selector, manner: Manner, by: PurgedBy) -> u64 {
         self.telemetry.purge_ordered(by);
-        let (selectors, sequence) = (&entry.selectors, entry.purge_sequence);
-        let target = Target::Selector(than);
-        let number = self.purges.order_ahead_of(selectors, sequence, target, manner);
+        let number = self.purges.order_ahead_of(entry, Target::Selector(than), manner);
         self.tell_others();
         number
     }

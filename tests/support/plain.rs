@@ -20,7 +20,25 @@ pub async fn upstream_by_call(
     Upstream::start(move |received| reply(calls.fetch_add(1, Ordering::Relaxed), received)).await
 }
 
-/// A server in front of such an upstream.
+/// An upstream of one page that is to be confirmed each time, which it is with this `Cache-Control`.
+pub async fn confirming(cache_control: &'static str) -> Upstream {
+    Upstream::start(move |received| {
+        let reply = Reply::bytes("page").with("etag", "\"a\"");
+        match is_conditional(received) {
+            true => reply.status(304).with("cache-control", cache_control),
+            false => reply.with("cache-control", "no-cache"),
+        }
+    })
+    .await
+}
+
+/// Whether the upstream was asked about what is stored.
+#[must_use]
+pub fn is_conditional(received: &Received) -> bool {
+    received.headers.contains_key("if-none-match")
+}
+
+/// A server in front of an upstream that is told how many requests there were before.
 pub async fn answering(
     reply: impl Fn(usize, &Received) -> Reply + Send + Sync + 'static,
 ) -> (Upstream, Server) {

@@ -79,7 +79,7 @@ pub async fn inspect(
 
 impl Inspected {
     fn of(app: &App, entry: &Entry, tiers: Vec<&'static str>) -> Inspected {
-        let verdict = match app.purges.verdict(&entry.selectors, entry.purge_sequence) {
+        let verdict = match app.purges.verdict_on(entry) {
             Verdict::Alive => "alive",
             Verdict::Stale => "stale",
             Verdict::Dead => "dead",

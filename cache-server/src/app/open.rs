@@ -100,11 +100,8 @@ pub(super) async fn take_over_later(app: Weak<App>, mut came_too_late: Receiver<
     while let Some(own) = came_too_late.recv().await {
         let Some(app) = app.upgrade() else { return };
         let Some(redis) = &app.tiers.redis else { return };
-        let is_dead = |later: &Arc<Entry>| {
-            app.purges.verdict(&later.selectors, later.purge_sequence) == Verdict::Dead
-        };
         if let Ok(Some(later)) = redis.get_anew(&own.key).await
-            && !is_dead(&later)
+            && app.purges.verdict_on(&later) != Verdict::Dead
         {
             let is_own = |before: &Arc<Entry>| before.stored == own.stored;
             app.tiers.local.replace(&own.key, |before| before.is_none_or(is_own).then_some(later));

@@ -245,22 +245,17 @@ impl Layers {
 
     fn lay_environment(&mut self, variables: &[(String, String)]) -> Result<(), ConfigError> {
         let fields = fields();
-        let is_set =
-            |(name, text): &(String, String), wanted: &str| name == wanted && says_something(text);
+        let is_set = |wanted: &str| {
+            variables.iter().any(|(name, text)| name == wanted && says_something(text))
+        };
         for (name, text) in variables {
-            let origin = Origin::Environment(name.clone());
-            let is_it = |field: &&Field| variable(&field.path) == *name;
-            let is_it_by_rule = |field: &&Field| by_rule(&field.path) == *name;
-            if let Some(field) = fields.iter().find(is_it) {
-                if says_something(text) {
-                    self.lay(field, text, origin)?;
-                }
-            } else if let Some(field) = fields.iter().find(is_it_by_rule) {
-                // The shorter name goes before it.
-                let shorter = variable(&field.path);
-                let is_said_shorter = variables.iter().any(|one| is_set(one, &shorter));
-                if says_something(text) && !is_said_shorter {
-                    self.lay(field, text, origin)?;
+            let by_name = fields.iter().find(|field| variable(&field.path) == *name);
+            let by_rule = || fields.iter().find(|field| by_rule(&field.path) == *name);
+            if let Some(field) = by_name.or_else(by_rule) {
+                // The shorter name goes before the other.
+                let is_overridden = by_name.is_none() && is_set(&variable(&field.path));
+                if says_something(text) && !is_overridden {
+                    self.lay(field, text, Origin::Environment(name.clone()))?;
                 }
             } else if name.starts_with(PREFIX)
                 && name != UPSTREAM_VARIABLE

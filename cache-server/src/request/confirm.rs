@@ -74,8 +74,7 @@ impl Doubted {
     /// about.
     #[must_use]
     pub fn is_current(&self, app: &App) -> bool {
-        let known = app.tiers.local.get_memory(&self.entry.key);
-        !self.is_dead && known.is_none_or(|known| known.stored <= self.entry.stored)
+        !self.is_dead && !app.tiers.local.has_newer(&self.entry.key, self.entry.stored)
     }
 
     /// Stores what the answer to a HEAD, a 200, confirms, with the fields and times that it tells; nothing if

@@ -164,13 +164,13 @@ pub fn why_forwarded(app: &App, keyed: &Keyed) -> &'static str {
 
 fn is_stale(app: &App, keyed: &Keyed, entry: &Entry) -> bool {
     app.clock.now() >= facts(&keyed.effects, entry).ends.fresh
-        || app.purges.verdict(&entry.selectors, entry.purge_sequence) != Verdict::Alive
+        || app.purges.verdict_on(entry) != Verdict::Alive
 }
 
 /// Whether an entry that was found has been purged since, while the upstream was asked.
 #[must_use]
 pub fn is_dead(app: &App, entry: &Entry) -> bool {
-    app.purges.verdict(&entry.selectors, entry.purge_sequence) == Verdict::Dead
+    app.purges.verdict_on(entry) == Verdict::Dead
 }
 
 /// Whether an entry answers this request, fresh as it is.
@@ -340,7 +340,7 @@ fn judge_at(
         return Found::Absent;
     }
     let decided = decide(&facts, directives, now);
-    let decision = match app.purges.verdict(&entry.selectors, entry.purge_sequence) {
+    let decision = match app.purges.verdict_on(&entry) {
         Verdict::Alive => decided,
         Verdict::Stale => if_soft_purged(&facts.ends, directives, decided, now),
         Verdict::Dead => return Found::Absent,

@@ -55,8 +55,7 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     let Some(refuted) = &order.validates else { return };
     let is_stored = head.by_http.as_ref().is_none_or(|by_http| by_http.storing.is_ok());
     if !is_stored && rules::says_what_there_is(head.status) {
-        let key = Purged::Selector(Selector::key(&refuted.key));
-        app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
+        drop_entry(app, refuted);
     }
 }
 
@@ -65,9 +64,13 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
 fn drop_confirmed(app: &App, order: &Order, head: &AnswerHead) {
     let is_confirmed = head.answered == StatusCode::NOT_MODIFIED;
     if let Some(confirmed) = order.validates.as_ref().filter(|_| is_confirmed) {
-        let key = Purged::Selector(Selector::key(&confirmed.key));
-        app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
+        drop_entry(app, confirmed);
     }
+}
+
+fn drop_entry(app: &App, entry: &Entry) {
+    let key = Purged::Selector(Selector::key(&entry.key));
+    app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
 }
 
 /// What a route says to the rules of HTTP; `negative_for` is how long the answer that there is

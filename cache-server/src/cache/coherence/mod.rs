@@ -203,8 +203,8 @@ impl Coherence {
     pub async fn published(&self, number: u64, until: Instant) -> bool {
         self.wake();
         let mut exchanged = self.exchanged.subscribe();
-        let oldest = || self.shares.purges.oldest_unshared();
-        let is_published = || oldest().is_none_or(|oldest| oldest > number);
+        let first = || self.shares.purges.first_unshared();
+        let is_published = || first().is_none_or(|first| first > number);
         let waiting = exchanged.wait_for(|_| is_published());
         tokio::time::timeout_at(until, waiting).await.is_ok_and(|waited| waited.is_ok())
     }

@@ -46,7 +46,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use crate::cache::entry::Selector;
+use crate::cache::entry::{Entry, Selector};
 use crate::clock::{Clock, Timestamp};
 use ledger::{Given, Ledger, Noted};
 use log::{Found, Log};
@@ -257,7 +257,7 @@ impl Purges {
 
     /// The first number of the oldest order that waits to be told to other servers.
     #[must_use]
-    pub fn oldest_unshared(&self) -> Option<u64> {
+    pub fn first_unshared(&self) -> Option<u64> {
         // One that was given again stands behind younger ones.
         self.shared.desk().unshared.iter().flatten().map(|order| order.first).min()
     }
@@ -318,6 +318,12 @@ impl Purges {
         self.shared.tables.verdict(selectors, purge_sequence)
     }
 
+    /// The same of an entry.
+    #[must_use]
+    pub fn verdict_on(&self, entry: &Entry) -> Verdict {
+        self.verdict(&entry.selectors, entry.purge_sequence)
+    }
+
     /// Gives an order, which is in force at once, and waits until it is durable. Gives its
     /// number; an order of nothing takes none. It waits for as long as the disk does: bring a
     /// deadline. Dropped while it waits, it has been given all the same.
@@ -348,23 +354,14 @@ impl Purges {
         }
     }
 
-    /// Gives an order for the sake of an entry that is about to be stored, with these selectors and
-    /// [`purge_sequence`]; it is in force at once and durable a little later. Gives the number that the
-    /// entry is to record: it is behind this order, unless one before has purged it.
-    ///
-    /// [`purge_sequence`]: crate::cache::entry::Entry::purge_sequence
+    /// Gives an order for the sake of an entry that is about to be stored; it is in force at once and
+    /// durable a little later. Gives the number that the entry is to record: it is behind this order, unless
+    /// one before has purged it.
     #[must_use]
-    pub fn order_ahead_of(
-        &self,
-        selectors: &[Selector],
-        purge_sequence: u64,
-        target: Target,
-        manner: Manner,
-    ) -> u64 {
-        let (now, entry) = (|| self.clock.now(), (selectors, purge_sequence));
-        match self.shared.give_and_judge(&[target], manner, now, entry) {
+    pub fn order_ahead_of(&self, entry: &Entry, target: Target, manner: Manner) -> u64 {
+        match self.shared.give_and_judge(&[target], manner, || self.clock.now(), entry) {
             (number, Verdict::Alive) => number,
-            (_, Verdict::Stale | Verdict::Dead) => purge_sequence,
+            (_, Verdict::Stale | Verdict::Dead) => entry.purge_sequence,
         }
     }
 

@@ -452,7 +452,7 @@ fn an_order_that_is_given_again_is_not_told_before_those_that_came_after_it() {
     purges.order_soon(&[target(Some(1))], Manner::Hard);
     assert!(purges.apply(&[published(target(Some(0)), 7)], 7));
     assert_ne!(purges.unshared(1)[0].first, first, "it waits at the end");
-    assert_eq!(purges.oldest_unshared(), Some(first));
+    assert_eq!(purges.first_unshared(), Some(first));
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::log::{Log, Record};
 use super::positions::Positions;
 use super::tables::Tables;
 use super::{Manner, NUMBERS_AHEAD, SharedOrder, Target, Unshared, Verdict};
-use crate::cache::entry::Selector;
+use crate::cache::entry::Entry;
 use crate::clock::Timestamp;
 
 /// Records that wait for the log, before it is written anew instead.
@@ -111,11 +111,11 @@ impl Shared {
         targets: &[Target],
         manner: Manner,
         now: impl FnOnce() -> Timestamp,
-        (selectors, purge_sequence): (&[Selector], u64),
+        entry: &Entry,
     ) -> (u64, Verdict) {
         // Under the lock, or another order could come between the two.
         let mut desk = self.desk();
-        let verdict = self.tables.verdict(selectors, purge_sequence);
+        let verdict = self.tables.verdict(&entry.selectors, entry.purge_sequence);
         (self.give_at(&mut desk, targets, manner, now), verdict)
     }
 
@@ -496,6 +496,7 @@ impl Writer {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cache::entry::Selector;
     use crate::cache::purge::{PurgeSettings, TARGETS_MAX};
 
     const BASE: u64 = 1_000;

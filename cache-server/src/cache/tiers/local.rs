@@ -159,8 +159,13 @@ impl LocalTier {
     /// Stores an entry likewise, unless memory has one that was stored later than `than`.
     #[must_use]
     pub fn put_unless_newer(&self, entry: &Entry, than: Timestamp) -> bool {
-        let is_newer = |known: Arc<Entry>| known.stored > than;
-        self.put_if(entry, || !self.get_memory(&entry.key).is_some_and(is_newer))
+        self.put_if(entry, || !self.has_newer(&entry.key, than))
+    }
+
+    /// Whether memory has an entry that was stored later than `than`.
+    #[must_use]
+    pub fn has_newer(&self, key: &Key, than: Timestamp) -> bool {
+        self.get_memory(key).is_some_and(|known| known.stored > than)
     }
 
     /// Asks whether it may while nobody else changes what is stored.
@@ -210,8 +215,7 @@ impl LocalTier {
             return;
         }
         let _changing = self.changing(&entry.key);
-        let is_newer = |known: Arc<Entry>| known.stored > entry.stored;
-        if !self.get_memory(&entry.key).is_some_and(is_newer) {
+        if !self.has_newer(&entry.key, entry.stored) {
             self.cache.insert(StoredKey::of(&entry.key), self.packed(entry));
         }
     }

@@ -39,7 +39,10 @@ impl Tiers {
     #[must_use]
     pub fn put(&self, entry: Arc<Entry>, fence: Fence) -> bool {
         let is_stored = self.local.put(&entry);
-        self.put_in_redis(is_stored, entry, fence)
+        if is_stored {
+            self.put_in_redis(entry, fence);
+        }
+        is_stored
     }
 
     /// Stores an entry likewise that an answer has brought up to date, which was stored `before`: unless
@@ -47,14 +50,16 @@ impl Tiers {
     #[must_use]
     pub fn put_again(&self, entry: Arc<Entry>, before: Timestamp, fence: Fence) -> bool {
         let is_stored = self.local.put_unless_newer(&entry, before);
-        self.put_in_redis(is_stored, entry, fence)
-    }
-
-    fn put_in_redis(&self, is_stored: bool, entry: Arc<Entry>, fence: Fence) -> bool {
-        if is_stored && let Some(redis) = &self.redis {
-            redis.put_soon(entry, fence);
+        if is_stored {
+            self.put_in_redis(entry, fence);
         }
         is_stored
+    }
+
+    fn put_in_redis(&self, entry: Arc<Entry>, fence: Fence) {
+        if let Some(redis) = &self.redis {
+            redis.put_soon(entry, fence);
+        }
     }
 
     /// Puts what `make` makes of the entry in memory in all tiers, if there is one; nobody else
@@ -65,10 +70,11 @@ impl Tiers {
         make: impl FnOnce(Option<&Arc<Entry>>) -> Option<Arc<Entry>>,
     ) -> bool {
         let put = self.local.replace(key, make);
-        if let (Some(entry), Some(redis)) = (&put, &self.redis) {
-            redis.put_soon(Arc::clone(entry), Fence::now(redis.time()));
+        let is_put = put.is_some();
+        if let Some(entry) = put {
+            self.put_in_redis(entry, self.fence());
         }
-        put.is_some()
+        is_put
     }
 
     /// Writes what waits and closes them, both at once. Redis has until `deadline`; the disk takes as

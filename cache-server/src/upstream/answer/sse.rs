@@ -58,15 +58,13 @@ pub(super) const DONE: &str = "[DONE]";
 pub(super) fn walk(stream: &str, mut read: impl FnMut(&Event<'_>) -> Step) -> Ending {
     let mut events = Events::new(stream);
     let terminated = events.by_ref().any(|event| read(&event) == Step::Last);
-    if terminated && !events.is_silent() {
-        let is_done = |event: Event<'_>| event.name.is_empty() && event.data.trim() == DONE;
-        return match events.next().is_some_and(is_done) && events.is_silent() {
-            true => Ending::Terminal,
-            false => Ending::Overrun,
-        };
-    }
+    let is_done = |event: Event<'_>| event.name.is_empty() && event.data.trim() == DONE;
     match (terminated, events.is_silent()) {
-        (true, _) => Ending::Terminal,
+        (true, true) => Ending::Terminal,
+        (true, false) if events.next().is_some_and(is_done) && events.is_silent() => {
+            Ending::Terminal
+        }
+        (true, false) => Ending::Overrun,
         (false, true) => Ending::Unterminated,
         (false, false) => Ending::Cut,
     }
