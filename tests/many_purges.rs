@@ -144,6 +144,22 @@ async fn every_kind_of_purge_that_is_given_on_one_server_holds_on_all() {
 }
 
 #[tokio::test]
+async fn an_order_reaches_the_new_master_behind_a_name_also_where_no_entry_is_written() {
+    let press = Press::start().await;
+    let master = Redis::start().await;
+    let copy = Redis::replica_of(&master).await;
+    let relay = Relay::to(&master.address()).await;
+    let [server] = all_of([press.member(&relay.url(), "a")]).await;
+    let address = copy.address();
+    let (host, port) = address.rsplit_once(':').expect("a host and a port");
+    copy.call(&["REPLICAOF", "NO", "ONE"]).await;
+    master.call(&["REPLICAOF", host, port]).await;
+    relay.leads_to(&address);
+    server.purge(&url_purge("/page")).await;
+    has_orders(&copy, 1).await;
+}
+
+#[tokio::test]
 async fn most_purges_are_heard_of_by_a_message_and_not_by_asking() {
     const PAGES: usize = 30;
     let press = Press::start().await;

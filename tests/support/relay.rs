@@ -38,9 +38,11 @@ pub struct Relay {
     task: JoinHandle<()>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct State {
     manner: Manner,
+    /// Where new connections lead.
+    there: String,
     /// How often all connections were cut.
     cuts: usize,
 }
@@ -53,9 +55,10 @@ impl Relay {
     pub async fn to(address: &str) -> Relay {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let here = listener.local_addr().expect("an address").to_string();
-        let state = Arc::new(watch::Sender::new(State { manner: Manner::Pass, cuts: 0 }));
+        let begins = State { manner: Manner::Pass, there: address.to_owned(), cuts: 0 };
+        let state = Arc::new(watch::Sender::new(begins));
         let taken = Arc::new(AtomicUsize::new(0));
-        let (told, counted, there) = (Arc::clone(&state), Arc::clone(&taken), address.to_owned());
+        let (told, counted) = (Arc::clone(&state), Arc::clone(&taken));
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -64,7 +67,7 @@ impl Relay {
                     let _ = stream.set_zero_linger();
                     continue;
                 }
-                tokio::spawn(relay(stream, there.clone(), state));
+                tokio::spawn(relay(stream, state));
             }
         });
         Relay { address: here, state, taken, task }
@@ -79,6 +82,11 @@ impl Relay {
     /// From now on it does this.
     pub fn will(&self, manner: Manner) {
         self.state.send_modify(|state| state.manner = manner);
+    }
+
+    /// New connections lead there; those that stand go on where they lead.
+    pub fn leads_to(&self, address: &str) {
+        self.state.send_modify(|state| address.clone_into(&mut state.there));
     }
 
     /// Cuts all connections that stand.
@@ -100,9 +108,9 @@ impl Drop for Relay {
     }
 }
 
-async fn relay(here: TcpStream, there: String, state: watch::Receiver<State>) {
+async fn relay(here: TcpStream, state: watch::Receiver<State>) {
     let mut watched = state.clone();
-    let cuts = watched.borrow().cuts;
+    let State { there, cuts, .. } = watched.borrow().clone();
     let Ok(behind) = TcpStream::connect(&there).await else { return };
     let _ = (here.set_nodelay(true), behind.set_nodelay(true));
     let (asks, answered) = here.into_split();

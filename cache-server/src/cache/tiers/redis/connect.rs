@@ -4,9 +4,9 @@
 //! answer thrown away by the library: no call is ever given another's answer.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use futures_util::future::try_join_all;
 use redis::aio::{ConnectionLike, MultiplexedConnection, PubSub};
@@ -68,6 +68,8 @@ pub(super) struct Lanes {
     pub(super) probes: Connection,
     /// Set once a call has found them to be of no use.
     pub(super) is_broken: AtomicBool,
+    /// When they first led to a copy that takes no writes.
+    pub(super) read_only_since: OnceLock<Instant>,
 }
 
 impl Lanes {
@@ -186,6 +188,7 @@ impl Connector {
             writes,
             probes,
             is_broken: AtomicBool::new(false),
+            read_only_since: OnceLock::new(),
         })
     }
 

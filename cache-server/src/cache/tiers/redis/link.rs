@@ -30,6 +30,8 @@ const RETRY_MAX: Duration = Duration::from_millis(800);
 const HEARTBEAT: Duration = Duration::from_millis(500);
 /// How long nobody tries to make direct connections after that has failed: the other ones serve.
 const DIRECT_RETRY: Duration = Duration::from_secs(10);
+/// How long connections may lead to a copy, which takes no writes, before they are made anew.
+const READ_ONLY_MAX: Duration = Duration::from_secs(10);
 /// How long it must have answered to be called up again in the log, and to be retried quickly.
 const STEADY: Duration = Duration::from_secs(5);
 
@@ -149,8 +151,13 @@ impl Link {
         let until = tokio::time::Instant::now() + deadline;
         let mut connection = lanes.probes.clone();
         let answered = match in_time(connection.call(command), until).await {
-            // That this is refused says nothing of what is read.
-            Err((error, Consequence::PauseWrites)) => Err((error, Consequence::Nothing)),
+            Err((error, Consequence::PauseWrites)) => {
+                let is_left = self.is_to_be_left(&lanes, &error);
+                // Else, that this is refused says nothing of what is read.
+                let consequence =
+                    if is_left { Consequence::Reconnect } else { Consequence::Nothing };
+                Err((error, consequence))
+            }
             answered => answered,
         };
         let noted = self.note(section, &lanes, answered);
@@ -180,10 +187,10 @@ impl Link {
         let mut connection = lanes.writes.clone();
         let answered = in_time(connection.call(command), until).await;
         answered.map_err(|(fault, consequence)| {
-            // Where another server has become the master, that one takes writes.
-            let has_moved = fault.kind() == "read-only" && self.connector.may_lead_elsewhere();
             match consequence {
-                Consequence::PauseWrites if !has_moved => return WriteError::Refused(fault),
+                Consequence::PauseWrites if !self.is_to_be_left(&lanes, &fault) => {
+                    return WriteError::Refused(fault);
+                }
                 Consequence::PauseWrites | Consequence::Reconnect => self.give_up(&lanes, &fault),
                 Consequence::Counted | Consequence::Nothing => {}
             }
@@ -201,13 +208,6 @@ impl Link {
     #[must_use]
     pub(super) fn is_up(&self) -> bool {
         *self.up.borrow() == Reach::Up
-    }
-
-    /// Has the connections made anew: they may lead elsewhere by now.
-    pub(super) fn reconnect(&self, fault: &TierError) {
-        if let Some(lanes) = self.lanes.load_full() {
-            self.give_up(&lanes, fault);
-        }
     }
 
     /// Why Redis, or part of it, is left alone, if it is.
@@ -272,6 +272,16 @@ impl Link {
             self.opened(&error);
         }
         Err(error)
+    }
+
+    /// Whether these connections lead to a copy, and new ones may lead to its master: sentinels know that
+    /// at once, and a name may lead elsewhere after a while.
+    fn is_to_be_left(&self, lanes: &Lanes, fault: &TierError) -> bool {
+        if fault.kind() != "read-only" {
+            return false;
+        }
+        let since = lanes.read_only_since.get_or_init(Instant::now);
+        self.connector.may_lead_elsewhere() || since.elapsed() >= READ_ONLY_MAX
     }
 
     /// Has the connections made anew. Those to the nodes of a cluster the library makes anew by itself,

@@ -33,8 +33,6 @@ const WRITERS: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long a writer waits where the part of Redis that it writes to is left alone.
 const REST: Duration = Duration::from_millis(20);
-/// How long a server may be read-only before connections to it are made anew.
-const READ_ONLY_RECONNECT: Duration = Duration::from_secs(10);
 /// Entries that came too late and are looked after.
 const FENCED_MAX: usize = 256;
 /// How often one entry is tried to be written.
@@ -98,7 +96,6 @@ impl Waiting {
 #[derive(Debug, Default)]
 struct Pause {
     until: Option<Instant>,
-    since: Option<Instant>,
     why: Option<&'static str>,
 }
 
@@ -359,20 +356,14 @@ impl WriteBehind {
     }
 
     fn pause(&self, fault: &TierError) {
-        let (now, kind) = (Instant::now(), fault.kind());
+        let kind = fault.kind();
         let mut pause = self.pausing();
-        pause.until = Some(now + PAUSE);
-        let since = *pause.since.get_or_insert(now);
+        pause.until = Some(Instant::now() + PAUSE);
         if pause.why.replace(kind).is_none() {
             self.metrics.show_writes_paused(true);
             tracing::warn!(kind, error = %fault, "redis takes no writes now");
         }
-        // Behind a name there may be another server by now, which does.
-        if kind == "read-only" && since.elapsed() >= READ_ONLY_RECONNECT {
-            pause.since = Some(now);
-            drop(pause);
-            self.link.reconnect(fault);
-        }
+        drop(pause);
         // Who waits for the end need not wait for this.
         self.done.notify_waiters();
     }

@@ -195,7 +195,7 @@ async fn a_read_past_its_deadline_loses_its_connection_which_is_made_anew_once()
 async fn direct_connections_go_with_the_others_where_those_are_made_anew() {
     let (link, fake) = linked(Fate::Closed).await;
     let moved = TierError::Fault { kind: "read-only", said: "another is the master".into() };
-    link.reconnect(&moved);
+    link.give_up(&link.lanes.load_full().unwrap(), &moved);
     let mut connections = fake.connections.subscribe();
     timeout(LONG, connections.wait_for(|count| *count == 2 * ALL)).await.unwrap().unwrap();
     let mut open = fake.open.subscribe();
