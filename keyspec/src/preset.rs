@@ -72,18 +72,12 @@ pub(crate) const fn schema_paths(dialect: Dialect) -> &'static [&'static str] {
 
 const fn schema_paths_of_model(route: ModelRoute) -> &'static [&'static str] {
     match route {
-        // The last two here and all three below are of vLLM, which speaks this format.
-        ModelRoute::OpenAiChatCompletions => &[
-            "response_format.json_schema.schema",
-            "tools[].function.parameters",
-            "functions[].parameters",
-            "guided_json",
-            "structured_outputs.json",
-        ],
-        ModelRoute::OpenAiCompletions => {
-            &["response_format.json_schema.schema", "guided_json", "structured_outputs.json"]
+        ModelRoute::OpenAiChatCompletions => OPENAI_CHAT_SCHEMAS,
+        ModelRoute::OpenAiCompletions => OPENAI_COMPLETIONS_SCHEMAS,
+        // A namespace has tools of its own.
+        ModelRoute::OpenAiResponses => {
+            &["text.format.schema", "tools[].parameters", "tools[].tools[].parameters"]
         }
-        ModelRoute::OpenAiResponses => &["text.format.schema", "tools[].parameters"],
         ModelRoute::OpenAiEmbeddings | ModelRoute::OpenAiModerations => &[],
         ModelRoute::AnthropicMessages | ModelRoute::AnthropicCountTokens => {
             &["tools[].input_schema", "output_format.schema", "output_config.format.schema"]
@@ -96,10 +90,35 @@ const fn schema_paths_of_model(route: ModelRoute) -> &'static [&'static str] {
     }
 }
 
+/// The later ones are of servers that speak this format: a schema beside `json_object` (llama.cpp, Together
+/// AI), structural tags in their two forms, and vLLM's and llama.cpp's own members.
+const OPENAI_CHAT_SCHEMAS: &[&str] = &[
+    "response_format.json_schema.schema",
+    "tools[].function.parameters",
+    "functions[].parameters",
+    "response_format.schema",
+    "response_format.structures[].schema",
+    "response_format.format",
+    "guided_json",
+    "structured_outputs.json",
+    "json_schema",
+];
+
+const OPENAI_COMPLETIONS_SCHEMAS: &[&str] = &[
+    "response_format.json_schema.schema",
+    "response_format.schema",
+    "response_format.structures[].schema",
+    "response_format.format",
+    "guided_json",
+    "structured_outputs.json",
+    "json_schema",
+];
+
 /// Google's servers read the names of their JSON form and those of the protocol alike.
 const GEMINI_GENERATE_SCHEMAS: &[&str] = &[
     "generationConfig|generation_config.responseSchema|response_schema",
     "generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "generationConfig|generation_config._responseJsonSchema",
     "tools[].functionDeclarations|function_declarations[].parameters|response",
     "tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
     "tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
@@ -109,11 +128,13 @@ const GEMINI_GENERATE_SCHEMAS: &[&str] = &[
 const GEMINI_COUNT_SCHEMAS: &[&str] = &[
     "generationConfig|generation_config.responseSchema|response_schema",
     "generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "generationConfig|generation_config._responseJsonSchema",
     "tools[].functionDeclarations|function_declarations[].parameters|response",
     "tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
     "tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
     "generateContentRequest|generate_content_request.generationConfig|generation_config.responseSchema|response_schema",
     "generateContentRequest|generate_content_request.generationConfig|generation_config.responseJsonSchema|response_json_schema",
+    "generateContentRequest|generate_content_request.generationConfig|generation_config._responseJsonSchema",
     "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].parameters|response",
     "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].parametersJsonSchema|parameters_json_schema",
     "generateContentRequest|generate_content_request.tools[].functionDeclarations|function_declarations[].responseJsonSchema|response_json_schema",
@@ -125,7 +146,8 @@ pub(crate) const fn keyed_headers(dialect: Dialect) -> &'static [&'static str] {
         Dialect::Model(route) => match route.provider() {
             Provider::OpenAi => &["openai-beta"],
             Provider::Anthropic => &["anthropic-beta", "anthropic-version"],
-            Provider::Gemini => &[],
+            // Which fields of the answer are wanted.
+            Provider::Gemini => &["x-goog-fieldmask"],
         },
         // Sessions ended with revision 2026-07-28; what one sees in an older one is its own.
         Dialect::Mcp => &["mcp-protocol-version", "mcp-session-id"],

@@ -23,7 +23,7 @@ use crate::shapes::{self, Known};
 
 /// The version of the presets. It grows when a preset or the canonical form changes what a
 /// request's key is, and entries under older keys are then no longer found.
-pub const PRESET_VERSION: u16 = 1;
+pub const PRESET_VERSION: u16 = 2;
 
 /// What the requests of a spec speak, which decides what facts are read from them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

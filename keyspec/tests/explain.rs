@@ -77,7 +77,7 @@ fn every_field_of_the_key_is_told_in_order() {
         "body",
     ];
     assert_eq!(names, expected);
-    assert_eq!(field(&explanation, "spec"), "openai.chat_completions, version 1");
+    assert_eq!(field(&explanation, "spec"), "openai.chat_completions, version 2");
     assert_eq!(field(&explanation, "tenant"), "a credential, scope digest abababab");
     assert_eq!(field(&explanation, "header openai-beta"), "assistants=v2");
     assert_eq!(field(&explanation, "stream"), "the answer is a stream");
@@ -227,7 +227,7 @@ May be cached: yes (temperature-zero). The temperature is 0.
 
 The key is made of:
   key schema version  1
-  spec                openai.chat_completions, version 1
+  spec                openai.chat_completions, version 2
   tenant              named acme
   upstream            https://(hidden)@api.openai.com
   method              POST

@@ -82,7 +82,7 @@ fn a_key_stays_the_same_from_release_to_release() {
     };
     assert_eq!(
         all.key().to_string(),
-        "ks1_70d872fffb06c44aa1c69296dde23d412a892a01b29b0fb475973bd507898c60"
+        "ks1_bf62aa19b5dfae2a2e37ff17d926812a3548f86e875e688e0dc7eb5f4264468d"
     );
 }
 
@@ -177,12 +177,13 @@ fn only_the_headers_of_the_provider_are_keyed() {
     let keyed = [
         (ModelRoute::OpenAiChatCompletions, &["openai-beta"][..]),
         (ModelRoute::AnthropicMessages, &["anthropic-version", "anthropic-beta"][..]),
-        (ModelRoute::GeminiGenerateContent, &[][..]),
+        (ModelRoute::GeminiGenerateContent, &["x-goog-fieldmask"][..]),
     ];
     let all = [
         "openai-beta",
         "anthropic-version",
         "anthropic-beta",
+        "x-goog-fieldmask",
         "x-goog-api-client",
         "authorization",
         "x-api-key",

@@ -259,19 +259,22 @@ fn assert_order_counts_at(route: ModelRoute, path: &str) {
 
 #[test]
 fn order_counts_under_every_openai_schema_path() {
-    for path in [
-        "response_format.json_schema.schema",
-        "tools[].function.parameters",
-        "functions[].parameters",
-        "guided_json",
-        "structured_outputs.json",
-    ] {
+    for path in ["tools[].function.parameters", "functions[].parameters"] {
         assert_order_counts_at(ModelRoute::OpenAiChatCompletions, path);
     }
-    for path in ["response_format.json_schema.schema", "guided_json", "structured_outputs.json"] {
+    for path in [
+        "response_format.json_schema.schema",
+        "response_format.schema",
+        "response_format.structures[].schema",
+        "response_format.format",
+        "guided_json",
+        "structured_outputs.json",
+        "json_schema",
+    ] {
+        assert_order_counts_at(ModelRoute::OpenAiChatCompletions, path);
         assert_order_counts_at(ModelRoute::OpenAiCompletions, path);
     }
-    for path in ["text.format.schema", "tools[].parameters"] {
+    for path in ["text.format.schema", "tools[].parameters", "tools[].tools[].parameters"] {
         assert_order_counts_at(ModelRoute::OpenAiResponses, path);
     }
 }
@@ -289,8 +292,13 @@ fn order_counts_under_every_anthropic_schema_path() {
 #[test]
 fn order_counts_under_every_gemini_schema_path_in_both_spellings() {
     let configs = ["generationConfig", "generation_config"];
-    let responses =
-        ["responseSchema", "response_schema", "responseJsonSchema", "response_json_schema"];
+    let responses = [
+        "responseSchema",
+        "response_schema",
+        "responseJsonSchema",
+        "response_json_schema",
+        "_responseJsonSchema",
+    ];
     let declarations = ["functionDeclarations", "function_declarations"];
     let schemas = [
         "parameters",

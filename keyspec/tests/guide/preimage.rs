@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use keyspec::PRESET_VERSION;
 use serde_json::Value;
 
 use crate::{code, rows, spec, text};
@@ -130,7 +131,7 @@ fn key(preset: &str, request: &Value, canonical: &[u8]) -> String {
     preimage.field("Domain", b"cache-server keyspec key");
     preimage.field("SchemaVersion", &1_u16.to_le_bytes());
     preimage.field("SpecName", preset.as_bytes());
-    preimage.field("SpecVersion", &1_u16.to_le_bytes());
+    preimage.field("SpecVersion", &PRESET_VERSION.to_le_bytes());
     preimage.count("Ignored", 0);
     preimage.count("Kept", 0);
     preimage.tenant(&request["tenant"]);
