@@ -12,7 +12,7 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::ConfigError;
+use super::{ConfigError, read_file};
 
 const CERT_FIELD: &str = "server.tls_cert_file";
 const KEY_FIELD: &str = "server.tls_key_file";
@@ -54,13 +54,8 @@ impl CertificateFiles {
     /// # Errors
     /// When a file cannot be read, is no PEM of its kind, or the key is another certificate's.
     pub fn read(&self) -> Result<Pair, ConfigError> {
-        let read = |field, path: &PathBuf| {
-            std::fs::read(path).map_err(|error| {
-                ConfigError::new(field, path.display(), &format!("cannot be read: {error}"))
-            })
-        };
-        let (cert_pem, key_pem) =
-            (read(CERT_FIELD, &self.cert_file)?, read(KEY_FIELD, &self.key_file)?);
+        let cert_pem = read_file(CERT_FIELD, &self.cert_file)?;
+        let key_pem = read_file(KEY_FIELD, &self.key_file)?;
         let mut hasher = blake3::Hasher::new();
         hasher.update(&(cert_pem.len() as u64).to_le_bytes()).update(&cert_pem).update(&key_pem);
         let config = self.listener_config(&cert_pem, &key_pem)?;
@@ -89,11 +84,21 @@ impl CertificateFiles {
     }
 }
 
+/// A PEM file of certificates, as it is.
+///
+/// # Errors
+/// When it cannot be read, or holds none.
+pub(super) fn certificates(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let pem = read_file(field, file)?;
+    chain(field, file, &pem)?;
+    Ok(pem)
+}
+
 /// The certificates of a PEM file.
 ///
 /// # Errors
 /// When it holds none.
-pub(super) fn chain(
+fn chain(
     field: &str,
     file: &Path,
     pem: &[u8],

@@ -34,7 +34,7 @@ use crate::telemetry::log::{BadDirectives, LogSettings};
 use crate::telemetry::trace::TraceSettings;
 use crate::upstream::client::UpstreamSettings;
 use admin_token::AdminToken;
-use certificate::CertificateFiles;
+use certificate::{CertificateFiles, certificates};
 use policy::Policies;
 use sources::hide;
 use written::Span;
@@ -57,6 +57,8 @@ impl ConfigError {
     }
 }
 
+/// Bytes of a password or a certificate file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
 /// The longest that a purge order is kept: what is older than this is purged with it.
 const ENTRY_LIFE_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 
@@ -292,10 +294,8 @@ fn check_upstream(
         let allowed = "1 to 64 letters, digits, - and _";
         return Err(ConfigError::new(field("name"), &upstream.name, allowed));
     }
-    let ca_pem = upstream.ca_file.as_ref().map(std::fs::read).transpose().map_err(|error| {
-        let path = upstream.ca_file.as_deref().unwrap_or(Path::new("")).display();
-        ConfigError::new(field("ca_file"), path, &format!("cannot be read: {error}"))
-    })?;
+    let ca_file = upstream.ca_file.as_ref();
+    let ca_pem = ca_file.map(|file| certificates(&field("ca_file"), file)).transpose()?;
     let base = check_url(&upstream.url, field)?;
     Ok(UpstreamSettings {
         name: upstream.name.clone(),
@@ -308,6 +308,16 @@ fn check_upstream(
         read_timeout: positive(&field("read_timeout"), upstream.read_timeout)?,
         ca_pem,
     })
+}
+
+/// A file that the config names.
+fn read_file(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
+    let refuse = |why: String| ConfigError::new(field, file.display(), &why);
+    let size = std::fs::metadata(file).map(|metadata| metadata.len());
+    if size.is_ok_and(|size| size > FILE_BYTES_MAX) {
+        return Err(refuse("is over 1 MiB".into()));
+    }
+    std::fs::read(file).map_err(|error| refuse(format!("cannot be read: {error}")))
 }
 
 fn check_url(text: &str, field: &dyn Fn(&str) -> String) -> Result<Url, ConfigError> {
@@ -564,6 +574,24 @@ mod tests {
         ] {
             let error = check(toml).unwrap_err();
             assert!(error.contains(field) && error.contains(allowed), "{toml}\n→ {error}");
+        }
+    }
+
+    #[test]
+    fn an_authority_that_is_no_certificate_is_a_mistake() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let file = folder.path().join("ca.pem");
+        let upstream =
+            format!("version = 1\n[[upstream]]\nname = 'u'\nurl = 'https://u'\nca_file = {file:?}");
+        for (text, why) in [
+            (None, "cannot be read"),
+            (Some(""), "holds no PEM certificate"),
+            (Some("-----BEGIN CERTIFICATE-----\n!\n-----END CERTIFICATE-----\n"), "holds no PEM"),
+        ] {
+            text.iter().for_each(|text| std::fs::write(&file, text).unwrap());
+            let message = check(&upstream).unwrap_err();
+            assert!(message.starts_with("upstream[0].ca_file: "), "{message}");
+            assert!(message.contains(why), "{message}");
         }
     }
 

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use keyspec::percent_decoded;
 
+use super::certificate::{self, certificates};
 use super::written::Span;
-use super::{ConfigError, at_least_one, bytes, certificate, positive, written};
+use super::{ConfigError, at_least_one, bytes, positive, read_file, written};
 use crate::cache::tiers::redis::Form;
 use crate::cache::tiers::redis::settings::{
     Address, ClientCertificate, Password, Place, RedisSettings, Tls,
@@ -22,8 +23,6 @@ pub const PASSWORD_VARIABLE: &str = "CACHE_SERVER_REDIS_PASSWORD";
 const URL_FIELD: &str = "redis.url";
 const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26379;
-/// Bytes of a password or a certificate file.
-const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Bytes of a prefix.
 const PREFIX_BYTES_MAX: usize = 64;
 /// Bytes of a server's name.
@@ -197,20 +196,11 @@ fn password_of(environment: Option<&OsStr>) -> Result<Option<Password>, ConfigEr
 /// A password from a file; white space around it is left out.
 fn secret(field: &str, file: Option<&Path>) -> Result<Option<Password>, ConfigError> {
     let Some(file) = file else { return Ok(None) };
-    let text = String::from_utf8(read(field, file)?).unwrap_or_default();
+    let text = String::from_utf8(read_file(field, file)?).unwrap_or_default();
     match text.trim() {
         "" => Err(ConfigError::new(field, file.display(), "holds no password")),
         password => Ok(Some(Password(password.to_owned()))),
     }
-}
-
-fn read(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-    let refuse = |why: String| ConfigError::new(field, file.display(), &why);
-    let size = std::fs::metadata(file).map(|metadata| metadata.len());
-    if size.is_ok_and(|size| size > FILE_BYTES_MAX) {
-        return Err(refuse("is over 1 MiB".into()));
-    }
-    std::fs::read(file).map_err(|error| refuse(format!("cannot be read: {error}")))
 }
 
 fn tls(redis: &written::Redis, has_tls: bool) -> Result<Option<Tls>, ConfigError> {
@@ -241,14 +231,8 @@ fn tls(redis: &written::Redis, has_tls: bool) -> Result<Option<Tls>, ConfigError
     Ok(Some(Tls { ca_pem, client }))
 }
 
-fn certificates(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-    let pem = read(field, file)?;
-    certificate::chain(field, file, &pem)?;
-    Ok(pem)
-}
-
 fn private_key(field: &str, file: &Path) -> Result<Vec<u8>, ConfigError> {
-    let pem = read(field, file)?;
+    let pem = read_file(field, file)?;
     certificate::private_key(field, file, &pem)?;
     Ok(pem)
 }
