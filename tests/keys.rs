@@ -425,6 +425,40 @@ async fn a_route_leaves_out_more_members_or_keeps_some() {
 }
 
 #[tokio::test]
+async fn what_is_left_out_and_what_is_kept_are_each_decided_by_a_route_of_their_own() {
+    let upstream = Upstream::of_whole_answers().await;
+    let config = r#"
+        [[route]]
+        ignore_members = ["trace_id"]
+        keep_members = ["user"]
+
+        [[route]]
+        endpoint = "openai.embeddings"
+        ignore_members = ["span_id", "user"]
+
+        [[route]]
+        endpoint = "openai.chat_completions"
+        ignore_members = []
+    "#;
+    let server = Server::start(Setup::in_front_of(&upstream).config(config)).await;
+    let client = server.client();
+    let (chat, embedding) = (r#"{"seed":1,"messages":[],"case":"CASE","#, r#"{"input":"CASE","#);
+    for (name, path, start, member, expected) in [
+        ("left out by the narrow route", EMBEDDINGS, embedding, "span_id", true),
+        ("that decides alone on it", EMBEDDINGS, embedding, "trace_id", false),
+        ("kept by the wide route, whatever is left out", EMBEDDINGS, embedding, "user", false),
+        ("left out no more", CHAT, chat, "trace_id", false),
+        ("kept there too", CHAT, chat, "user", false),
+    ] {
+        let start = start.replace("CASE", name);
+        let asked = |value: &str| {
+            post(&client, path, &format!("{start}\"{member}\":\"{value}\"}}"), BEARER)
+        };
+        assert_eq!(share(name, asked("a"), asked("b")).await, expected, "{name}");
+    }
+}
+
+#[tokio::test]
 async fn upstreams_share_nothing_and_one_upstream_is_known_by_its_url() {
     let (one, two) = (Upstream::of_whole_answers().await, Upstream::of_whole_answers().await);
     let mounts = [

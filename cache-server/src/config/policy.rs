@@ -6,6 +6,7 @@
 
 mod check;
 mod emission;
+mod members;
 mod words;
 
 use std::collections::HashMap;
@@ -16,6 +17,7 @@ use http::HeaderName;
 use keyspec::{KeySpec, KeySpecs, Kind, ReusePolicy, Route};
 
 use check::{Known, check_route, check_specs};
+use members::ChangedSpecs;
 
 use super::tagging::TagTemplate;
 use super::{ConfigError, parse_reuse, written};
@@ -31,6 +33,7 @@ pub struct Policies {
     default_reuse: ReusePolicy,
     tenant_reuse: HashMap<Box<str>, ReusePolicy>,
     specs: KeySpecs,
+    changed: ChangedSpecs,
 }
 
 /// What is known of a request when a policy is chosen.
@@ -129,8 +132,15 @@ struct Rule {
     tags: Option<Arc<[TagTemplate]>>,
     tags_from_request: Option<bool>,
     soft_purge_on_model_change: Option<bool>,
-    /// For each model route, its spec with this rule's members.
-    specs: Option<Vec<Arc<KeySpec>>>,
+    ignored_members: Option<Vec<String>>,
+    kept_members: Option<Vec<String>>,
+}
+
+impl Rule {
+    /// Whether it decides on what keys leave out, or on what they keep.
+    fn sets_members(&self) -> bool {
+        self.ignored_members.is_some() || self.kept_members.is_some()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -185,6 +195,16 @@ impl Selects {
             && self.upstream.as_deref().is_none_or(|upstream| asked.upstream == upstream)
     }
 
+    /// Whether some request may be selected by both, as far as the model does not tell.
+    fn may_meet(&self, other: &Selects) -> bool {
+        let meet = |one: &Option<String>, other: &Option<String>| {
+            one.is_none() || other.is_none() || one == other
+        };
+        meet(&self.tenant, &other.tenant)
+            && meet(&self.endpoint, &other.endpoint)
+            && meet(&self.upstream, &other.upstream)
+    }
+
     fn specificity(&self) -> (bool, usize, bool, bool) {
         let model = self.model.as_ref().map_or(0, ModelPattern::specificity);
         (self.tenant.is_some(), model, self.endpoint.is_some(), self.upstream.is_some())
@@ -218,6 +238,7 @@ impl Policies {
             }
         }
         Ok(Policies {
+            changed: ChangedSpecs::of(&rules),
             rules,
             default_reuse: parse_reuse("cache.reuse", &file.cache.reuse)?,
             tenant_reuse,
@@ -238,10 +259,7 @@ impl Policies {
         if spec.is_declared() {
             return spec;
         }
-        let ours = |rule: &&Rule| rule.specs.is_some() && rule.selects.matches(asked);
-        let ours = self.rules.iter().find(ours).and_then(|rule| rule.specs.as_ref());
-        let is_it = |changed: &&Arc<KeySpec>| changed.model_route() == spec.model_route();
-        ours.and_then(|specs| specs.iter().find(is_it)).unwrap_or(spec)
+        self.changed.find(&self.rules, spec, asked).unwrap_or(spec)
     }
 
     /// The policy for a request.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use keyspec::{DeclaredSpec, KeySpec, KeySpecs, ModelRoute, Route, SpecError};
+use keyspec::{DeclaredSpec, KeySpecs, ModelRoute, Route, SpecError};
 
 use super::emission::check_emission;
 use super::{ModelPattern, Rule, Selects, WhenNobodyReads};
@@ -45,7 +45,7 @@ pub(super) fn check_route(
 ) -> Result<Rule, ConfigError> {
     let field = |name: &str| format!("route[{index}].{name}");
     let selects = check_selects(route, known, &field)?;
-    let specs = check_members(route, &selects, &field)?;
+    check_members(route, &selects, &field)?;
     Ok(Rule {
         selects,
         reuse: route.reuse.as_ref().map(|text| parse_reuse(field("reuse"), text)).transpose()?,
@@ -67,7 +67,8 @@ pub(super) fn check_route(
         tags: check_tags(route, &field)?,
         tags_from_request: route.tags_from_request,
         soft_purge_on_model_change: route.soft_purge_on_model_change,
-        specs,
+        ignored_members: route.ignore_members.clone(),
+        kept_members: route.keep_members.clone(),
     })
 }
 
@@ -206,11 +207,9 @@ fn check_members(
     route: &written::Route,
     selects: &Selects,
     field: &dyn Fn(&str) -> String,
-) -> Result<Option<Vec<Arc<KeySpec>>>, ConfigError> {
-    let ignored = route.ignore_members.as_deref().unwrap_or_default();
-    let kept = route.keep_members.as_deref().unwrap_or_default();
-    if ignored.is_empty() && kept.is_empty() {
-        return Ok(None);
+) -> Result<(), ConfigError> {
+    if route.ignore_members.is_none() && route.keep_members.is_none() {
+        return Ok(());
     }
     if let Some(endpoint) = selects.endpoint.as_deref()
         && ModelRoute::from_name(endpoint).is_none()
@@ -223,9 +222,12 @@ fn check_members(
         let allowed = "not together with ignore_members or keep_members: select by endpoint";
         return Err(ConfigError::new(field("model"), "set", allowed));
     }
-    if let Some(both) = ignored.iter().find(|name| kept.contains(name)) {
-        return Err(ConfigError::new(field("keep_members"), both, "it is in ignore_members too"));
+    let ignored = route.ignore_members.as_deref().unwrap_or_default();
+    let kept = route.keep_members.as_deref().unwrap_or_default();
+    match ignored.iter().find(|name| kept.contains(name)) {
+        Some(both) => {
+            Err(ConfigError::new(field("keep_members"), both, "it is in ignore_members too"))
+        }
+        None => Ok(()),
     }
-    let spec = |route| Arc::new(KeySpec::preset(route).ignoring(ignored).keeping(kept));
-    Ok(Some(ModelRoute::ALL.map(spec).to_vec()))
 }

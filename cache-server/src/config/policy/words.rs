@@ -73,7 +73,7 @@ impl Rule {
                 let verb = if purges { "become" } else { "do not become" };
                 format!("entries {verb} stale when another model answers")
             }),
-            self.specs.as_ref().map(|_| "has members of its own in the key".to_owned()),
+            self.sets_members().then(|| "has members of its own in the key".to_owned()),
         ];
         let joined = |parts: &[Option<String>], none: &str| {
             let parts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
