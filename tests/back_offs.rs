@@ -308,3 +308,24 @@ async fn an_error_whose_body_nobody_reads_holds_the_next_refresh_back_too() {
     .await;
     assert_apart(&asked.lock().expect("the times")[1..5], "chunked");
 }
+
+#[tokio::test]
+async fn a_refresh_of_which_nothing_is_kept_holds_the_next_one_back_too() {
+    let says: Says = |call| match call {
+        0 => good(),
+        // A list without vectors.
+        _ => wire::answer(
+            "200 OK",
+            "content-type: application/json\r\nconnection: close\r\n",
+            r#"{"object":"list"}"#,
+        ),
+    };
+    let (asked, upstream) = upstream(says).await;
+    let server = Server::start(in_front_of(&upstream.url(), &stale_for("1h", "0s"))).await;
+    eventually("four refreshes", || async {
+        assert_eq!(ask(&server, "changed").await.json(), embedding(0.25));
+        (upstream.calls() >= 5).then_some(())
+    })
+    .await;
+    assert_apart(&asked.lock().expect("the times")[1..5], "not stored");
+}

@@ -116,7 +116,7 @@ async fn from_upstream(
 
 /// Ends a flight as failed. The failure is noted first: who learns of it and asks again finds it.
 fn give_up(app: &App, order: &Order, writer: AnswerWriter, error: UpstreamError) {
-    hold::note_end(app, order, Err(&error));
+    hold::note_broken(app, order, &error);
     order.fence.lease.iter().for_each(|lease| lease.unshared());
     writer.fail(error);
 }
@@ -162,12 +162,15 @@ async fn run(
     let landed = async {
         let trailers = match confirmed {
             Some(entry) => landing.take_stored(entry).await?,
-            None => landing.take_in(order, body).await?,
+            None => take_in(app, order, &mut landing, body).await?,
         };
-        hold::note_end(app, order, Ok(status));
         span.end();
-        let stored = landing.settle(|head, body| store::store(app, order, head, body)).await?;
-        Ok((trailers, stored))
+        let stored = landing.settle(|head, body| {
+            let stored = store::store(app, order, head, body);
+            hold::note_whole(app, order, status, stored.err());
+            stored
+        });
+        Ok((trailers, stored.await?))
     };
     let (trailers, stored) = if is_for_all {
         let landed = tokio::time::timeout_at(due, landed).await;
@@ -180,6 +183,21 @@ async fn run(
         app.telemetry.saved(usage.times(followers), Duration::ZERO);
     }
     Ok(Landed { trailers, is_failure: is_failure(status) })
+}
+
+/// Takes a body in. What nobody reads on and is too large to be kept is another answer than the one
+/// before all the same.
+async fn take_in(
+    app: &App,
+    order: &Order,
+    landing: &mut Landing<'_>,
+    body: ReceivedBody,
+) -> Result<Option<HeaderMap>, Stopped> {
+    let taken = landing.take_in(order, body).await;
+    if matches!(taken, Err(Stopped::NobodyListens)) && landing.is_too_large() {
+        store::drop_unkept(app, order, landing.head(), store::TOO_LARGE);
+    }
+    taken
 }
 
 /// Asks the upstream. Gives its answer, and the stored one if that is confirmed. What says 304 of

@@ -12,8 +12,9 @@ use http::{HeaderMap, StatusCode};
 use keyspec::Key;
 
 use super::key::Keyed;
-use super::order::Order;
+use super::order::{For, Order};
 use super::respond::is_failure;
+use super::store::SUPERSEDED;
 use crate::app::App;
 use crate::cache::back_off::BackOff;
 use crate::cache::cool_down::{CoolDown, Limited, begun_by};
@@ -110,13 +111,20 @@ pub fn note_answer(
     }
 }
 
-/// Takes note of how a fill ended: by an answer of this status, or a failure.
-pub fn note_end(app: &App, order: &Order, end: Result<StatusCode, &UpstreamError>) {
-    match end {
-        Ok(status) if is_failure(status) => note_failure(app, order, None),
-        Ok(_) => app.back_offs.succeeded(&order.place),
-        Err(error) => note_failure(app, order, Some(error.clone())),
+/// Takes note of an answer that came whole, and of why nothing of it was kept. A refresh would fare no better
+/// at once, but where a later fetch has its place.
+pub fn note_whole(app: &App, order: &Order, status: StatusCode, not_stored: Option<&'static str>) {
+    let is_fruitless = not_stored.is_some_and(|why| why != SUPERSEDED);
+    if is_failure(status) || (is_fruitless && order.for_whom == For::Later) {
+        note_failure(app, order, None);
+    } else {
+        app.back_offs.succeeded(&order.place);
     }
+}
+
+/// Takes note of a fill that the upstream failed.
+pub fn note_broken(app: &App, order: &Order, error: &UpstreamError) {
+    note_failure(app, order, Some(error.clone()));
 }
 
 /// Takes note of a fill that was not read to its end, as nobody waits for it and nothing of it can be

@@ -9,6 +9,7 @@ use http_body::Frame;
 use http_body_util::BodyExt;
 
 use super::order::Order;
+use super::store::{BUFFERS_FULL, SUPERSEDED, TOO_LARGE};
 use crate::cache::entry::{Entry, Usage};
 use crate::cache::flight::Writer;
 use crate::upstream::body::ReceivedBody;
@@ -71,6 +72,11 @@ impl<'w> Landing<'w> {
             landing.let_head_out();
         }
         landing
+    }
+
+    /// The head of the answer.
+    pub fn head(&self) -> &AnswerHead {
+        &self.head
     }
 
     fn let_head_out(&mut self) {
@@ -185,20 +191,28 @@ impl<'w> Landing<'w> {
         self.writer.close_to_joiners();
         self.let_head_out();
         if let Some(chunk) = self.last_chunk.take() {
-            self.publish(chunk).await?;
+            let published = self.publish(chunk).await;
+            // What is stored was not fetched for its readers alone.
+            if stored.is_err() {
+                published?;
+            }
         }
         Ok(stored)
+    }
+
+    /// Whether more has come than is stored of one answer.
+    pub fn is_too_large(&self) -> bool {
+        self.received > self.writer.recorded_bytes_max() as u64
     }
 
     /// The body as it is to be stored, or why there is none.
     fn body(&self) -> Result<Bytes, &'static str> {
         let Some(recorded) = self.writer.recorded() else {
-            let too_large = self.received > self.writer.recorded_bytes_max() as u64;
-            return Err(if too_large { "too-large" } else { "buffers-full" });
+            return Err(if self.is_too_large() { TOO_LARGE } else { BUFFERS_FULL });
         };
         // A fetch that began after this one has its place, and knows better.
         if self.head.is_shareable() && !self.writer.is_current() {
-            return Err("superseded");
+            return Err(SUPERSEDED);
         }
         // One buffer of its exact size: slices would keep network buffers alive.
         let chunks = || recorded.iter().chain(&self.last_chunk);

@@ -31,6 +31,13 @@ use crate::upstream::answer::{Exchange, Report, Unstorable, examine};
 use crate::upstream::fields;
 use crate::upstream::head::{AnswerHead, ByHttp};
 
+/// Why a whole answer is not stored that is larger than what is.
+pub const TOO_LARGE: &str = "too-large";
+/// Why one is not stored that there was no room to keep.
+pub const BUFFERS_FULL: &str = "buffers-full";
+/// Why one is not stored while which a later fetch began.
+pub const SUPERSEDED: &str = "superseded";
+
 /// Notes at the headers what decides on storing and sharing.
 pub fn weigh(app: &App, order: &Order, head: &mut AnswerHead) {
     head.purge_sequence = order.purge_sequence;
@@ -59,12 +66,16 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
     }
 }
 
-/// Purges the entry that was confirmed and is not stored again, as it has too many tags: those of all who
-/// had it confirmed stay with it, so that it would be confirmed in vain for as long as it is kept.
-fn drop_confirmed(app: &App, order: &Order, head: &AnswerHead) {
-    let is_confirmed = head.answered == StatusCode::NOT_MODIFIED;
-    if let Some(confirmed) = order.validates.as_ref().filter(|_| is_confirmed) {
-        drop_entry(app, confirmed);
+/// The same where that shows only as the body comes; also where the entry was confirmed and is not stored
+/// again, as it has too many tags: those of all who had it confirmed stay with it, so that it would be
+/// confirmed in vain for as long as it is kept. What there was no room for this time may find some the next.
+pub fn drop_unkept(app: &App, order: &Order, head: &AnswerHead, reason: &'static str) {
+    let Some(before) = &order.validates else { return };
+    let is_for_good = !matches!(reason, BUFFERS_FULL | SUPERSEDED);
+    // What the headers forbade was dropped when they came.
+    let was_to_be_stored = head.by_http.as_ref().is_some_and(|by_http| by_http.storing.is_ok());
+    if is_for_good && was_to_be_stored && rules::says_what_there_is(head.status) {
+        drop_entry(app, before);
     }
 }
 
@@ -180,6 +191,7 @@ pub fn store(
         Ok(_) => app.telemetry.stored(),
         Err(reason) => {
             app.telemetry.not_stored(order.spec.route(), reason);
+            drop_unkept(app, order, head, reason);
             span.note_reason(reason);
         }
     }
@@ -207,11 +219,10 @@ fn try_store(
     let tags = tags(order, head, report.model.as_deref());
     // It would outlive a purge by one of those.
     if tags.left_out() > 0 {
-        drop_confirmed(app, order, head);
         return Err("too-many-tags");
     }
     let entry = entry(app, order, head, body, &report, tags, storing);
-    if place(app, order, head, entry) { Ok(report.usage) } else { Err("too-large") }
+    if place(app, order, head, entry) { Ok(report.usage) } else { Err(TOO_LARGE) }
 }
 
 /// What the head alone decides.
