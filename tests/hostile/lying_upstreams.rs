@@ -50,11 +50,12 @@ async fn an_answer_with_chunks_and_a_length_or_with_another_coding_is_a_502() {
         ("chunked twice", "transfer-encoding: chunked, chunked".into()),
         ("gzip under chunks", "transfer-encoding: gzip, chunked".into()),
         ("chunks not last", "transfer-encoding: chunked, identity".into()),
+        ("nothing behind the chunks", "transfer-encoding: chunked,".into()),
     ] {
         stage.upstream_says(head("200 OK", &fields) + &chunked());
         stage.assert_broken(case).await;
     }
-    for coding in ["gzip", "identity", "xchunked"] {
+    for coding in ["gzip", "identity", "xchunked", ""] {
         let fields = format!("transfer-encoding: {coding}\r\nconnection: close");
         stage.upstream_says(head("200 OK", &fields) + &body());
         stage.assert_broken(coding).await;

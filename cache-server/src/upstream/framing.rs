@@ -48,12 +48,23 @@ pub fn settle_answer(status: StatusCode, headers: &mut HeaderMap) -> Result<(), 
         return Err(BadFraming::Switched);
     }
     check_coding(headers)?;
+    if !is_coded_as_read(headers) {
+        return Err(BadFraming::Coding);
+    }
     let Some(length) = one_length(headers)? else { return Ok(()) };
     if headers.contains_key(TRANSFER_ENCODING) {
         return Err(BadFraming::SaidTwice);
     }
     headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     Ok(())
+}
+
+/// Whether the library undoes the coding of an answer, if it has one: it looks behind the last comma of the
+/// last line alone, and takes an answer for one that ends with its connection where `chunked` is not there.
+fn is_coded_as_read(headers: &HeaderMap) -> bool {
+    let Some(last) = headers.get_all(TRANSFER_ENCODING).iter().next_back() else { return true };
+    let last = last.as_bytes().rsplit(|byte| *byte == b',').next().unwrap_or_default();
+    last.trim_ascii().eq_ignore_ascii_case(b"chunked")
 }
 
 /// The length that all values and all members of their lists agree on (RFC 9110 section 8.6).
@@ -93,15 +104,26 @@ mod tests {
 
     #[test]
     fn chunked_once_is_the_only_coding() {
-        for fine in ["chunked", "Chunked", " chunked", ", chunked,"] {
+        for fine in ["chunked", "Chunked", " chunked", ", chunked"] {
             assert_eq!(settled(&[("transfer-encoding", fine)]), Ok(vec![]), "{fine}");
         }
-        for bad in ["gzip", "gzip, chunked", "chunked, chunked", "chunked, gzip", "identity"] {
+        for bad in [
+            "gzip",
+            "gzip, chunked",
+            "chunked, chunked",
+            "chunked, gzip",
+            "identity",
+            "chunked,",
+            ",",
+            "",
+        ] {
             let settled = settled(&[("transfer-encoding", bad)]);
             assert_eq!(settled, Err(BadFraming::Coding), "{bad}");
         }
-        let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")];
-        assert_eq!(settled(&twice), Err(BadFraming::Coding));
+        for second in ["chunked", ""] {
+            let twice = [("transfer-encoding", "chunked"), ("transfer-encoding", second)];
+            assert_eq!(settled(&twice), Err(BadFraming::Coding), "{second:?}");
+        }
     }
 
     #[test]
