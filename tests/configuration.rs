@@ -208,6 +208,31 @@ async fn an_upstream_can_be_added_moved_and_removed_while_the_server_runs() {
 }
 
 #[tokio::test]
+async fn what_a_reload_has_replaced_or_removed_is_not_down() {
+    let failing = Upstream::start(|_| Reply::bytes("no").status(500)).await;
+    let well = embedding().await;
+    let mount = |name: &str, upstream: &Upstream| {
+        format!("[[upstream]]\nname = \"{name}\"\nurl = \"{}\"\n", upstream.url())
+    };
+    let config = mount("moved", &failing) + &mount("removed", &failing);
+    let server = Server::start(Setup::default().config(&config)).await;
+    let up = |name: &str| {
+        let series = format!("cache_server_upstream_up{{upstream=\"{name}\"}}");
+        let server = &server;
+        async move { server.metric(&series).await }
+    };
+    for path in ["/moved/x", "/removed/x"] {
+        for _ in 0..3 {
+            assert_eq!(server.client().get(path).await.status, 500);
+        }
+    }
+    assert_eq!((up("moved").await, up("removed").await), (0.0, 0.0));
+    server.rewrite_config(&mount("moved", &well));
+    reloaded(&server, "applied", 1.0).await;
+    assert_eq!((up("moved").await, up("removed").await), (1.0, 1.0));
+}
+
+#[tokio::test]
 async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     let upstream = embedding().await;
     let server = Server::start(Setup::default().config(&in_front_of(&upstream, ""))).await;

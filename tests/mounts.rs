@@ -1,6 +1,7 @@
 //! Several upstreams: which one a request is for, by prefix and by host; and how each one does.
 
 use black_box_tests::{Raw, Reply, Server, Setup, Upstream, eventually};
+use http::Method;
 use serde_json::{Value, json};
 
 fn mount(name: &str, upstream: &Upstream, more: &str) -> String {
@@ -129,6 +130,25 @@ async fn the_health_of_an_upstream_shows_in_stats_metrics_and_log() {
     server.client().get("/x").await;
     assert_eq!(health(&server).await["state"], "up");
     assert_eq!(server.metric("cache_server_upstream_up{upstream=\"u\"}").await, 1.0);
+}
+
+#[tokio::test]
+async fn an_upstream_whose_answers_break_off_is_down() {
+    let upstream = Upstream::start(|_| Reply::bytes("half").declaring(8)).await;
+    let lines = mount("u", &upstream, "prefix = \"/\"");
+    let server = Server::start(Setup::default().config(&lines)).await;
+    let client = server.client();
+    // Two that are fetched for all, and one that is passed through.
+    for (method, path) in [(Method::GET, "/a"), (Method::GET, "/b"), (Method::POST, "/c")] {
+        if let Ok(answer) = client.request(method, path).send().await {
+            assert!(answer.status() == 502 || answer.bytes().await.is_err());
+        }
+    }
+    let down = health(&server).await;
+    assert_eq!((&down["state"], &down["last_failure"]), (&json!("down"), &json!("broken")));
+    let exchanges = &down["exchanges"];
+    assert_eq!((&exchanges["broken"], &exchanges["answered"]), (&json!(3), &json!(0)));
+    assert_eq!(server.metric("cache_server_upstream_up{upstream=\"u\"}").await, 0.0);
 }
 
 #[tokio::test]

@@ -206,6 +206,10 @@ impl App {
         let before = self.settings();
         let settings = Settings::of(config, &before.upstreams, &self.telemetry, &self.clock)?;
         let generation = before.generation + 1;
+        // What is not there any more is not down.
+        let is_there = |name: &str| settings.upstreams.iter().any(|still| still.name() == name);
+        let gone = before.upstreams.iter().filter(|upstream| !is_there(upstream.name()));
+        gone.for_each(|upstream| upstream.health().metrics().show(true));
         self.settings.store(Arc::new(Settings { generation, ..settings }));
         Ok(())
     }
@@ -304,6 +308,7 @@ impl App {
     #[must_use]
     pub fn levels(&self) -> Levels {
         self.coherence.iter().for_each(|coherence| coherence.show());
+        self.settings().upstreams.iter().for_each(|upstream| upstream.health().show());
         Levels {
             flights_open: self.flights.open_count(),
             flight_bytes: self.flights.held_bytes(),

@@ -4,6 +4,7 @@
 //! bytes and nothing else. Only one that is still under way is boxed.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ use hyper::body::Incoming;
 
 use super::ended::Ended;
 use super::exchange::ExchangeError;
+use super::health::Health;
+use super::noted::Noted;
 use super::silence::Timed;
 use crate::cache::budget::Reservation;
 
@@ -86,20 +89,24 @@ impl Body for RequestBody {
     }
 }
 
-/// An upstream's answer as it is received: an error where it is silent for too long, or ends early.
-pub type ReceivedBody = Ended<Timed<Received>>;
+/// An upstream's answer as it is received: an error where it is silent for too long, or ends early, which
+/// its health is told.
+pub type ReceivedBody = Noted<Ended<Timed<Received>>>;
 
 /// What the HTTP library gives of an answer.
 #[derive(Debug)]
 pub struct Received(Incoming);
 
-/// An answer whose body is watched to its end.
+/// An answer whose body is watched to its end, of which `health` is told if it is given.
 pub(super) fn received(
     answer: Response<Incoming>,
     silence_max: Duration,
+    health: Option<Arc<Health>>,
 ) -> Response<ReceivedBody> {
     let version = answer.version();
-    answer.map(|body| Ended::new(Timed::new(Received(body), silence_max), version))
+    answer.map(|body| {
+        Noted::new(Ended::new(Timed::new(Received(body), silence_max), version), health)
+    })
 }
 
 impl Body for Received {

@@ -6,11 +6,13 @@
 
 mod connect;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header::{ACCEPT, HOST};
 use http::uri::{Authority, Parts, Scheme};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri};
+use hyper::body::Incoming;
 use tokio::time::timeout;
 use url::Url;
 
@@ -125,7 +127,7 @@ pub struct Upstream {
     /// For WebSockets, where `client` may speak HTTP/2, which has no `Upgrade`. None where all is
     /// HTTP/1.1.
     upgrading: Option<HttpClient>,
-    health: Health,
+    health: Arc<Health>,
     clock: Clock,
 }
 
@@ -148,7 +150,7 @@ impl Upstream {
         };
         let http1 = || connect::client(&settings, Protocol::Http1);
         let upgrading = may_speak_http2.then(http1).transpose()?;
-        let health = Health::new(&settings.name, metrics, clock.clone());
+        let health = Arc::new(Health::new(&settings.name, metrics, clock.clone()));
         Ok(Upstream { origin, client, upgrading, settings, health, clock })
     }
 
@@ -227,7 +229,7 @@ impl Upstream {
                 Ok(answer)
             }
             Err(bad) => {
-                self.health.note(ExchangeEnd::Broken);
+                answer.body_mut().went(ExchangeEnd::Broken);
                 let upstream = self.settings.name.clone();
                 Err(UpstreamError::Broken { upstream, why: bad.to_string() })
             }
@@ -245,19 +247,32 @@ impl Upstream {
         let asked = self.clock.instant();
         let waiting = self.health.wait();
         let request = self.request(method, target, headers, body);
-        let answer = match request {
+        let answered = match request {
             Ok(request) => ask(client, request, self.settings.read_timeout).await,
             Err(error) => Err(error.into()),
         };
-        let answer = answer.map_err(|error| self.error(&error))?;
         drop(waiting);
+        let answer = answered.map_err(|error| {
+            error.end().into_iter().for_each(|end| self.health.note(end));
+            self.error(&error)
+        })?;
         self.health.metrics().seconds_to_headers.record(asked.elapsed());
-        self.health.note(match answer.status().as_u16() {
-            429 => ExchangeEnd::Limited,
-            500..=599 => ExchangeEnd::ServerError,
-            _ => ExchangeEnd::Answered,
-        });
-        Ok(answer)
+        let health = self.health_to_tell(answer.status());
+        Ok(received(answer, self.settings.read_timeout, health))
+    }
+
+    /// Notes the headers of an answer. Gives the health that is to be told of its end, where this status
+    /// does not say already how the exchange went.
+    fn health_to_tell(&self, status: StatusCode) -> Option<Arc<Health>> {
+        match status.as_u16() {
+            429 => self.health.note(ExchangeEnd::Limited),
+            500..=599 => self.health.note(ExchangeEnd::ServerError),
+            _ => {
+                self.health.answering();
+                return Some(Arc::clone(&self.health));
+            }
+        }
+        None
     }
 
     /// The request as the HTTP library takes it, which adds what says where the body ends.
@@ -291,38 +306,27 @@ impl Upstream {
         &self.health
     }
 
-    /// Notes an error of the client and sorts it by who must act. It names the upstream and the
-    /// innermost cause, never the whole URL: its query may carry a credential.
+    /// Sorts an error of the client by who must act. It names the upstream and the innermost cause, never
+    /// the whole URL: its query may carry a credential.
     #[must_use]
     pub fn error(&self, error: &ExchangeError) -> UpstreamError {
-        let sorted = self.sort(error);
-        // A caller that breaks off its own body says nothing about the upstream.
-        if !error.is_the_callers() {
-            self.health.note(match sorted {
-                UpstreamError::Unreachable { .. } => ExchangeEnd::Unreachable,
-                UpstreamError::TimedOut { .. } => ExchangeEnd::TimedOut,
-                UpstreamError::Broken { .. } => ExchangeEnd::Broken,
-            });
-        }
-        sorted
-    }
-
-    fn sort(&self, error: &ExchangeError) -> UpstreamError {
         let upstream = self.settings.name.clone();
-        if error.is_connect() {
-            let why = if error.is_timeout() {
-                let within = humantime::format_duration(self.settings.connect_timeout);
-                format!("no connection to {} within {within}", self.address())
-            } else {
-                format!("{}: {}", self.address(), error.innermost())
-            };
-            return UpstreamError::Unreachable { upstream, why };
+        match error.end() {
+            Some(ExchangeEnd::Unreachable) => {
+                let why = if error.is_timeout() {
+                    let within = humantime::format_duration(self.settings.connect_timeout);
+                    format!("no connection to {} within {within}", self.address())
+                } else {
+                    format!("{}: {}", self.address(), error.innermost())
+                };
+                UpstreamError::Unreachable { upstream, why }
+            }
+            Some(ExchangeEnd::TimedOut) => {
+                let silence = humantime::format_duration(self.settings.read_timeout);
+                UpstreamError::TimedOut { upstream, why: format!("silent for {silence}") }
+            }
+            _ => UpstreamError::Broken { upstream, why: error.innermost() },
         }
-        if error.is_timeout() {
-            let silence = humantime::format_duration(self.settings.read_timeout);
-            return UpstreamError::TimedOut { upstream, why: format!("silent for {silence}") };
-        }
-        UpstreamError::Broken { upstream, why: error.innermost() }
     }
 
     fn address(&self) -> String {
@@ -335,10 +339,8 @@ async fn ask(
     client: &HttpClient,
     request: Request<RequestBody>,
     silence_max: Duration,
-) -> Result<Response<ReceivedBody>, ExchangeError> {
-    let answer =
-        timeout(silence_max, client.request(request)).await.map_err(|_elapsed| Silent)??;
-    Ok(received(answer, silence_max))
+) -> Result<Response<Incoming>, ExchangeError> {
+    Ok(timeout(silence_max, client.request(request)).await.map_err(|_elapsed| Silent)??)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use hyper_util::client::legacy;
 
 use super::ended::NotEnded;
 use super::silence::Silent;
+use crate::telemetry::upstream::ExchangeEnd;
 
 /// There is no answer, or not all of it. None of these names the URL: its query may carry a
 /// credential.
@@ -51,8 +52,19 @@ impl ExchangeError {
         })
     }
 
+    /// How the exchange went; nothing if that says nothing about the upstream: a caller may break off its own
+    /// body.
+    pub(super) fn end(&self) -> Option<ExchangeEnd> {
+        match self {
+            _ if self.is_the_callers() => None,
+            _ if self.is_connect() => Some(ExchangeEnd::Unreachable),
+            _ if self.is_timeout() => Some(ExchangeEnd::TimedOut),
+            _ => Some(ExchangeEnd::Broken),
+        }
+    }
+
     /// Whether the exchange ended because the request's body did.
-    pub(super) fn is_the_callers(&self) -> bool {
+    fn is_the_callers(&self) -> bool {
         self.causes().any(|cause| cause.downcast_ref().is_some_and(hyper::Error::is_user))
     }
 

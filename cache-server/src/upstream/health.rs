@@ -59,7 +59,6 @@ impl Health {
     /// Of an upstream that nobody has asked yet. It is taken to be up.
     #[must_use]
     pub fn new(upstream: &str, metrics: UpstreamMetrics, clock: Clock) -> Health {
-        metrics.show(true);
         Health {
             upstream: upstream.to_owned(),
             metrics,
@@ -84,6 +83,20 @@ impl Health {
         Waiting(self)
     }
 
+    /// Notes that an answer has begun, whose end will tell how the exchange went.
+    pub fn answering(&self) {
+        self.last_answer.store(self.clock.now().0, Ordering::Relaxed);
+    }
+
+    /// Shows in the metrics whether it is up.
+    pub fn show(&self) {
+        self.metrics.show(!self.is_down());
+    }
+
+    fn is_down(&self) -> bool {
+        self.failures_in_a_row.load(Ordering::Relaxed) >= DOWN_AFTER_FAILURES
+    }
+
     /// Notes how an exchange went; a change between up and down is logged.
     pub fn note(&self, end: ExchangeEnd) {
         self.metrics.ended(end);
@@ -93,7 +106,6 @@ impl Health {
             *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, end));
             let failures = self.failures_in_a_row.fetch_add(1, Ordering::Relaxed) + 1;
             if failures == DOWN_AFTER_FAILURES {
-                self.metrics.show(false);
                 let (upstream, end) = (&self.upstream, end.name());
                 tracing::warn!(upstream, end, failures, "an upstream is down");
             }
@@ -102,7 +114,6 @@ impl Health {
         self.last_answer.store(now.0, Ordering::Relaxed);
         let failures = self.failures_in_a_row.swap(0, Ordering::Relaxed);
         if failures >= DOWN_AFTER_FAILURES {
-            self.metrics.show(true);
             tracing::info!(upstream = self.upstream, failures, "an upstream answers again");
         }
     }
@@ -116,7 +127,7 @@ impl Health {
         let last_failure = *self.last_failure.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match (last_answer, last_failure) {
             (0, None) => "unknown",
-            _ if failures_in_a_row >= DOWN_AFTER_FAILURES => "down",
+            _ if self.is_down() => "down",
             _ => "up",
         };
         HealthReport {

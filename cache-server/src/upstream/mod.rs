@@ -12,6 +12,7 @@ pub mod head;
 pub mod health;
 pub mod loops;
 pub mod mount;
+mod noted;
 mod silence;
 pub mod trailers;
 
