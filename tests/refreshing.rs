@@ -94,6 +94,8 @@ async fn a_hundred_callers_of_a_stale_entry_wait_for_nothing_and_cause_one_call(
             || async { (refreshes(&server, "stale", "fetched").await > 0.0).then_some(()) };
         eventually("the refresh is counted", counted).await;
         assert_eq!(refreshes(&server, "stale", "fetched").await, 1.0);
+        let along = server.metric("cache_server_flight_followers_sum").await;
+        assert_eq!(along, 0.0, "whoever was answered at once has saved the upstream once");
     }
 }
 

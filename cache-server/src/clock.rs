@@ -40,6 +40,30 @@ impl Timestamp {
     }
 }
 
+/// From when something was noted until it is over. A wall clock that is set back ends it: it must not last
+/// longer by as much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Period {
+    /// When it was noted.
+    pub from: Timestamp,
+    /// When it is over.
+    pub until: Timestamp,
+}
+
+impl Period {
+    /// So long from now on.
+    #[must_use]
+    pub fn of(now: Timestamp, lasts: Duration) -> Period {
+        Period { from: now, until: now.plus(lasts) }
+    }
+
+    /// Whether it is not over.
+    #[must_use]
+    pub fn has(self, now: Timestamp) -> bool {
+        self.from <= now && now < self.until
+    }
+}
+
 /// Reads the time. Cheap to clone; one is made at start and handed to whoever needs it.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {

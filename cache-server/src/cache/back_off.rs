@@ -9,7 +9,7 @@ use std::time::Duration;
 use keyspec::Key;
 
 use super::recent::Recent;
-use crate::clock::Timestamp;
+use crate::clock::{Period, Timestamp};
 
 /// Most keys that are remembered.
 pub const KEYS_MAX: usize = 10_000;
@@ -20,10 +20,8 @@ pub const FIRST: Duration = Duration::from_millis(100);
 /// The failures of a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackOff<E> {
-    /// When it may be fetched again.
-    pub until: Timestamp,
-    /// When the failure was noted that is the last of the row.
-    noted: Timestamp,
+    /// From the last failure of the row until it may be fetched again.
+    pub period: Period,
     /// How it failed last; nothing where the upstream gave an answer, and that was an error.
     pub error: Option<E>,
     /// How often it has failed in a row.
@@ -67,13 +65,14 @@ impl<E: Clone> BackOffs<E> {
         }
         self.noted.note(key, |before| {
             // One that lies as far back as the longest wait is another story.
-            let is_in_a_row = |before: &BackOff<E>| now < before.until.plus(longest);
-            let (failures, noted) = match before.filter(is_in_a_row) {
+            let is_in_a_row = |before: &BackOff<E>| now < before.period.until.plus(longest);
+            let (failures, from) = match before.filter(is_in_a_row) {
                 // They were under way together: it is the same failure once more.
-                Some(before) if began < before.noted => (before.failures, before.noted),
+                Some(before) if began < before.period.from => (before.failures, before.period.from),
                 before => (before.map_or(0, |before| before.failures).saturating_add(1), now),
             };
-            BackOff { until: now.plus(wait_after(failures, longest)), noted, error, failures }
+            let until = now.plus(wait_after(failures, longest));
+            BackOff { period: Period { from, until }, error, failures }
         });
     }
 
@@ -85,7 +84,7 @@ impl<E: Clone> BackOffs<E> {
     /// The one that holds at `now`.
     #[must_use]
     pub fn of(&self, key: &Key, now: Timestamp) -> Option<BackOff<E>> {
-        self.noted.get(key).filter(|noted| now < noted.until)
+        self.noted.get(key).filter(|back_off| back_off.period.has(now))
     }
 }
 
@@ -105,7 +104,7 @@ mod tests {
     const LONGEST: Duration = Duration::from_secs(5);
 
     fn wait(back_offs: &BackOffs<&str>, now: Timestamp) -> Option<u64> {
-        Some(back_offs.of(&KEY, now)?.until.0 - now.0)
+        Some(back_offs.of(&KEY, now)?.period.until.0 - now.0)
     }
 
     #[test]
@@ -142,6 +141,13 @@ mod tests {
         let later = NOW.plus(FIRST).plus(LONGEST);
         back_offs.failed(KEY, Some("refused"), later, later, LONGEST);
         assert_eq!(wait(&back_offs, later), Some(100));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_the_wait() {
+        let back_offs = BackOffs::default();
+        back_offs.failed(KEY, Some("refused"), NOW, NOW, LONGEST);
+        assert_eq!(wait(&back_offs, NOW.minus(LONGEST)), None);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use keyspec::TenantScope;
 
 use super::freshness::date;
 use super::recent::Recent;
-use crate::clock::Timestamp;
+use crate::clock::{Period, Timestamp};
 
 /// Most tenants and upstreams that are remembered.
 pub const COUNT_MAX: usize = 10_000;
@@ -34,8 +34,15 @@ pub struct Limited {
 pub struct CoolDown {
     /// What it said: 429 or 503.
     pub status: StatusCode,
-    /// When it may be asked again.
-    pub until: Timestamp,
+    /// How long it is not asked.
+    pub period: Period,
+}
+
+impl CoolDown {
+    /// Whether it lasts longer than one that begins now.
+    fn is_longer(&self, other: &CoolDown) -> bool {
+        self.period.has(other.period.from) && self.period.until > other.period.until
+    }
 }
 
 /// The cool-downs that are known.
@@ -61,7 +68,7 @@ impl CoolDowns {
     /// must not end what a younger one began.
     pub fn note(&self, limited: Limited, cool_down: CoolDown) {
         self.noted.note(limited, |before| match before {
-            Some(before) if before.until > cool_down.until => before,
+            Some(before) if before.is_longer(&cool_down) => before,
             _ => cool_down,
         });
     }
@@ -70,10 +77,10 @@ impl CoolDowns {
     #[must_use]
     pub fn of(&self, limited: &Limited, now: Timestamp) -> Option<CoolDown> {
         let noted = self.noted.get(limited)?;
-        if now < noted.until {
+        if noted.period.has(now) {
             return Some(noted);
         }
-        self.noted.forget_if(limited, |noted| noted.until <= now);
+        self.noted.forget_if(limited, |noted| !noted.period.has(now));
         None
     }
 }
@@ -89,7 +96,7 @@ pub fn begun_by(
 ) -> Option<CoolDown> {
     let says = matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);
     let wait = if says { retry_after(fields, now)?.min(longest) } else { Duration::ZERO };
-    (!wait.is_zero()).then(|| CoolDown { status, until: now.plus(wait) })
+    (!wait.is_zero()).then(|| CoolDown { status, period: Period::of(now, wait) })
 }
 
 /// When to come back: seconds or a date; or milliseconds, which are the more exact.
@@ -122,7 +129,7 @@ mod tests {
         });
         let status = StatusCode::from_u16(status).unwrap();
         let begun = begun_by(status, &fields.collect(), NOW, LONGEST)?;
-        Some(begun.until.since(NOW))
+        Some(begun.period.until.since(NOW))
     }
 
     #[test]
@@ -166,7 +173,7 @@ mod tests {
         let cool_downs = CoolDowns::default();
         let until = |wait_ms| CoolDown {
             status: StatusCode::TOO_MANY_REQUESTS,
-            until: NOW.plus(Duration::from_millis(wait_ms)),
+            period: Period::of(NOW, Duration::from_millis(wait_ms)),
         };
         cool_downs.note(limited(1), until(5));
         cool_downs.note(limited(1), until(3));
@@ -174,7 +181,10 @@ mod tests {
         let elsewhere = Limited { upstream: "other".into(), ..limited(1) };
         assert_eq!(cool_downs.of(&elsewhere, NOW), None);
         assert_eq!(cool_downs.of(&limited(2), NOW), None);
-        assert_eq!(cool_downs.of(&limited(1), until(5).until), None);
+        let set_back = NOW.minus(Duration::from_millis(1));
+        assert_eq!(cool_downs.of(&limited(1), set_back), None, "it would last longer");
+        cool_downs.note(limited(1), until(5));
+        assert_eq!(cool_downs.of(&limited(1), until(5).period.until), None);
         assert!(cool_downs.is_empty(), "what is over is forgotten");
     }
 }

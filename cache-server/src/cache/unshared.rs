@@ -10,7 +10,7 @@ use std::time::Duration;
 use keyspec::Key;
 
 use super::recent::Recent;
-use crate::clock::Timestamp;
+use crate::clock::{Period, Timestamp};
 
 /// Most keys that are remembered.
 pub const KEYS_MAX: usize = 10_000;
@@ -18,12 +18,12 @@ pub const KEYS_MAX: usize = 10_000;
 /// Under which keys nobody waits, and until when.
 #[derive(Debug)]
 pub struct Unshared {
-    until: Recent<Key, Timestamp>,
+    noted: Recent<Key, Period>,
 }
 
 impl Default for Unshared {
     fn default() -> Unshared {
-        Unshared { until: Recent::new(KEYS_MAX) }
+        Unshared { noted: Recent::new(KEYS_MAX) }
     }
 }
 
@@ -31,19 +31,19 @@ impl Unshared {
     /// Notes for so long that an answer under this key was for one caller.
     pub fn note(&self, key: Key, now: Timestamp, lasts: Duration) {
         if !lasts.is_zero() {
-            self.until.note(key, |_| now.plus(lasts));
+            self.noted.note(key, |_| Period::of(now, lasts));
         }
     }
 
     /// Forgets this key: an answer under it was for all.
     pub fn forget(&self, key: &Key) {
-        self.until.forget(key);
+        self.noted.forget(key);
     }
 
     /// Whether it is noted.
     #[must_use]
     pub fn has(&self, key: &Key, now: Timestamp) -> bool {
-        self.until.get(key).is_some_and(|until| now < until)
+        self.noted.get(key).is_some_and(|period| period.has(now))
     }
 }
 
@@ -66,6 +66,7 @@ mod tests {
         unshared.note(key(1), began, LASTS);
         assert!(unshared.has(&key(1), began) && !unshared.has(&key(2), began));
         assert!(!unshared.has(&key(1), began.plus(LASTS)));
+        assert!(!unshared.has(&key(1), Timestamp(999_999)), "the clock was set back");
         unshared.note(key(1), began.plus(LASTS), LASTS);
         assert!(unshared.has(&key(1), began.plus(LASTS)));
         unshared.forget(&key(1));

@@ -61,11 +61,12 @@ pub fn of(app: &App, keyed: &Keyed) -> Option<Hold> {
         return None;
     }
     let now = app.clock.now();
-    if let Some(CoolDown { status, until }) = cool_down(app, keyed, now) {
-        let refusal = Some(Refusal { why: Why::CoolDown(status), until });
+    if let Some(CoolDown { status, period }) = cool_down(app, keyed, now) {
+        let refusal = Some(Refusal { why: Why::CoolDown(status), until: period.until });
         return Some(Hold { reason: "cool-down", refusal });
     }
-    let BackOff { until, error, .. } = app.back_offs.of(&keyed.place, now)?;
+    let BackOff { period, error, .. } = app.back_offs.of(&keyed.place, now)?;
+    let until = period.until;
     // An upstream that answers, if only by errors, gets to say so itself.
     let why = Why::BackOff(error?);
     let is_long = until.since(now) > WAITED_OUT_MAX;
@@ -91,8 +92,8 @@ fn cool_down(app: &App, keyed: &Keyed, now: Timestamp) -> Option<CoolDown> {
 /// Waits out a back-off; whoever may not wait was refused before.
 pub async fn wait_out(app: &App, place: &Key) {
     let now = app.clock.now();
-    if let Some(BackOff { until, error: Some(_), .. }) = app.back_offs.of(place, now) {
-        tokio::time::sleep(until.since(now).min(WAITED_OUT_MAX)).await;
+    if let Some(BackOff { period, error: Some(_), .. }) = app.back_offs.of(place, now) {
+        tokio::time::sleep(period.until.since(now).min(WAITED_OUT_MAX)).await;
     }
 }
 

@@ -24,7 +24,7 @@ pub fn behind(app: &Arc<App>, mut keyed: Box<Keyed>, refreshed_as: RefreshedAs) 
     if keyed.asked.method == Method::HEAD {
         keyed.asked.method = Method::GET;
     }
-    if shared::may_be_newer(app, &keyed) {
+    if shared::may_be_newer(app) {
         let app = Arc::clone(app);
         app.clone().fills.spawn(async move {
             if shared::has_newer(&app, &mut keyed).await {
@@ -65,6 +65,7 @@ fn from_upstream(app: &Arc<App>, keyed: Box<Keyed>, refreshed_as: RefreshedAs) {
         }
         Joined::Full => app.telemetry.flights.refreshed(refreshed_as, Refresh::Held),
         // Another one sees to it.
-        Joined::Follower(_) | Joined::Found(_) => {}
+        Joined::Follower(reader) => reader.pass_by(),
+        Joined::Found(_) => {}
     }
 }

@@ -11,6 +11,7 @@ use super::lookup::{counted, is_dead, is_of_use, selected};
 use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::tiers::TierError;
+use crate::cache::tiers::redis::RedisTier;
 use crate::cache::variants::{Selecting, Variants};
 use crate::telemetry::TierName;
 
@@ -41,12 +42,10 @@ pub async fn find(app: &App, keyed: &mut Keyed, asking: Asking) -> Option<Arc<En
     Some(entry)
 }
 
-/// Whether a server may have refreshed what is stale here, and nobody is looking yet.
+/// Whether a server may have refreshed what is stale here.
 #[must_use]
-pub fn may_be_newer(app: &App, keyed: &Keyed) -> bool {
-    app.tiers.redis.as_ref().is_some_and(|redis| {
-        redis.is_up() && !redis.is_reading(&keyed.place) && !redis.is_reading(&keyed.key)
-    })
+pub fn may_be_newer(app: &App) -> bool {
+    app.tiers.redis.as_ref().is_some_and(RedisTier::is_up)
 }
 
 /// Whether a server has refreshed it: then it is in the local tiers now.

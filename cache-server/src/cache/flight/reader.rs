@@ -34,9 +34,15 @@ impl<H, E> Reader<H, E> {
         let mut state = lock(&flight.state);
         let id = state.next_reader;
         state.next_reader += 1;
+        state.joined += 1;
         state.readers.insert(id, 0);
         drop(state);
         Reader { flight: Arc::clone(flight), changed, id, position: 0 }
+    }
+
+    /// Leaves again, as one that has not come to read: it does not count.
+    pub fn pass_by(self) {
+        lock(&self.flight.state).joined -= 1;
     }
 }
 

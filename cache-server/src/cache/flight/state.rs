@@ -42,6 +42,8 @@ pub(super) struct State<H, E> {
     /// Position of each reader: the number of the chunk that it takes next.
     pub(super) readers: HashMap<u64, usize>,
     pub(super) next_reader: u64,
+    /// How many have come to read.
+    pub(super) joined: u64,
 }
 
 /// How it ended.
@@ -94,6 +96,7 @@ impl<H, E> State<H, E> {
             end: None,
             readers: HashMap::new(),
             next_reader: 0,
+            joined: 0,
         }
     }
 

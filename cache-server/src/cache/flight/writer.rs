@@ -188,7 +188,7 @@ impl<H, E> Writer<H, E> {
     /// How many have read along, whether they stayed or not.
     #[must_use]
     pub fn joined(&self) -> u64 {
-        self.state().next_reader
+        self.state().joined
     }
 
     /// Ends the flight as complete.

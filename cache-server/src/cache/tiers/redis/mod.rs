@@ -195,12 +195,6 @@ impl RedisTier {
         self.reader.read(key, self.reader.settings.patience()).await
     }
 
-    /// Whether the entry of a key is being read.
-    #[must_use]
-    pub fn is_reading(&self, key: &Key) -> bool {
-        lock(&self.readings).contains_key(key)
-    }
-
     /// Has an entry of a fetch written; nobody waits for it. What is over the bounds is dropped and counted.
     pub fn put_soon(&self, entry: Arc<Entry>, fence: Fence) {
         self.writes.put(entry, fence);
