@@ -97,6 +97,31 @@ async fn only_the_refused_credential_is_suspended_and_not_its_tenant() {
 }
 
 #[tokio::test]
+async fn a_refused_credential_is_suspended_in_whatever_field_it_stands() {
+    let (upstream, status) = moody().await;
+    let server = Server::start(Setup::in_front_of(&upstream).config(&tenants(&["a"]).await)).await;
+    ask(&server, "sk-a").await;
+    assert!(ask(&server, "sk-a").await.cache_status().contains("; hit;"));
+    status.store(401, Ordering::Relaxed);
+    let asked_with = async |fields: &[(&'static str, &'static str)]| {
+        let asked = server.client().post(EMBEDDINGS, &question());
+        Answer::of(fields.iter().fold(asked, |asked, (name, value)| asked.header(*name, *value)))
+            .await
+    };
+    let bearer = ("authorization", "Bearer sk-a");
+    assert_eq!(asked_with(&[bearer, ("cache-control", "no-cache")]).await.status, 401);
+    for fields in [
+        &[bearer][..],
+        &[("x-api-key", "sk-a")],
+        &[bearer, ("x-api-key", "sk-a")],
+        &[bearer, ("openai-project", "another")],
+    ] {
+        let answer = asked_with(fields).await;
+        assert_eq!(answer.status, 401, "{fields:?}: {}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
 async fn a_suspended_credential_never_reads_along_with_another_of_its_tenant() {
     let (one, two) = (credential_digest("sk-one").await, credential_digest("sk-two").await);
     let lines = format!("[[tenant]]\nname = \"t\"\ncredential_digests = [\"{one}\", \"{two}\"]\n");

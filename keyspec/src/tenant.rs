@@ -193,6 +193,19 @@ impl<'a> Credentials<'a> {
         }
     }
 
+    /// A scope of the presented secrets alone, each once, wherever they stood: whoever shows the same ones
+    /// in another place, or for another project, is taken or refused for the same. With none of these,
+    /// [`TenantScope::Anonymous`].
+    pub fn scope_of_secrets(&self) -> TenantScope {
+        let mut digests: Vec<[u8; 32]> = self.secret_digests().map(|digest| digest.0).collect();
+        if digests.is_empty() {
+            return TenantScope::Anonymous;
+        }
+        digests.sort_unstable();
+        digests.dedup();
+        TenantScope::Credential(*blake3::hash(digests.as_flattened()).as_bytes())
+    }
+
     fn cookies(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
         let wanted = self.with_cookies.then_some((header::COOKIE, Source::Cookie));
         self.header_values(wanted)
@@ -319,6 +332,19 @@ mod tests {
         for (index, scope) in scopes.iter().enumerate() {
             assert!(!scopes[..index].contains(scope), "scope {index} repeats another");
         }
+    }
+
+    #[test]
+    fn the_same_secrets_have_one_scope_wherever_and_however_often_they_stand() {
+        let of = |pairs: &[(&'static str, &'static str)], query| {
+            Credentials::from_request(&headers(pairs), query).scope_of_secrets()
+        };
+        let k = of(&[("authorization", "Bearer k")], None);
+        assert_eq!(k, of(&[("x-api-key", "k")], None));
+        assert_eq!(k, of(&[("x-api-key", "k"), ("authorization", "Bearer k")], Some("key=k")));
+        assert_eq!(k, of(&[("api-key", "k"), ("openai-project", "p")], None));
+        assert_ne!(k, of(&[("api-key", "k"), ("x-api-key", "other")], None));
+        assert_eq!(of(&[("openai-project", "p")], None), TenantScope::Anonymous);
     }
 
     #[test]

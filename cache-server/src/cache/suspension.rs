@@ -14,7 +14,8 @@ use crate::clock::Timestamp;
 pub struct Credential {
     /// The upstream's identity, as in keys.
     pub upstream: String,
-    /// The credential's own scope, whatever tenant it is mapped to.
+    /// The scope of what was shown: of the tenant where that is all it is, else of the secrets alone, so that
+    /// one that is refused is so in whatever field it stands.
     pub scope: TenantScope,
 }
 

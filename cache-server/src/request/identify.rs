@@ -85,7 +85,8 @@ impl Asked {
         }
         // A tenant without a name is what its caller shows, and its cookies where they count.
         let is_tenant = self.tenant.name.is_none() && !credentials.with_cookies().has_cookies();
-        let scope = if is_tenant { self.tenant.scope.clone() } else { credentials.own_scope() };
+        let scope =
+            if is_tenant { self.tenant.scope.clone() } else { credentials.scope_of_secrets() };
         Some(Credential { upstream: self.upstream.identity().to_owned(), scope })
     }
 
