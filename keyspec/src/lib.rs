@@ -79,7 +79,9 @@ pub use route::{Kind, ModelRoute, Provider, Route, RouteMatch};
 pub use shapes::Known;
 pub use spec::{BodyForm, KeySpec, PRESET_VERSION};
 pub use specs::{Found, KeySpecs, Overlap};
-pub use tenant::{CredentialDigest, Credentials, InvalidCredentialDigest, TenantScope};
+pub use tenant::{
+    CredentialDigest, Credentials, InvalidCredentialDigest, TenantScope, is_credential,
+};
 
 /// The page for those who adopt the library alone: what it shows is run.
 #[cfg(doctest)]

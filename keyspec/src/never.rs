@@ -53,7 +53,7 @@ fn openai(route: ModelRoute, top: &Deciding<'_>) -> Option<NeverReason> {
         || top.enable_search.is_some_and(is_true)
         || [top.data_sources, top.plugins].into_iter().flatten().any(is_not_empty)
         || top.model.is_some_and(is_search_model);
-    let runs_tools = searches || tools(top).any(|tool| has_type(tool, is_openai_server_tool));
+    let runs_tools = searches || tools(top).any(is_openai_server_tool);
     runs_tools.then_some(NeverReason::ServerTool)
 }
 
@@ -80,8 +80,17 @@ fn gemini(top: &Deciding<'_>) -> Option<NeverReason> {
 
 /// All but what is known to run at the caller: providers of this form have tools of their own
 /// (`web_search_preview_2025_03_11`, `x_search`, `browser_search`), and more of them each month.
-fn is_openai_server_tool(kind: &str) -> bool {
-    !matches!(kind, "function" | "custom" | "apply_patch")
+/// Gateways take those of other providers as well, which have a member for each thing that they are, and no
+/// type (`{"googleSearch":{}}`).
+fn is_openai_server_tool(tool: Value<'_>) -> bool {
+    let View::Object(tool) = tool.view() else { return false };
+    match tool.get("type").map(Value::view) {
+        Some(View::String(kind)) => {
+            !matches!(&*kind.unescaped(), "function" | "custom" | "apply_patch")
+        }
+        Some(_) => false,
+        None => !["function", "name"].iter().any(|name| tool.get(name).is_some()),
+    }
 }
 
 /// Likewise. A search among the tools of the request has its answer in the request.
@@ -102,10 +111,15 @@ fn is_gemini_server_tool(tool: Value<'_>) -> bool {
     })
 }
 
-/// Chat models that search the web by themselves, dated names among them.
+/// Models that search the web by themselves: OpenAI's, dated names among them; any with OpenRouter's suffix;
+/// Perplexity's; Groq's compound systems.
 fn is_search_model(model: Value<'_>) -> bool {
     let View::String(model) = model.view() else { return false };
     let model = model.unescaped();
+    let name = model.rsplit('/').next().unwrap_or_default();
+    if name.ends_with("online") || name.starts_with("sonar") || name.starts_with("compound") {
+        return true;
+    }
     let infix = b"-search-";
     // Few models have it, and a name is short: quicker than to set up a search.
     model.as_bytes().windows(infix.len()).any(|part| part == infix)

@@ -144,8 +144,21 @@ const GEMINI_COUNT_SCHEMAS: &[&str] = &[
 pub(crate) const fn keyed_headers(dialect: Dialect) -> &'static [&'static str] {
     match dialect {
         Dialect::Model(route) => match route.provider() {
-            Provider::OpenAi => &["openai-beta"],
-            Provider::Anthropic => &["anthropic-beta", "anthropic-version"],
+            // Of Azure AI and Amazon Bedrock, which speak these formats too: another deployment, what becomes of
+            // unknown members, and filters.
+            Provider::OpenAi => &[
+                "azureml-model-deployment",
+                "extra-parameters",
+                "openai-beta",
+                "x-amzn-bedrock-guardrailidentifier",
+                "x-amzn-bedrock-guardrailversion",
+            ],
+            Provider::Anthropic => &[
+                "anthropic-beta",
+                "anthropic-version",
+                "x-amzn-bedrock-guardrailidentifier",
+                "x-amzn-bedrock-guardrailversion",
+            ],
             // Which fields of the answer are wanted.
             Provider::Gemini => &["x-goog-fieldmask"],
         },

@@ -30,12 +30,14 @@ const SECRET_WORDS: [&str; 17] = [
 ];
 
 /// Two words in a row that do.
-const SECRET_PAIRS: [(&str, &str); 5] = [
+const SECRET_PAIRS: [(&str, &str); 7] = [
     ("api", "key"),
     ("access", "key"),
     ("private", "key"),
     ("session", "id"),
     ("encryption", "key"),
+    ("subscription", "key"),
+    ("virtual", "key"),
 ];
 
 /// How keys of well-known issuers begin.

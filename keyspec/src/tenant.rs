@@ -104,24 +104,53 @@ enum Source {
     OpenAiOrganization = 6,
     OpenAiProject = 7,
     Cookie = 8,
+    XPortkeyApiKey = 9,
+    CfAigAuthorization = 10,
+    OcpApimSubscriptionKey = 11,
+    XLitellmApiKey = 12,
+    HeliconeAuth = 13,
+    Apikey = 14,
+    XAuthToken = 15,
 }
 
-const SECRET_HEADERS: [(HeaderName, Source); 4] = [
+impl Source {
+    /// Whether `Bearer` may stand before the secret.
+    fn has_a_scheme(self) -> bool {
+        matches!(self, Source::Authorization | Source::CfAigAuthorization | Source::HeliconeAuth)
+    }
+}
+
+/// What providers take.
+static SECRET_HEADERS: [(HeaderName, Source); 4] = [
     (header::AUTHORIZATION, Source::Authorization),
     (HeaderName::from_static("x-api-key"), Source::XApiKey),
     (HeaderName::from_static("api-key"), Source::ApiKey),
     (HeaderName::from_static("x-goog-api-key"), Source::XGoogApiKey),
 ];
 
+/// What gateways take, beside a provider's or in its place: Portkey, Cloudflare AI Gateway, Azure API
+/// Management, LiteLLM, Helicone, Kong, and others.
+static GATEWAY_HEADERS: [(HeaderName, Source); 7] = [
+    (HeaderName::from_static("x-portkey-api-key"), Source::XPortkeyApiKey),
+    (HeaderName::from_static("cf-aig-authorization"), Source::CfAigAuthorization),
+    (HeaderName::from_static("ocp-apim-subscription-key"), Source::OcpApimSubscriptionKey),
+    (HeaderName::from_static("x-litellm-api-key"), Source::XLitellmApiKey),
+    (HeaderName::from_static("helicone-auth"), Source::HeliconeAuth),
+    (HeaderName::from_static("apikey"), Source::Apikey),
+    (HeaderName::from_static("x-auth-token"), Source::XAuthToken),
+];
+
 /// Not secret, but they choose within an account what a credential sees.
-const SCOPE_HEADERS: [(HeaderName, Source); 2] = [
+static SCOPE_HEADERS: [(HeaderName, Source); 2] = [
     (HeaderName::from_static("openai-organization"), Source::OpenAiOrganization),
     (HeaderName::from_static("openai-project"), Source::OpenAiProject),
 ];
 
-/// Whether a header counts in the tenant's scope.
-pub(crate) fn is_credential(header: &HeaderName) -> bool {
-    SECRET_HEADERS.iter().chain(&SCOPE_HEADERS).any(|(name, _)| name == header)
+/// Whether a header counts in the tenant's scope, wherever cookies do not.
+#[must_use]
+pub fn is_credential(header: &HeaderName) -> bool {
+    let mut all = SECRET_HEADERS.iter().chain(&GATEWAY_HEADERS).chain(&SCOPE_HEADERS);
+    all.any(|(name, _)| name == header)
 }
 
 /// The query member that Google's APIs accept a key in. It is never part of a key's query.
@@ -133,6 +162,9 @@ pub struct Credentials<'a> {
     headers: &'a HeaderMap,
     query: Option<&'a str>,
     with_cookies: bool,
+    /// Whether some are for a gateway. Few callers have one: to see that there is none is quicker than to look
+    /// for each.
+    to_gateway: bool,
 }
 
 impl fmt::Debug for Credentials<'_> {
@@ -143,10 +175,11 @@ impl fmt::Debug for Credentials<'_> {
 
 impl<'a> Credentials<'a> {
     /// The credentials in these headers and this raw query: `Authorization`, `x-api-key`,
-    /// `api-key`, `x-goog-api-key` and the query's `key`, all values of each. An empty value is
-    /// none.
+    /// `api-key`, `x-goog-api-key`, those of well-known gateways, and the query's `key`, all values of
+    /// each. An empty value is none.
     pub fn from_request(headers: &'a HeaderMap, query: Option<&'a str>) -> Credentials<'a> {
-        Self { headers, query, with_cookies: false }
+        let to_gateway = headers.keys().any(is_for_gateway);
+        Self { headers, query, with_cookies: false, to_gateway }
     }
 
     /// The same with `Cookie`, which tells callers apart wherever the rules of HTTP decide. It is
@@ -180,7 +213,7 @@ impl<'a> Credentials<'a> {
     pub fn own_scope(&self) -> TenantScope {
         let mut hasher = blake3::Hasher::new_from_context_key(&SCOPE_KEY);
         let mut parts = 0;
-        let in_headers = self.header_values(SCOPE_HEADERS).chain(self.cookies());
+        let in_headers = self.header_values(&SCOPE_HEADERS).chain(self.cookies());
         for (source, value) in self.secrets().chain(in_headers) {
             hasher.update(&[source as u8]);
             hasher.update(&(value.len() as u64).to_le_bytes());
@@ -207,12 +240,13 @@ impl<'a> Credentials<'a> {
     }
 
     fn cookies(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
-        let wanted = self.with_cookies.then_some((header::COOKIE, Source::Cookie));
-        self.header_values(wanted)
+        static COOKIES: (HeaderName, Source) = (header::COOKIE, Source::Cookie);
+        self.header_values(self.with_cookies.then_some(&COOKIES))
     }
 
     fn secrets(&self) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
-        let in_headers = self.header_values(SECRET_HEADERS);
+        let to_gateway = self.to_gateway.then_some(&GATEWAY_HEADERS).into_iter().flatten();
+        let in_headers = self.header_values(SECRET_HEADERS.iter().chain(to_gateway));
         let in_query = self
             .query
             .into_iter()
@@ -224,17 +258,22 @@ impl<'a> Credentials<'a> {
 
     fn header_values(
         &self,
-        wanted: impl IntoIterator<Item = (HeaderName, Source)>,
+        wanted: impl IntoIterator<Item = &'static (HeaderName, Source)>,
     ) -> impl Iterator<Item = (Source, Cow<'a, [u8]>)> {
         let headers = self.headers;
-        wanted.into_iter().flat_map(move |(name, source)| {
+        wanted.into_iter().flat_map(move |&(ref name, source)| {
             headers.get_all(name).iter().map(move |value| {
                 let value = value.as_bytes().trim_ascii();
-                let bearer = (source == Source::Authorization).then(|| without_bearer(value));
+                let bearer = source.has_a_scheme().then(|| without_bearer(value));
                 (source, Cow::Borrowed(bearer.unwrap_or(value)))
             })
         })
     }
+}
+
+fn is_for_gateway(header: &HeaderName) -> bool {
+    // Most names have another length than all of these.
+    GATEWAY_HEADERS.iter().any(|(name, _)| name == header)
 }
 
 /// RFC 6750, section 2.1; schemes are case-insensitive (RFC 9110, section 11.1).
@@ -280,6 +319,7 @@ mod tests {
         assert_eq!(digests(&[("x-api-key", "sk-1/2")], None), expected);
         assert_eq!(digests(&[("api-key", "sk-1/2")], None), expected);
         assert_eq!(digests(&[("x-goog-api-key", "sk-1/2")], None), expected);
+        assert_eq!(digests(&[("cf-aig-authorization", "Bearer sk-1/2")], None), expected);
         assert_eq!(digests(&[], Some("alt=sse&key=sk-1%2F2")), expected);
         assert_eq!(digests(&[], Some("k%65y=sk-1%2f2")), expected);
     }
@@ -323,6 +363,13 @@ mod tests {
             scope(&[("x-api-key", "k")], None),
             scope(&[("api-key", "k")], None),
             scope(&[("x-goog-api-key", "k")], None),
+            scope(&[("x-portkey-api-key", "k")], None),
+            scope(&[("cf-aig-authorization", "Bearer k")], None),
+            scope(&[("ocp-apim-subscription-key", "k")], None),
+            scope(&[("x-litellm-api-key", "k")], None),
+            scope(&[("helicone-auth", "Bearer k")], None),
+            scope(&[("apikey", "k")], None),
+            scope(&[("x-auth-token", "k")], None),
             scope(&[], Some("key=k")),
             scope(&[key, ("openai-organization", "org")], None),
             scope(&[key, ("openai-project", "org")], None),

@@ -72,7 +72,11 @@ fn every_field_of_the_key_is_told_in_order() {
         "query a",
         "query b",
         "query token",
+        "header azureml-model-deployment",
+        "header extra-parameters",
         "header openai-beta",
+        "header x-amzn-bedrock-guardrailidentifier",
+        "header x-amzn-bedrock-guardrailversion",
         "stream",
         "body",
     ];
@@ -181,7 +185,7 @@ fn a_request_without_a_key_is_explained_too() {
     assert_eq!(explanation.key, None);
     assert_eq!(explanation.not_keyable.as_ref().unwrap().code, "duplicate-member");
     assert_eq!((explanation.reuse.may, explanation.reuse.code), (false, "duplicate-member"));
-    assert_eq!(explanation.fields.last().unwrap().name, "header openai-beta");
+    assert_eq!(explanation.fields.last().unwrap().name, "header x-amzn-bedrock-guardrailversion");
     assert!(explanation.to_string().contains("a member's name is repeated at byte 7"));
 }
 
@@ -226,14 +230,18 @@ fn an_explanation_reads_as_plain_words() {
 May be cached: yes (temperature-zero). The temperature is 0.
 
 The key is made of:
-  key schema version  1
-  spec                openai.chat_completions, version 2
-  tenant              named acme
-  upstream            https://(hidden)@api.openai.com
-  method              POST
-  path                /v1/chat/completions
-  header openai-beta  absent
-  stream              the answer is one piece
+  key schema version                         1
+  spec                                       openai.chat_completions, version 2
+  tenant                                     named acme
+  upstream                                   https://(hidden)@api.openai.com
+  method                                     POST
+  path                                       /v1/chat/completions
+  header azureml-model-deployment            absent
+  header extra-parameters                    absent
+  header openai-beta                         absent
+  header x-amzn-bedrock-guardrailidentifier  absent
+  header x-amzn-bedrock-guardrailversion     absent
+  stream                                     the answer is one piece
 ";
     assert!(text.contains(expected), "{text}");
     let expected = "

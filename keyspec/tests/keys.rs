@@ -82,7 +82,7 @@ fn a_key_stays_the_same_from_release_to_release() {
     };
     assert_eq!(
         all.key().to_string(),
-        "ks1_bf62aa19b5dfae2a2e37ff17d926812a3548f86e875e688e0dc7eb5f4264468d"
+        "ks1_47806a70261c0c78517b23ed6baa3e57afddad58dbea042c25d02616de8e6608"
     );
 }
 
@@ -175,14 +175,35 @@ fn the_credential_in_a_query_is_not_keyed() {
 #[test]
 fn only_the_headers_of_the_provider_are_keyed() {
     let keyed = [
-        (ModelRoute::OpenAiChatCompletions, &["openai-beta"][..]),
-        (ModelRoute::AnthropicMessages, &["anthropic-version", "anthropic-beta"][..]),
+        (
+            ModelRoute::OpenAiChatCompletions,
+            &[
+                "openai-beta",
+                "azureml-model-deployment",
+                "extra-parameters",
+                "x-amzn-bedrock-guardrailidentifier",
+                "x-amzn-bedrock-guardrailversion",
+            ][..],
+        ),
+        (
+            ModelRoute::AnthropicMessages,
+            &[
+                "anthropic-version",
+                "anthropic-beta",
+                "x-amzn-bedrock-guardrailidentifier",
+                "x-amzn-bedrock-guardrailversion",
+            ][..],
+        ),
         (ModelRoute::GeminiGenerateContent, &["x-goog-fieldmask"][..]),
     ];
     let all = [
         "openai-beta",
         "anthropic-version",
         "anthropic-beta",
+        "azureml-model-deployment",
+        "extra-parameters",
+        "x-amzn-bedrock-guardrailidentifier",
+        "x-amzn-bedrock-guardrailversion",
         "x-goog-fieldmask",
         "x-goog-api-client",
         "authorization",

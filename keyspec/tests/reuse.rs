@@ -199,11 +199,18 @@ fn openai_server_tools_are_never_reused() {
             r#"{"search_parameters":{"mode":"auto"}}"#,
             r#"{"plugins":[{"id":"web"}]}"#,
             r#"{"enable_search":true}"#,
+            r#"{"tools":[{"googleSearch":{}}]}"#,
+            r#"{"model":"openai/gpt-4o:online"}"#,
+            r#"{"model":"llama-3.1-sonar-small-128k-online"}"#,
+            r#"{"model":"sonar"}"#,
+            r#"{"model":"perplexity/sonar-pro"}"#,
+            r#"{"model":"groq/compound-mini"}"#,
         ],
     );
     assert_not_never(
         OpenAiResponses,
         &[
+            r#"{"model":"offline/no-sonar","tools":[{"name":"f"},{"function":{"name":"f"}}]}"#,
             r#"{"tools":[{"type":"function","name":"web_search"},{"type":"custom"}]}"#,
             r#"{"tools":[]}"#,
             r#"{"tools":null}"#,

@@ -83,23 +83,19 @@ pub fn keep_what_all_callers_share(
         header::COOKIE,
         header::ORIGIN,
     ];
-    const KEPT: [HeaderName; 12] = [
-        header::AUTHORIZATION,
+    const KEPT: [HeaderName; 6] = [
         header::CONTENT_TYPE,
         header::USER_AGENT,
-        HeaderName::from_static("api-key"),
         HeaderName::from_static("baggage"),
         CDN_LOOP,
-        HeaderName::from_static("openai-organization"),
-        HeaderName::from_static("openai-project"),
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("tracestate"),
-        HeaderName::from_static("x-api-key"),
-        HeaderName::from_static("x-goog-api-key"),
     ];
     let is_kept = |name: &HeaderName| {
         let is_of_nothing = *name == header::CONTENT_TYPE && !has_content;
-        let is_listed = KEPT.contains(name) || (by_http && BY_HTTP.contains(name));
+        let is_listed = KEPT.contains(name)
+            || keyspec::is_credential(name)
+            || (by_http && BY_HTTP.contains(name));
         keyed.contains(name) || (is_listed && !is_of_nothing)
     };
     let kept = headers
