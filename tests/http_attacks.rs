@@ -688,7 +688,7 @@ async fn a_key_in_a_url_is_shown_nowhere() {
     let setup = Setup::in_front_of(&upstream).config("[server]\npurge_from = [\"127.0.0.0/8\"]");
     let server = Server::start(setup).await;
     server.admin_client().request(Method::PUT, "/log").body("trace").send().await.unwrap();
-    let path = "/page?key=hunter2";
+    let path = "/page?key=hunter2&access_token=hunter2&sig=hunter2&api%5Fkey=hunter2";
     get(&server, path, &[]).await;
     let hit = get(&server, path, &[]).await;
     assert!(hit.is_hit());

@@ -76,6 +76,7 @@ pub use preset::LeftOut;
 pub use query::percent_decoded;
 pub use reuse::{Because, InvalidReusePolicy, NotReused, ReusePolicy};
 pub use route::{Kind, ModelRoute, Provider, Route, RouteMatch};
+pub use secret::is_secret_name;
 pub use shapes::Known;
 pub use spec::{BodyForm, KeySpec, PRESET_VERSION};
 pub use specs::{Found, KeySpecs, Overlap};

@@ -66,7 +66,8 @@ const RANDOM_BYTES_MIN: usize = 20;
 
 /// Whether what stands under this name is a secret. Words are told apart by case and by what is
 /// neither letter nor digit: `apiKey`, `api_key` and `X-Api-Key` are alike, `max_tokens` is none.
-pub(crate) fn is_secret_name(name: &str) -> bool {
+#[must_use]
+pub fn is_secret_name(name: &str) -> bool {
     let words = words_of(name);
     let is_secret = |word: &String| SECRET_WORDS.contains(&word.as_str());
     let is_pair = |pair: &[String]| SECRET_PAIRS.contains(&(pair[0].as_str(), pair[1].as_str()));

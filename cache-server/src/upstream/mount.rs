@@ -101,7 +101,7 @@ impl Target {
         format!("{}{}?{query}", self.origin(), self.path)
     }
 
-    /// The URL with the value of a `key` parameter masked, for logs and people.
+    /// The URL with the values of parameters masked that may be credentials, for logs and people.
     #[must_use]
     pub fn masked(&self) -> String {
         let mut text = format!("{}{}", self.origin(), self.path);
@@ -110,7 +110,10 @@ impl Target {
                 continue;
             }
             text.push(if index == 0 { '?' } else { '&' });
-            text.push_str(if is_key_parameter(pair) { "key=…" } else { pair });
+            match secret_name(pair) {
+                Some(name) => text.extend([name, "=…"]),
+                None => text.push_str(pair),
+            }
         }
         text
     }
@@ -120,6 +123,13 @@ impl Target {
 #[must_use]
 pub fn is_key_parameter(pair: &str) -> bool {
     form_urlencoded::parse(pair.as_bytes()).next().is_some_and(|(name, _)| name == "key")
+}
+
+/// The name of a query pair as it is written, if its value may be a credential.
+fn secret_name(pair: &str) -> Option<&str> {
+    let (name, _) = form_urlencoded::parse(pair.as_bytes()).next()?;
+    let is_secret = name == "key" || keyspec::is_secret_name(&name);
+    is_secret.then(|| pair.split('=').next().unwrap_or_default())
 }
 
 /// The path cannot be forwarded.
@@ -246,8 +256,9 @@ mod tests {
     #[test]
     fn a_query_credential_is_masked_in_any_spelling() {
         let base = Url::parse("http://u").unwrap();
-        let target = target(&base, "/x", Some("a=1&key=secret&k%65y=secret&b=2")).unwrap();
-        assert_eq!(target.masked(), "http://u/x?a=1&key=…&key=…&b=2");
+        let target =
+            target(&base, "/x", Some("a=1&key=secret&k%65y=secret&access_token=t&b=2")).unwrap();
+        assert_eq!(target.masked(), "http://u/x?a=1&key=…&k%65y=…&access_token=…&b=2");
     }
 
     #[test]
