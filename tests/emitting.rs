@@ -178,6 +178,48 @@ async fn what_is_stale_here_is_stale_for_all_others() {
 }
 
 #[tokio::test]
+async fn what_was_purged_softly_is_stale_for_all_others() {
+    let gate = Arc::new(Gate::closed());
+    let holds = Arc::clone(&gate);
+    let (_upstream, server) = with_route(&format!("{SHARED}{EMIT}"), move |count, _| {
+        let directives = "max-age=600, stale-while-revalidate=600";
+        let reply = Reply::bytes("page").with("cache-control", directives);
+        if count == 0 { reply.with("etag", "\"a\"") } else { reply.held_by(&holds) }
+    })
+    .await;
+    get(&server, &[]).await;
+    server.purge(&serde_json::json!({ "urls": ["/page"], "soft": true })).await;
+    for (fields, status) in [(&[][..], 200), (&[("if-none-match", "\"a\"")], 304)] {
+        let stale = get(&server, fields).await;
+        assert_eq!(stale.status, status, "{}", stale.cache_status());
+        assert_eq!(stale.field("cache-control"), "public, max-age=0, s-maxage=0");
+        assert!(stale.field("cdn-cache-control").starts_with("max-age=0, "));
+    }
+    gate.open();
+}
+
+#[tokio::test]
+async fn what_has_fields_for_one_caller_beside_it_is_not_public() {
+    for (control, field) in [
+        ("max-age=600, private=\"X-User\"", ("x-user", "alice")),
+        ("max-age=600, no-cache=\"X-User\"", ("x-user", "alice")),
+        ("max-age=600, public", ("set-cookie", "session=1")),
+    ] {
+        let (_upstream, server) = with_route(&format!("{SHARED}{EMIT}"), move |_, _| {
+            with(Reply::bytes("page"), &[("cache-control", control), field])
+        })
+        .await;
+        let first = get(&server, &[]).await;
+        assert_eq!(first.field(field.0), field.1, "who asked is given it");
+        assert_eq!(first.field("cache-control"), "private, max-age=60", "{control}");
+        assert_eq!(first.field("cdn-cache-control"), "no-store", "{control}");
+        let hit = get(&server, &[]).await;
+        assert!(hit.is_hit() && hit.field(field.0).is_empty(), "{control}");
+        assert!(hit.field("cache-control").starts_with("public, max-age=60"), "{control}");
+    }
+}
+
+#[tokio::test]
 async fn an_answer_without_a_tag_of_its_own_gets_one_that_the_upstream_never_sees() {
     let emit = "[route.emit]\netag = true\n";
     let (upstream, server) = with_route(emit, |count, received| match count {

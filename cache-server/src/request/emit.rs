@@ -11,6 +11,7 @@ use keyspec::{Kind, Route};
 use super::identify::Asked;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::emit::{Emission, Kept};
+use crate::cache::freshness::update::has_fields_for_one;
 use crate::clock::Timestamp;
 use crate::config::policy::{Asked as PolicyQuestion, Policy, Scope};
 use crate::upstream::head::AnswerHead;
@@ -33,24 +34,28 @@ impl Emitting {
     }
 
     /// Puts onto fields what is said of an entry that is fresh, or not.
-    pub fn of_entry(&self, fields: &mut HeaderMap, entry: &Entry, now: Timestamp) {
+    pub fn of_entry(&self, fields: &mut HeaderMap, entry: &Entry, is_fresh: bool, now: Timestamp) {
         let kept = Kept {
-            is_fresh: now < entry.ends.fresh,
+            is_fresh,
             must_revalidate: entry.must_revalidate,
+            negative_for: entry.negative.then(|| entry.ends.fresh.since(now)),
             tags: &entry.tags,
         };
         self.emission.put_onto(fields, self.is_public, Some(kept), now);
     }
 
-    /// Puts onto fields what is said of an answer that has just landed.
+    /// Puts onto fields what is said of an answer that has just landed. With fields for one caller beside it,
+    /// it is not for all.
     pub fn of_head(&self, fields: &mut HeaderMap, head: &AnswerHead, now: Timestamp) {
         let storing = head.by_http.as_ref().and_then(|by_http| by_http.storing.as_ref().ok());
         let kept = storing.map(|storing| Kept {
             is_fresh: now < storing.ends.fresh,
             must_revalidate: storing.must_revalidate,
+            negative_for: storing.negative.then(|| storing.ends.fresh.since(now)),
             tags: &head.tags,
         });
-        self.emission.put_onto(fields, self.is_public, kept, now);
+        let is_public = self.is_public && !has_fields_for_one(fields);
+        self.emission.put_onto(fields, is_public, kept, now);
     }
 }
 

@@ -203,7 +203,7 @@ fn from_entry(
     if conditions.are_met_by(entry.status, &entry.headers, now) {
         let mut headers = unmodified(&entry.headers);
         headers.insert(AGE, age);
-        emit_of_entry(conditions, &mut headers, entry, now);
+        emit_of_entry(app, conditions, &mut headers, entry, now);
         return signed(StatusCode::NOT_MODIFIED, headers, cache_status, AnswerBody::none());
     }
     let body_bytes = entry.body.len() as u64;
@@ -212,7 +212,7 @@ fn from_entry(
     let mut headers = HeaderMap::with_capacity(entry.headers.len() + 4);
     headers.extend(entry.headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     headers.insert(AGE, age);
-    emit_of_entry(conditions, &mut headers, entry, now);
+    emit_of_entry(app, conditions, &mut headers, entry, now);
     if wanted != Wanted::Whole {
         let (status, body) = parts::cut(&wanted, &entry.body, &mut headers);
         return signed(status, headers, cache_status, body);
@@ -230,13 +230,15 @@ fn from_entry(
 }
 
 fn emit_of_entry(
+    app: &App,
     conditions: Conditions<'_>,
     headers: &mut HeaderMap,
     entry: &Entry,
     now: Timestamp,
 ) {
     if let Some(emitting) = conditions.emitting() {
-        emitting.of_entry(headers, entry, now);
+        let is_fresh = now < entry.ends.fresh && app.purges.verdict_on(entry) == Verdict::Alive;
+        emitting.of_entry(headers, entry, is_fresh, now);
     }
 }
 

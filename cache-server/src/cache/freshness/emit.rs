@@ -131,8 +131,18 @@ pub struct Kept<'a> {
     pub is_fresh: bool,
     /// Whether the upstream forbids to answer with it once it is stale.
     pub must_revalidate: bool,
+    /// How long it still answers here, where it says that there is nothing, or why: others keep that no longer.
+    pub negative_for: Option<Duration>,
     /// Its tags.
     pub tags: &'a [Box<str>],
+}
+
+impl Kept<'_> {
+    /// For how long it is fresh, where a route says so long.
+    fn fresh_s(&self, fresh: Duration) -> u64 {
+        let most = if self.is_fresh { self.negative_for.unwrap_or(fresh) } else { Duration::ZERO };
+        fresh.min(most).as_secs()
+    }
 }
 
 impl Emission {
@@ -222,7 +232,7 @@ impl Cdn {
         for field in &self.fields {
             match (field, is_public) {
                 (CdnField::CacheControl, true) => {
-                    let fresh_s = if kept.is_fresh { self.lifetime.fresh.as_secs() } else { 0 };
+                    let fresh_s = kept.fresh_s(self.lifetime.fresh);
                     let _ = write!(browser, ", s-maxage={fresh_s}");
                 }
                 // `private` says it.
@@ -241,11 +251,13 @@ impl Cdn {
 /// Writes a lifetime as directives. Once it is stale here it is so for all, but for the windows in which
 /// what is stale may answer.
 fn write_lifetime(text: &mut String, lifetime: Lifetime, kept: &Kept<'_>) {
-    let fresh = if kept.is_fresh { lifetime.fresh } else { Duration::ZERO };
     let separator = if text.is_empty() { "" } else { ", " };
-    let _ = write!(text, "{separator}max-age={}", fresh.as_secs());
+    let _ = write!(text, "{separator}max-age={}", kept.fresh_s(lifetime.fresh));
     if kept.must_revalidate {
         text.push_str(", must-revalidate");
+        return;
+    }
+    if kept.negative_for.is_some() {
         return;
     }
     let windows = [

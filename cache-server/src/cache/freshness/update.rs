@@ -46,6 +46,15 @@ pub fn stored_fields(fields: &HeaderMap, says: &ResponseDirectives) -> HeaderMap
     kept.filter_map(|(name, value)| Some((name.clone(), copied(value)?))).collect()
 }
 
+/// Whether among these fields of an answer are some for who asked alone, which stand beside what is for all:
+/// cookies, and what the answer says not to keep.
+#[must_use]
+pub fn has_fields_for_one(fields: &HeaderMap) -> bool {
+    let says = deciding(fields);
+    let is_for_one = |name: &HeaderName| says.no_cache.names(name) || says.private.names(name);
+    fields.contains_key(SET_COOKIE) || fields.keys().any(is_for_one)
+}
+
 /// The stored fields once a 304, or the answer to HEAD, has confirmed them: each field that it has
 /// stands in for the stored ones of that name (RFC 9111 section 3.2), but for what the stored
 /// bytes depend on.

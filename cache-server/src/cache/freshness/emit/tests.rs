@@ -26,7 +26,8 @@ fn emission(cdn_fields: &[CdnField]) -> Emission {
     Emission { lifetimes: Some(lifetimes), ..Emission::default() }
 }
 
-const FRESH: Kept<'_> = Kept { is_fresh: true, must_revalidate: false, tags: &[] };
+const FRESH: Kept<'_> =
+    Kept { is_fresh: true, must_revalidate: false, negative_for: None, tags: &[] };
 
 fn out(emission: &Emission, kept: Option<Kept<'_>>, lines: &[(&'static str, &str)]) -> HeaderMap {
     let mut fields = fields(lines);
@@ -93,6 +94,14 @@ fn what_is_stale_here_is_stale_for_all_and_may_still_bridge() {
     assert_eq!(emitted[CACHE_CONTROL], "public, max-age=0, s-maxage=0");
     let windows = "max-age=0, stale-while-revalidate=60, stale-if-error=120";
     assert_eq!(emitted["cdn-cache-control"], windows);
+}
+
+#[test]
+fn that_there_is_nothing_is_kept_elsewhere_no_longer_than_here() {
+    let kept = Kept { negative_for: Some(MINUTE / 4), ..FRESH };
+    let emitted = out(&emission(&CdnField::ALL[..2]), Some(kept), OF_UPSTREAM);
+    assert_eq!(emitted[CACHE_CONTROL], "public, max-age=15, s-maxage=15");
+    assert_eq!(emitted["cdn-cache-control"], "max-age=15");
 }
 
 #[test]
@@ -169,7 +178,7 @@ proptest! {
         is_fresh in any::<bool>(), must_revalidate in any::<bool>(), age in 0_u32..1000,
         says in "(public|s-maxage=[0-9]{1,3}|max-age=[0-9]{1,3}|private|,| ){0,6}",
     ) {
-        let kept = Kept { is_fresh, must_revalidate, tags: &[] };
+        let kept = Kept { is_fresh, must_revalidate, ..FRESH };
         let age = age.to_string();
         let lines = [("cache-control", &*says), ("age", &*age), ("surrogate-control", &*says)];
         let emitted = out_of_a_tenants(&emission(&CdnField::ALL), Some(kept), &lines);
