@@ -394,7 +394,8 @@ async fn what_the_upstream_says_is_gone_answers_nobody_any_more() {
 async fn what_turns_out_not_to_be_kept_takes_the_one_before_with_it() {
     let large = || vec![b'n'; 200 << 10];
     let many_tags: String = (0..70).map(|number| format!("tag-{number} ")).collect();
-    let cases: [(&str, fn(Vec<u8>) -> Reply); 3] = [
+    type Makes = fn(Vec<u8>) -> Reply;
+    let cases: [(&str, Makes); 3] = [
         ("too large", |large| Reply::bytes(large)),
         ("too large, without a length", |large| Reply::bytes(large).without_length()),
         ("too many tags", |_| Reply::bytes("new")),
@@ -433,6 +434,106 @@ async fn what_turns_out_not_to_be_kept_takes_the_one_before_with_it() {
             })
             .await;
         }
+    }
+}
+
+#[tokio::test]
+async fn what_a_question_for_a_part_refutes_answers_nobody_any_more() {
+    let other_tag = |reply: Reply| reply.with("etag", "\"b\"").with("content-range", "bytes 0-1/9");
+    type Refutes = fn(Reply) -> Reply;
+    let refuting: [(&str, Refutes); 4] = [
+        ("a 304 that forbids it", |reply| reply.status(304).with("cache-control", "no-store")),
+        ("nothing there", |reply| reply.status(404).with("cache-control", "no-store")),
+        ("another whole", |reply| reply.status(200).with("cache-control", "no-store")),
+        ("a part of another", |reply| reply.status(206)),
+    ];
+    for (case, refutes) in refuting {
+        let calls = AtomicUsize::new(0);
+        let upstream = Upstream::start(move |_| match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("old").with("cache-control", "max-age=600").with("etag", "\"a\""),
+            1 if case == "a part of another" => refutes(other_tag(Reply::bytes("ne"))),
+            1 if case == "a 304 that forbids it" => refutes(Reply::bytes("")),
+            1 => refutes(Reply::bytes("ne")),
+            _ => Reply::bytes("new"),
+        })
+        .await;
+        let server = Server::start(Setup::in_front_of(&upstream)).await;
+        get(&server, "/page", &[]).await;
+        get(&server, "/page", &[("range", "bytes=0-1"), ("cache-control", "no-cache")]).await;
+        let answer = get(&server, "/page", &[]).await;
+        assert_eq!(text(&answer), "new", "{case}: {}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
+async fn what_one_with_a_credential_is_told_of_a_part_takes_nothing_from_those_who_share() {
+    let upstream = Upstream::start(|received: &Received| match field(received, "x-api-key") {
+        "" => Reply::bytes("page").with("cache-control", "max-age=600").with("etag", "\"a\""),
+        _ => Reply::bytes("").status(404).with("cache-control", "no-store"),
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream).config(SHARED)).await;
+    get(&server, "/page", &[]).await;
+    let part = [("range", "bytes=0-1"), ("cache-control", "no-cache"), ("x-api-key", "mine")];
+    assert_eq!(get(&server, "/page", &part).await.status, 404);
+    assert!(get(&server, "/page", &[]).await.is_hit());
+}
+
+#[tokio::test]
+async fn who_reads_along_is_given_nothing_older_than_it_wants() {
+    let gate = Arc::new(Gate::closed());
+    let holds = Arc::clone(&gate);
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let call = calls.fetch_add(1, Ordering::Relaxed);
+        let reply = Reply::bytes(format!("answer {call}")).with("cache-control", "max-age=600");
+        if call == 0 { reply.with("age", "100").held_by(&holds) } else { reply }
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    let leads = async { get(&server, "/page", &[]).await };
+    let follows = async {
+        eventually("the call", || async { (upstream.calls() == 1).then_some(()) }).await;
+        let one = get(&server, "/page", &[("cache-control", "max-age=10")]);
+        let other = get(&server, "/page", &[("cache-control", "min-fresh=550")]);
+        let third = get(&server, "/page", &[("cache-control", "max-age=200")]);
+        let waits = async {
+            server.misses_looked_up(4).await;
+            gate.open();
+        };
+        tokio::join!(one, other, third, waits)
+    };
+    let (first, (one, other, third, ())) = tokio::join!(leads, follows);
+    assert_eq!((text(&first), text(&third)), ("answer 0", "answer 0"));
+    for answer in [one, other] {
+        assert_ne!(text(&answer), "answer 0", "{}", answer.cache_status());
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_a_304_reaches_who_asked_and_nobody_else() {
+    let calls = AtomicUsize::new(0);
+    let upstream = Upstream::start(move |_| {
+        let reply = match calls.fetch_add(1, Ordering::Relaxed) {
+            0 => Reply::bytes("page").with("cache-control", "no-cache"),
+            1 | 2 => Reply::bytes("")
+                .status(304)
+                .with("set-cookie", "session=2")
+                .with("cache-control", "no-cache"),
+            _ => Reply::bytes("").status(304).with("cache-control", "max-age=60"),
+        };
+        reply.with("etag", "\"a\"")
+    })
+    .await;
+    let server = Server::start(Setup::in_front_of(&upstream)).await;
+    get(&server, "/page", &[]).await;
+    let confirmed = get(&server, "/page", &[]).await;
+    assert_eq!((text(&confirmed), confirmed.field("set-cookie")), ("page", "session=2"));
+    let unchanged = get(&server, "/page", &[("if-none-match", "\"a\"")]).await;
+    assert_eq!((unchanged.status.as_u16(), unchanged.field("set-cookie")), (304, "session=2"));
+    for _ in 0..2 {
+        let later = get(&server, "/page", &[]).await;
+        assert_eq!((text(&later), later.field("set-cookie")), ("page", ""));
     }
 }
 

@@ -56,6 +56,21 @@ async fn a_part_of_what_is_stored_is_cut_out_of_it() {
     assert_eq!(upstream.calls(), 1);
 }
 
+// RFC 9530 section 2: that is of the content of the message, the other of what it is a part of.
+#[tokio::test]
+async fn a_part_has_no_digest_of_the_whole_as_its_own() {
+    let digests = [("content-digest", "sha-256=:YQ==:"), ("repr-digest", "sha-256=:YQ==:")];
+    let (_upstream, server) =
+        answering(move |_, _| with(with(Reply::bytes(DIGITS), FRESH), &digests)).await;
+    assert_eq!(get(&server.client(), &[]).await.field("content-digest"), "sha-256=:YQ==:");
+    for range in ["bytes=2-4", "bytes=0-1,3-4"] {
+        let answer = part(&server, range).await;
+        assert_eq!(answer.status, 206);
+        assert_eq!(answer.field("content-digest"), "", "{range}");
+        assert_eq!(answer.field("repr-digest"), "sha-256=:YQ==:", "{range}");
+    }
+}
+
 // Section 14.6.
 #[tokio::test]
 async fn several_parts_are_one_answer_in_the_order_in_which_they_were_asked_for() {

@@ -12,9 +12,9 @@ use crate::app::App;
 use crate::cache::entry::Entry;
 use crate::cache::freshness::RequestDirectives;
 use crate::cache::freshness::date::date_if_none;
-use crate::cache::freshness::store::{Exchange, HttpPolicy, storing};
+use crate::cache::freshness::store::{Exchange, HttpPolicy, says_what_there_is, storing};
 use crate::cache::freshness::update::{
-    freshened, head_confirms, not_modified_confirms, stored_fields,
+    freshened, has_another_tag, head_confirms, not_modified_confirms, stored_fields,
 };
 use crate::cache::freshness::{surrogate, targeted};
 use crate::cache::leases::Fence;
@@ -32,6 +32,9 @@ pub struct Doubted {
     policy: HttpPolicy,
     heeds_surrogate_control: bool,
     has_authorization: bool,
+    /// Whether callers of several tenants share it, and this one shows a credential: it may be told what is for
+    /// itself alone.
+    may_be_for_one: bool,
     began: Timestamp,
     /// The newest purge order then.
     purge_sequence: u64,
@@ -51,11 +54,13 @@ impl Doubted {
         entry: Arc<Entry>,
     ) -> Doubted {
         let purge_sequence = app.purges.sequence();
+        let has_authorization = order::has_authorization(&asked.headers, is_shared);
         Doubted {
             origin: asked.target.origin(),
             policy: store::http_policy(policy, policy.negative_for),
             heeds_surrogate_control: policy.surrogate_control,
-            has_authorization: order::has_authorization(&asked.headers, is_shared),
+            has_authorization,
+            may_be_for_one: is_shared && has_authorization,
             began: app.clock.now(),
             purge_sequence,
             is_dead: lookup::is_dead(app, &entry),
@@ -98,7 +103,37 @@ impl Doubted {
             let tag_is_ours = self.entry.has_our_tag_still(&headers);
             Arc::new(Entry { headers, tag_is_ours, ..Entry::clone(&self.entry) })
         };
-        Some(self.stored_anew(app, &fields).unwrap_or_else(for_this_caller))
+        let stored = self.stored_anew(app, &fields);
+        if stored.is_none() {
+            self.drop_it(app);
+        }
+        Some(stored.unwrap_or_else(for_this_caller))
+    }
+
+    /// Purges the entry where the upstream has another answer by now: this one is not of what is stored, and
+    /// `is_about_entry` says whether the question had its validators. What was stored since it was asked it says
+    /// nothing of.
+    pub fn drop_if_refuted(
+        &self,
+        app: &App,
+        status: StatusCode,
+        fields: &HeaderMap,
+        is_about_entry: bool,
+    ) {
+        let is_another = match status {
+            StatusCode::OK => is_about_entry,
+            StatusCode::PARTIAL_CONTENT => has_another_tag(&self.entry.headers, fields),
+            status => says_what_there_is(status),
+        };
+        if is_another {
+            self.drop_it(app);
+        }
+    }
+
+    fn drop_it(&self, app: &App) {
+        if !self.may_be_for_one && self.is_current(app) {
+            store::drop_entry(app, &self.entry);
+        }
     }
 
     /// What was answered, less what concerns one connection and what a surrogate keeps to itself.

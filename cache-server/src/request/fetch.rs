@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::header::SET_COOKIE;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 
@@ -146,11 +147,14 @@ async fn run(
     if order.spec.is_generic() {
         date_if_none(&mut parts.headers, app.clock.now());
     }
+    let cookies = confirmed.map(|_| cookies_of(&parts.headers));
     let mut head = match confirmed {
         Some(entry) => AnswerHead::confirmed(entry, parts),
         None => AnswerHead::of(parts),
     };
     store::weigh(app, order, &mut head);
+    // What is stored has none, and is confirmed as it is: they are for who asked.
+    head.all_fields.extend(cookies.into_iter().flatten());
     store::drop_refuted(app, order, &head);
     note_unshared(app, order, &head);
     head.fetch_span = span.context();
@@ -183,6 +187,10 @@ async fn run(
         app.telemetry.saved(usage.times(followers), Duration::ZERO);
     }
     Ok(Landed { trailers, is_failure: is_failure(status) })
+}
+
+fn cookies_of(fields: &HeaderMap) -> HeaderMap {
+    fields.get_all(SET_COOKIE).iter().map(|cookie| (SET_COOKIE, cookie.clone())).collect()
 }
 
 /// Takes a body in. What nobody reads on and is too large to be kept is another answer than the one

@@ -52,7 +52,11 @@ pub async fn ask(
             Some(hit) if is_failure(answer.status()) => {
                 asking.stale_on_error(line, hit, Some(answer.status()))
             }
-            _ => pass::back(app, &asked, line, &cause, answer, span),
+            _ => {
+                let (status, fields) = (answer.status(), answer.headers());
+                asking.doubted.drop_if_refuted(app, status, fields, is_about_entry);
+                pass::back(app, &asked, line, &cause, answer, span)
+            }
         },
         Err(Unanswered::Caller(rejection)) => respond::reject(line, rejection),
         Err(Unanswered::Upstream(error)) => match asking.stale() {

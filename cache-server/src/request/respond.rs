@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream;
 use http::header::{
-    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, TRAILER, VIA,
+    AGE, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, ETAG, RETRY_AFTER, SET_COOKIE, TRAILER, VIA,
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame};
@@ -393,15 +393,23 @@ fn follow_answer(
 }
 
 /// Whether a follower may have what the leader's request was answered: it may be shared, nothing
-/// of it was purged meanwhile, and the follower's fields select the same variant.
+/// of it was purged meanwhile, it is as fresh as the follower wants it, and its fields select the same variant.
 fn is_for_follower(app: &App, keyed: &Keyed, head: &AnswerHead) -> bool {
     let is_alive = app.purges.verdict(&head.selectors, head.purge_sequence) == Verdict::Alive;
+    let is_as_young_as_wanted =
+        head.by_http.as_ref().and_then(|by_http| by_http.storing.ok()).is_none_or(|storing| {
+            let (wants, now) = (&keyed.asked.directives, app.clock.now());
+            // As the upstream tells it: how long it took to answer is what all who wait for it have waited.
+            let age = Duration::from_secs(head.age_s().into());
+            wants.max_age.is_none_or(|most| age <= most)
+                && wants.min_fresh.is_none_or(|least| storing.ends.fresh.since(now) >= least)
+        });
     let is_its_variant = head.by_http.as_ref().is_none_or(|by_http| {
         let normalised = &keyed.policy.vary_normalize;
         let fields = &keyed.asked.headers;
         vary::selecting(&by_http.varies_with, fields, normalised) == by_http.selecting
     });
-    head.is_shareable() && is_alive && is_its_variant
+    head.is_shareable() && is_alive && is_as_young_as_wanted && is_its_variant
 }
 
 /// Tells a caller that what it has is what it would be given. The flight goes on without it.
@@ -415,11 +423,11 @@ fn not_modified(
 }
 
 /// The fields of a 304, with what caches nearer to the upstream say of the answer that it stands for
-/// (RFC 9211 section 2).
+/// (RFC 9211 section 2), and the cookies of who asked for it.
 fn unmodified(fields: &HeaderMap) -> HeaderMap {
     let mut headers = not_modified_fields(fields);
-    for line in fields.get_all(CACHE_STATUS) {
-        headers.append(CACHE_STATUS, line.clone());
+    for name in [CACHE_STATUS, SET_COOKIE] {
+        headers.extend(fields.get_all(&name).iter().map(|line| (name.clone(), line.clone())));
     }
     headers
 }

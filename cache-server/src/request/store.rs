@@ -79,7 +79,8 @@ pub fn drop_unkept(app: &App, order: &Order, head: &AnswerHead, reason: &'static
     }
 }
 
-fn drop_entry(app: &App, entry: &Entry) {
+/// Purges this entry.
+pub fn drop_entry(app: &App, entry: &Entry) {
     let key = Purged::Selector(Selector::key(&entry.key));
     app.purge_soon(&[key], Manner::Hard, PurgedBy::Invalidation);
 }

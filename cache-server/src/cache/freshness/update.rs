@@ -83,6 +83,13 @@ pub fn not_modified_confirms(stored: &HeaderMap, not_modified: &HeaderMap) -> bo
     }
 }
 
+/// Whether an answer has another strong tag than what is stored, and so is of another representation.
+#[must_use]
+pub fn has_another_tag(stored: &HeaderMap, received: &HeaderMap) -> bool {
+    let strong = |fields| entity_tag(fields).filter(|tag| !tag.is_weak);
+    matches!((strong(stored), strong(received)), (Some(held), Some(tag)) if held != tag)
+}
+
 /// Whether the answer to HEAD, with status 200, says that the entry of GET is what there still is:
 /// the validators and the length that it has are those of the entry, whose body has `body_bytes`
 /// (RFC 9111 section 4.3.5). If it has none of them it confirms nothing.

@@ -38,6 +38,10 @@ pub(super) fn cut(
             (StatusCode::RANGE_NOT_SATISFIABLE, AnswerBody::none())
         }
         Wanted::Parts(parts) => {
+            // They are of the content that is sent (RFC 9530 section 2), and that is another one.
+            for of_content in ["content-digest", "content-md5"] {
+                headers.remove(of_content);
+            }
             let pieces = match &parts[..] {
                 [part] => {
                     headers.insert(CONTENT_RANGE, content_range(part, body_bytes));
