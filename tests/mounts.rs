@@ -1,5 +1,6 @@
 //! Several upstreams: which one a request is for, by prefix and by host; and how each one does.
 
+use black_box_tests::wire::Wire;
 use black_box_tests::{Raw, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
 use serde_json::{Value, json};
@@ -134,8 +135,10 @@ async fn the_health_of_an_upstream_shows_in_stats_metrics_and_log() {
 
 #[tokio::test]
 async fn an_upstream_whose_answers_break_off_is_down() {
-    let upstream = Upstream::start(|_| Reply::bytes("half").declaring(8)).await;
-    let lines = mount("u", &upstream, "prefix = \"/\"");
+    let half = "HTTP/1.1 200 OK\r\ncontent-length: 8\r\nconnection: close\r\n\r\nhalf";
+    let upstream = Wire::start(move |_| half.into()).await;
+    let lines =
+        format!("[[upstream]]\nname = \"u\"\nurl = \"{}\"\nprefix = \"/\"\n", upstream.url());
     let server = Server::start(Setup::default().config(&lines)).await;
     let client = server.client();
     // Two that are fetched for all, and one that is passed through.

@@ -104,7 +104,8 @@ async fn a_refused_credential_is_suspended_in_whatever_field_it_stands() {
     assert!(ask(&server, "sk-a").await.cache_status().contains("; hit;"));
     status.store(401, Ordering::Relaxed);
     let asked_with = async |fields: &[(&'static str, &'static str)]| {
-        let asked = server.client().post(EMBEDDINGS, &question());
+        let asked = server.client().request(http::Method::POST, EMBEDDINGS);
+        let asked = asked.header("content-type", "application/json").body(question().to_string());
         Answer::of(fields.iter().fold(asked, |asked, (name, value)| asked.header(*name, *value)))
             .await
     };
@@ -118,6 +119,7 @@ async fn a_refused_credential_is_suspended_in_whatever_field_it_stands() {
     ] {
         let answer = asked_with(fields).await;
         assert_eq!(answer.status, 401, "{fields:?}: {}", answer.cache_status());
+        assert!(answer.cache_status().contains("credential-suspended"), "{fields:?}");
     }
 }
 
