@@ -120,6 +120,22 @@ async fn what_was_purged_stays_purged_over_a_restart_and_over_a_kill() {
 }
 
 #[tokio::test]
+async fn what_was_purged_while_the_disk_was_not_used_does_not_come_back_with_it() {
+    let upstream = tagged().await;
+    let setup = Setup::in_front_of(&upstream);
+    let mut server = Server::start(setup.clone()).await;
+    let before = warm(&server, "/page").await;
+    server.stop().await;
+    let without = setup.clone().config("[cache]\ndisk_bytes_max = 0");
+    let mut server = server.start_again_as(without).await;
+    purge(&server, &json!({ "everything": true })).await;
+    server.stop().await;
+    let server = server.start_again_as(setup).await;
+    let after = server.client().get("/page").await;
+    assert!(!after.is_hit() && after.body != before.body, "{}", after.cache_status());
+}
+
+#[tokio::test]
 async fn a_fill_that_began_before_a_purge_brings_nothing_back() {
     let (gate, calls) = (Arc::new(Gate::closed()), AtomicUsize::new(0));
     let holds = Arc::clone(&gate);

@@ -293,13 +293,12 @@ impl App {
             coherence.published(u64::MAX, told).await;
         }
         // A little longer even past the deadline: what is queued for the disk is worth it.
-        let grace = tokio::time::Instant::now() + Duration::from_secs(2);
-        let closing = self.tiers.close(deadline.max(grace));
-        if tokio::time::timeout_at(deadline.max(grace), closing).await.is_err() {
-            tracing::warn!("the disk tier did not close in time");
-        }
-        if tokio::time::timeout_at(deadline.max(grace), self.purges.close()).await.is_err() {
+        let grace = deadline.max(tokio::time::Instant::now() + Duration::from_secs(2));
+        if tokio::time::timeout_at(grace, self.purges.close()).await.is_err() {
             tracing::warn!("the purge log did not close in time");
+        }
+        if tokio::time::timeout_at(grace, self.tiers.close(grace)).await.is_err() {
+            tracing::warn!("the disk tier did not close in time");
         }
         self.traces.shut_down(deadline).await;
     }

@@ -110,7 +110,13 @@ impl Server {
 
     /// Starts one with the same data folder and setup; this one must have ended.
     pub async fn start_again(self) -> Server {
-        let (folder, setup) = (Arc::clone(&self.folder), self.setup.clone());
+        let setup = self.setup.clone();
+        self.start_again_as(setup).await
+    }
+
+    /// The same with another setup.
+    pub async fn start_again_as(self, setup: Setup) -> Server {
+        let folder = Arc::clone(&self.folder);
         drop(self);
         Server::start_in(folder, setup).await
     }

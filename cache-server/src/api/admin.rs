@@ -22,15 +22,15 @@ pub async fn healthz() -> &'static str {
 }
 
 /// `GET /readyz`: it takes requests. 503 once it drains, so that a load balancer looks elsewhere. A
-/// fault of Redis is told and no reason to look elsewhere: the others have the same.
+/// fault of Redis or of the disk is told and no reason to look elsewhere: the others have the same.
 pub async fn readyz(State(app): State<Arc<App>>) -> impl IntoResponse {
     if app.draining.is_cancelled() {
         return (StatusCode::SERVICE_UNAVAILABLE, "draining\n".to_owned());
     }
     let (redis, coherence) = (app.redis_report(), app.coherence_report());
     let faults = redis.iter().flat_map(RedisReport::faults);
-    let faults: Vec<String> =
-        faults.chain(coherence.iter().flat_map(CoherenceReport::faults)).collect();
+    let faults = faults.chain(coherence.iter().flat_map(CoherenceReport::faults));
+    let faults: Vec<String> = faults.chain(app.tiers.local.fault().map(Into::into)).collect();
     if faults.is_empty() {
         (StatusCode::OK, "ready\n".to_owned())
     } else {

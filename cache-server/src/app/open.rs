@@ -12,7 +12,7 @@ use crate::cache::entry::Entry;
 use crate::cache::leases::Leases;
 use crate::cache::overrides::Overrides;
 use crate::cache::purge::{PurgeSettings, Purges, Verdict};
-use crate::cache::tiers::local::{LocalSettings, LocalTier};
+use crate::cache::tiers::local::{self, LocalSettings, LocalTier};
 use crate::cache::tiers::redis::RedisTier;
 use crate::cache::tiers::redis::settings::RedisSettings;
 use crate::clock::Clock;
@@ -42,6 +42,12 @@ pub(super) async fn kept(
     let has_entries = settings.has_entries();
     // Without a disk nothing is written.
     let folder = (settings.disk_bytes_max > 0).then(|| settings.data_dir.clone());
+    // Nor what is purged from now on of the entries that lie there: they must not come back.
+    if folder.is_none()
+        && let Some(_lock) = local::lock_unused(&settings.data_dir)
+    {
+        Purges::forget(&settings.data_dir);
+    }
     let (evictions, registry) = (Arc::clone(telemetry), Box::new(telemetry.foyer_registry()));
     let evicted = move || evictions.evicted();
     let local = LocalTier::open(settings, clock.clone(), registry, evicted).await?;

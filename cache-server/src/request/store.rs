@@ -35,6 +35,8 @@ use crate::upstream::head::{AnswerHead, ByHttp};
 pub const TOO_LARGE: &str = "too-large";
 /// Why one is not stored that there was no room to keep.
 pub const BUFFERS_FULL: &str = "buffers-full";
+/// Why one is not stored that memory has no place for, while the disk takes none.
+pub const DISK_FULL: &str = "disk-full";
 /// Why one is not stored while which a later fetch began.
 pub const SUPERSEDED: &str = "superseded";
 
@@ -71,7 +73,7 @@ pub fn drop_refuted(app: &App, order: &Order, head: &AnswerHead) {
 /// confirmed in vain for as long as it is kept. What there was no room for this time may find some the next.
 pub fn drop_unkept(app: &App, order: &Order, head: &AnswerHead, reason: &'static str) {
     let Some(before) = &order.validates else { return };
-    let is_for_good = !matches!(reason, BUFFERS_FULL | SUPERSEDED);
+    let is_for_good = !matches!(reason, BUFFERS_FULL | DISK_FULL | SUPERSEDED);
     // What the headers forbade was dropped when they came.
     let was_to_be_stored = head.by_http.as_ref().is_some_and(|by_http| by_http.storing.is_ok());
     if is_for_good && was_to_be_stored && rules::says_what_there_is(head.status) {
@@ -223,7 +225,12 @@ fn try_store(
         return Err("too-many-tags");
     }
     let entry = entry(app, order, head, body, &report, tags, storing);
-    if place(app, order, head, entry) { Ok(report.usage) } else { Err(TOO_LARGE) }
+    if place(app, order, head, entry) { Ok(report.usage) } else { Err(no_place(app)) }
+}
+
+/// Why no local tier has taken an entry: the disk takes none now, or it is larger than memory takes.
+fn no_place(app: &App) -> &'static str {
+    if app.tiers.local.fault().is_some() { DISK_FULL } else { TOO_LARGE }
 }
 
 /// What the head alone decides.

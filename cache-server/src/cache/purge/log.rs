@@ -42,6 +42,17 @@ const NUMBER_MAX: u64 = 1 << 62;
 /// A log shorter than this is not worth writing anew.
 const COMPACT_BYTES_MIN: u64 = 64 << 10;
 
+/// Removes the log of a folder, if there is one.
+///
+/// # Errors
+/// When it is there and cannot be removed.
+pub(super) fn remove(folder: &Path) -> io::Result<()> {
+    match fs::remove_file(folder.join(NAME)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// One line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Record {

@@ -223,6 +223,15 @@ impl Purges {
         opened.start(log.transpose().map_err(unusable)?).map_err(unusable)
     }
 
+    /// Forgets all orders in a folder that no process uses: whatever was stored there is dead for whoever
+    /// opens it next.
+    pub fn forget(folder: &Path) {
+        if let Err(error) = log::remove(folder) {
+            let folder = folder.display();
+            tracing::warn!(%error, %folder, "a purge log cannot be removed");
+        }
+    }
+
     /// The newest order: what a fill that begins now records.
     #[must_use]
     pub fn sequence(&self) -> u64 {

@@ -22,7 +22,9 @@ use foyer::{
 };
 use keyspec::Key;
 use mixtrics::metrics::BoxedRegistry;
+use tokio::sync::Semaphore;
 
+use super::room::Room;
 use super::{OpenError, TierError};
 use crate::cache::entry::Entry;
 use crate::cache::packed::{Packed, Templates};
@@ -34,8 +36,15 @@ pub const BLOCK_BYTES: usize = 16 << 20;
 pub const ENTRY_BYTES_LIMIT: usize = BLOCK_BYTES - (1 << 20);
 /// Where in the data folder the entries are.
 const ENTRIES: &str = "entries";
+/// What tells that a process uses the data folder.
+const LOCK: &str = "lock";
 /// Shards of the memory tier: each has its own lock and its own part of the capacity.
 const MEMORY_SHARDS: usize = 8;
+/// Bytes of entries that are read from disk at once, where that is no fewer reads than this: disks are quick
+/// only if they are asked for many things, and few entries are as large as they may be.
+const READING_BYTES_MAX: usize = 256 << 20;
+const READS_MIN: usize = 128;
+const READS_MAX: usize = 1024;
 /// How long the disk is left alone after it missed its deadline.
 const REST: Duration = Duration::from_secs(1);
 
@@ -71,6 +80,10 @@ pub struct LocalTier {
     templates: Templates,
     clock: Clock,
     settings: LocalSettings,
+    /// The disk's; none without one.
+    room: Option<Room>,
+    /// For reads from disk: each takes one while it is under way.
+    turns: Semaphore,
     /// Until when the disk is left alone, in milliseconds of wall time.
     resting_until: AtomicU64,
     /// One of these is held while memory is changed under a key.
@@ -93,9 +106,14 @@ impl LocalTier {
     ) -> Result<LocalTier, OpenError> {
         let with_disk = settings.disk_bytes_max > 0;
         let lock = if with_disk { Some(lock_folder(&settings.data_dir)?) } else { None };
+        let room =
+            with_disk.then(|| Room::make(settings.data_dir.join(ENTRIES), settings.disk_bytes_max));
         let cache = build(&settings, registry, on_evict).await?;
+        let reads_max = READING_BYTES_MAX / settings.entry_bytes_max.max(1);
         Ok(LocalTier {
             cache,
+            turns: Semaphore::new(reads_max.clamp(READS_MIN, READS_MAX)),
+            room,
             templates: Templates::default(),
             clock,
             settings,
@@ -114,7 +132,7 @@ impl LocalTier {
     /// its last end.
     ///
     /// # Errors
-    /// When the disk is slow, resting after having been slow, or unreadable.
+    /// When the disk is slow, resting after having been slow, or unreadable, or too many read from it.
     pub async fn get_disk(&self, key: &Key) -> Result<Option<Arc<Entry>>, TierError> {
         if self.settings.disk_bytes_max == 0 {
             return Ok(None);
@@ -125,8 +143,11 @@ impl LocalTier {
             return Err(TierError::Resting);
         }
         let stored_key = StoredKey::of(key);
+        let until = tokio::time::Instant::now() + self.settings.disk_deadline;
+        let turn = tokio::time::timeout_at(until, self.turns.acquire()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(TierError::Busy)?;
         let load = self.cache.storage().load(&stored_key);
-        let stored = match tokio::time::timeout(self.settings.disk_deadline, load).await {
+        let stored = match tokio::time::timeout_at(until, load).await {
             Err(_elapsed) => {
                 let until = self.clock.now().plus(REST);
                 self.resting_until.store(until.0, Ordering::Relaxed);
@@ -142,10 +163,12 @@ impl LocalTier {
             return Ok(Some(entry));
         }
         let _changing = self.changing(key);
-        // A put that came while the disk was read is newer: leave it.
-        if !self.cache.memory().contains(&stored_key) {
-            self.cache.memory().insert(stored_key, self.packed(&entry));
+        // A put that came while the disk was read is newer: leave it. What another read has put there is the
+        // same, and one copy of it is enough.
+        if let Some(in_memory) = self.get_memory(key) {
+            return Ok(Some(in_memory));
         }
+        self.cache.memory().insert(stored_key, self.packed(&entry));
         Ok(Some(entry))
     }
 
@@ -176,11 +199,30 @@ impl LocalTier {
         let stored = self.packed(entry);
         let has_a_place = self.settings.disk_bytes_max > 0 || self.fits_memory(&stored);
         let _changing = self.changing(&entry.key);
-        let is_put = has_a_place && may();
-        if is_put {
-            self.cache.insert(StoredKey::of(&entry.key), stored);
+        has_a_place && may() && self.keep(&entry.key, stored)
+    }
+
+    /// Puts what is packed in memory and queues it for the disk, while its key is held. Where the disk has no
+    /// room it is in memory alone, if it fits there, and what it takes the place of is there no more.
+    fn keep(&self, key: &Key, stored: Stored) -> bool {
+        let key = StoredKey::of(key);
+        if self.room.as_ref().is_none_or(Room::has_some) {
+            self.cache.insert(key, stored);
+            return true;
         }
-        is_put
+        self.cache.remove(&key);
+        let fits = self.fits_memory(&stored);
+        if fits {
+            self.cache.memory().insert(key, stored);
+        }
+        fits
+    }
+
+    /// What is wrong with the disk, in words, if anything is.
+    #[must_use]
+    pub fn fault(&self) -> Option<&'static str> {
+        let is_short = self.room.as_ref().is_some_and(Room::is_short);
+        is_short.then_some("the disk is nearly full")
     }
 
     /// Keeps an entry in memory alone. One that is too large for it is not stored.
@@ -205,7 +247,7 @@ impl LocalTier {
         let _changing = self.changing(key);
         let before = self.get_memory(key);
         let entry = make(before.as_ref())?;
-        self.cache.insert(StoredKey::of(key), self.packed(&entry));
+        self.keep(key, self.packed(&entry));
         Some(entry)
     }
 
@@ -216,7 +258,7 @@ impl LocalTier {
         }
         let _changing = self.changing(&entry.key);
         if !self.has_newer(&entry.key, entry.stored) {
-            self.cache.insert(StoredKey::of(&entry.key), self.packed(entry));
+            self.keep(&entry.key, self.packed(entry));
         }
     }
 
@@ -297,12 +339,19 @@ fn lock_folder(folder: &Path) -> Result<File, OpenError> {
     // The data folder may have been made by somebody else; what is in it is ours alone.
     let ours_alone = Permissions::from_mode(0o700);
     std::fs::set_permissions(folder.join(ENTRIES), ours_alone).map_err(unusable)?;
-    let lock = File::create(folder.join("lock")).map_err(unusable)?;
+    let lock = File::create(folder.join(LOCK)).map_err(unusable)?;
     match lock.try_lock() {
         Ok(()) => Ok(lock),
         Err(TryLockError::WouldBlock) => Err(OpenError::InUse { folder: named() }),
         Err(TryLockError::Error(source)) => Err(unusable(source)),
     }
+}
+
+/// The lock on a data folder that is there and that no process uses.
+#[must_use]
+pub fn lock_unused(folder: &Path) -> Option<File> {
+    let lock = File::open(folder.join(LOCK)).ok()?;
+    lock.try_lock().is_ok().then_some(lock)
 }
 
 async fn build(

@@ -5,6 +5,7 @@
 
 pub mod local;
 pub mod redis;
+mod room;
 
 use std::io;
 use std::sync::Arc;

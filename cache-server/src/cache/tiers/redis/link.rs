@@ -353,6 +353,10 @@ impl Link {
                 }
                 pause = next_pause(pause, closed.elapsed());
                 self.probe_open(lanes).await;
+                // They may have been given up meanwhile: what answered is not all of them.
+                if lanes.is_broken.load(Ordering::Relaxed) {
+                    return stood.elapsed();
+                }
                 closed = Instant::now();
                 self.show();
                 if self.breaker.is_all_open() {
