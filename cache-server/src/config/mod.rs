@@ -200,11 +200,34 @@ fn parse_toml(path: &Path, text: &str) -> Result<toml::Table, LoadError> {
     let refuse = |error: &toml::de::Error| {
         let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
         let line = 1 + before.matches('\n').count();
-        let path = path.display().to_string();
-        LoadError::Parse { path, line, why: error.message().to_owned() }
+        let named = text.lines().nth(line - 1).and_then(field_of);
+        let field = named.map(|name| format!("{name}: ")).unwrap_or_default();
+        let why = format!("{field}{}", what_is_wrong(error.message()));
+        LoadError::Parse { path: path.display().to_string(), line, why }
     };
     toml::from_str::<written::File>(text).map_err(|error| refuse(&error))?;
     text.parse().map_err(|error| refuse(&error))
+}
+
+/// The field that a line of TOML sets, if it sets one.
+fn field_of(line: &str) -> Option<&str> {
+    let name = line.split_once('=')?.0.trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    (!name.is_empty() && name.chars().all(is_plain)).then_some(name)
+}
+
+/// What the parser says of a value, without the value: it may be a secret that somebody has put in the wrong
+/// place. What it says of sizes is put so that it helps.
+fn what_is_wrong(message: &str) -> String {
+    const SIZE: &str = "a size such as \"64KiB\", \"4GiB\" or 65536";
+    let message = match (message.find(": string \""), message.rfind("\", expected ")) {
+        (Some(begins), Some(ends)) if begins < ends => {
+            format!("{}: a string{}", &message[..begins], &message[ends + 1..])
+        }
+        _ => message.to_owned(),
+    };
+    let message = message.replace("expected parsable string", &format!("expected {SIZE}"));
+    message.replace("expected integer overflow", &format!("expected {SIZE}"))
 }
 
 /// Checks a config as written and makes it one as used.
@@ -574,6 +597,30 @@ mod tests {
         ] {
             let error = check(toml).unwrap_err();
             assert!(error.contains(field) && error.contains(allowed), "{toml}\n→ {error}");
+        }
+    }
+
+    #[test]
+    fn what_the_parser_refuses_is_told_by_field_and_without_the_value() {
+        for (toml, expected) in [
+            (
+                "[[tenant]]\ncredential_digests = \"sk-live-1\"",
+                "line 3: credential_digests: invalid type: a string, expected a sequence",
+            ),
+            (
+                "[cache]\nmemory_bytes_max = \"4 gigs\"",
+                "line 3: memory_bytes_max: invalid value: a string, expected a size such as",
+            ),
+            (
+                "[cache]\ndisk_bytes_max = -4",
+                "line 3: disk_bytes_max: invalid value: integer `-4`, expected a size such as",
+            ),
+            ("[server]\nnonsense = 1", "line 3: nonsense: unknown field `nonsense`, expected"),
+        ] {
+            let text = format!("version = 1\n{toml}\n");
+            let error = parse_toml(Path::new("c.toml"), &text).unwrap_err().to_string();
+            assert!(error.contains(expected), "{toml}\n→ {error}");
+            assert!(!error.contains("sk-live"), "{error}");
         }
     }
 

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use toml::{Table, Value};
 
 use super::schema::{Field, Form, fields};
-use super::{Config, ConfigError, LoadError, is_name, redis, validate, written};
+use super::{Config, ConfigError, LoadError, is_name, redis, validate, what_is_wrong, written};
 
 /// Everything beside the defaults that a config is made of. It is kept, so that the config can be
 /// made anew when the file has changed.
@@ -297,7 +297,8 @@ impl Layers {
             ("version".to_owned(), Value::Integer(1)),
             (section.to_owned(), Value::Table(alone)),
         ]);
-        written::File::deserialize(alone).map_err(|error| refuse(error.message()))?;
+        written::File::deserialize(alone)
+            .map_err(|error| refuse(&what_is_wrong(error.message())))?;
         self.set(section, name, value, origin);
         Ok(())
     }
@@ -328,7 +329,8 @@ impl Layers {
 
     fn finish(self) -> Result<Loaded, LoadError> {
         let file = written::File::deserialize(self.values.clone())
-            .map_err(|error| ConfigError::new("config", "(as a whole)", error.message()))?;
+            .map_err(|error| what_is_wrong(error.message()))
+            .map_err(|why| ConfigError::new("config", "(as a whole)", &why))?;
         let file = file.with_upstreams();
         let config = validate(&file).map_err(|error| self.name_origin(error))?;
         let Layers { values: as_given, origins, unknown_variables } = self;
@@ -371,9 +373,9 @@ fn named_argument(argument: &str) -> Option<(&str, &str)> {
     argument.split_once('=').filter(|(name, _)| is_name(name))
 }
 
-/// A value as it may be shown: not where it may hold a password.
+/// A value as it may be shown: not where it may hold a password or a key.
 pub(super) fn hide(text: &str) -> &str {
-    if text.contains('@') { "(hidden: it holds an @)" } else { text }
+    if text.contains(['@', '?']) { "(hidden: it holds an @ or a ?)" } else { text }
 }
 
 #[cfg(test)]
