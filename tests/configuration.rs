@@ -86,6 +86,20 @@ async fn an_empty_variable_is_as_good_as_none() {
 }
 
 #[tokio::test]
+async fn to_commands_an_empty_variable_is_as_good_as_none_too() {
+    let asked = |command: &str, name: &str| {
+        let mut asked = std::process::Command::new(binary("cache-server"));
+        asked.arg(command).env(name, "").output().expect("it runs")
+    };
+    let health = asked("health", "CACHE_SERVER_ADMIN_LISTEN");
+    let said = String::from_utf8_lossy(&health.stderr).into_owned();
+    // Somebody may be there or not: what is asked is the default.
+    assert!(health.status.code() != Some(2) && !said.contains("invalid value"), "{said}");
+    let check = asked("check", "CACHE_SERVER_CONFIG");
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
+}
+
+#[tokio::test]
 async fn a_variable_that_makes_no_sense_ends_the_start_with_2_and_its_name() {
     for (name, value, allowed) in [
         ("CACHE_SERVER_SERVER_CONNECTIONS_MAX", "many", "a whole number"),
@@ -241,6 +255,10 @@ async fn what_needs_a_restart_is_named_and_left_as_it_is() {
     reloaded(&server, "applied", 1.0).await;
     let warned = said(&server, "wait for a restart").await;
     assert!(warned.contains("server.connections_max") && !warned.contains("idle"), "{warned}");
+    // As it was at the start: nothing waits.
+    server.rewrite_config(&in_front_of(&upstream, "[server]\nidle_timeout = \"75s\"\n"));
+    reloaded(&server, "applied", 2.0).await;
+    assert_eq!(server.log().matches("wait for a restart").count(), 1, "{}", server.log());
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use black_box_tests::reading::Reading;
 use black_box_tests::sample::{EMBEDDINGS, embedding, question};
 use black_box_tests::server::run;
 use black_box_tests::upstream::Gate;
-use black_box_tests::{Answer, Reply, Server, Setup, Upstream, eventually};
+use black_box_tests::{Answer, Raw, Reply, Server, Setup, Upstream, eventually};
 use http::Method;
 use serde_json::{Value, json};
 
@@ -329,6 +329,28 @@ async fn purge_as_a_method_is_for_those_alone_whom_the_config_names() {
     let calls = upstream.calls();
     Answer::of(server.client().request(method(), "/page")).await;
     assert_eq!(upstream.calls(), calls + 1, "from others it is a method like any other");
+}
+
+#[tokio::test]
+async fn who_may_purge_no_more_may_not_on_open_connections_either() {
+    let upstream = tagged().await;
+    let allowed = Setup::in_front_of(&upstream).config("[server]\npurge_from = [\"127.0.0.0/8\"]");
+    let server = Server::start(allowed).await;
+    let mut caller = Raw::open(&server.address).await;
+    let calls = upstream.calls();
+    let mut purges = async || {
+        caller.send("PURGE /page HTTP/1.1\r\nhost: cache\r\n\r\n").await;
+        caller.answer().await.head
+    };
+    assert!(purges().await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(upstream.calls(), calls);
+    let url = upstream.url();
+    server
+        .rewrite_config(&format!("[[upstream]]\nname = \"u\"\nurl = \"{url}\"\nprefix = \"/\"\n"));
+    let applied = "cache_server_config_reloads_total{outcome=\"applied\"}";
+    eventually("a reload", || async { (server.metric(applied).await > 0.0).then_some(()) }).await;
+    purges().await;
+    assert_eq!(upstream.calls(), calls + 1, "the upstream has it");
 }
 
 #[tokio::test]

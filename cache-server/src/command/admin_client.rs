@@ -15,7 +15,7 @@ use http::{HeaderValue, Method, StatusCode, header};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Failure;
+use super::{Failure, variable};
 
 /// How long a server may take to show something.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,15 +31,26 @@ const SENTENCE_CHARS_MAX: usize = 1000;
 /// Which server is asked.
 #[derive(Debug, Args)]
 pub(crate) struct AdminAddress {
-    /// The server's admin listener
-    #[arg(
-        long,
-        value_name = "ADDR",
-        env = "CACHE_SERVER_ADMIN_LISTEN",
-        default_value = "127.0.0.1:8081",
-        value_parser = address
-    )]
-    pub(crate) admin: Authority,
+    /// The server's admin listener [env: CACHE_SERVER_ADMIN_LISTEN] [default: 127.0.0.1:8081]
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    admin: Option<Authority>,
+}
+
+impl AdminAddress {
+    /// Where it is.
+    pub(crate) fn authority(&self) -> Result<Authority, Failure> {
+        const VARIABLE: &str = "CACHE_SERVER_ADMIN_LISTEN";
+        if let Some(admin) = &self.admin {
+            return Ok(admin.clone());
+        }
+        let Some(named) = variable(VARIABLE) else {
+            return Ok(Authority::from_static("127.0.0.1:8081"));
+        };
+        let named = named.to_string_lossy();
+        address(&named)
+            .map_err(|allowed| anyhow::anyhow!("{VARIABLE}: {named:?} is not {allowed}"))
+            .map_err(Failure::usage)
+    }
 }
 
 /// Which server is asked, and with what right.
@@ -58,11 +69,12 @@ impl AdminOptions {
     pub(crate) fn client(&self) -> Result<AdminClient, Failure> {
         let token = match &self.admin_token_file {
             Some(file) => Some(read_token(file).map_err(Failure::usage)?),
-            None => std::env::var_os(admin_token::VARIABLE)
-                .map(|token| token.to_string_lossy().into_owned()),
+            None => {
+                variable(admin_token::VARIABLE).map(|token| token.to_string_lossy().into_owned())
+            }
         };
         let token = token.map(|text| bearer(&text)).transpose().map_err(Failure::usage)?;
-        let client = AdminClient::new(&self.address.admin, PATIENCE_FOR_WORK);
+        let client = AdminClient::new(&self.address.authority()?, PATIENCE_FOR_WORK);
         Ok(AdminClient { token, ..client.map_err(Failure::start)? })
     }
 }
@@ -231,7 +243,7 @@ pub(super) mod tests {
     /// Options that name this server, as typed.
     pub(in super::super) fn options(address: &str) -> AdminOptions {
         AdminOptions {
-            address: AdminAddress { admin: address.parse().unwrap() },
+            address: AdminAddress { admin: Some(address.parse().unwrap()) },
             admin_token_file: None,
         }
     }

@@ -8,7 +8,7 @@ use super::{Failure, print};
 
 /// Who asks for health kills what does not answer within [`admin_client::PATIENCE`].
 pub(crate) fn run(options: &AdminAddress) -> Result<(), Failure> {
-    let client = AdminClient::new(&options.admin, admin_client::PATIENCE);
+    let client = AdminClient::new(&options.authority()?, admin_client::PATIENCE);
     let client = client.map_err(Failure::start)?;
     admin_client::run(ready(&client))?;
     print(b"ready\n")

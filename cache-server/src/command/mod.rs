@@ -16,6 +16,7 @@ pub(crate) mod serve;
 pub(crate) mod supervisor;
 pub(crate) mod top;
 
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -101,8 +102,8 @@ pub(crate) struct ListenOptions {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// The config file
-    #[arg(long, value_name = "FILE", env = "CACHE_SERVER_CONFIG")]
+    /// The config file [env: CACHE_SERVER_CONFIG]
+    #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) common: ListenOptions,
@@ -194,13 +195,21 @@ impl ServeOptions {
     /// Everything that the config is made of.
     pub(crate) fn sources(&self) -> Sources {
         Sources {
-            file: self.config.clone(),
+            file: self
+                .config
+                .clone()
+                .or_else(|| variable("CACHE_SERVER_CONFIG").map(PathBuf::from)),
             flags: self.common.flags(),
             upstreams: self.upstream.clone(),
             ..Sources::default()
         }
         .with_environment()
     }
+}
+
+/// A variable of the environment; an empty one says nothing.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 impl DemoOptions {

@@ -17,6 +17,7 @@ use super::supervisor;
 pub(crate) struct Reload {
     app: Arc<App>,
     sources: Sources,
+    at_start: Effective,
     in_force: Effective,
     /// The file's text when it was last looked at.
     text: Option<String>,
@@ -41,7 +42,7 @@ impl Reload {
             }
         });
         let text = read(&sources);
-        Ok(Reload { app, sources, in_force, text, hangup, watch })
+        Ok(Reload { app, sources, at_start: in_force.clone(), in_force, text, hangup, watch })
     }
 
     /// Reads the config anew, again and again.
@@ -92,10 +93,13 @@ impl Reload {
         if changed.iter().any(|path| path == "log.level") {
             self.app.log.set_level(log.level);
         }
-        self.in_force = effective;
-        let (later, now): (Vec<String>, Vec<String>) =
-            changed.into_iter().partition(|path| schema::needs_restart(path));
+        let needs_restart = |path: &String| schema::needs_restart(path);
+        let now: Vec<String> = changed.into_iter().filter(|path| !needs_restart(path)).collect();
         tracing::info!(changed = now.join(", "), "the config was read anew");
+        // These are as they were at the start, whatever was read since.
+        let mut later = effective.changed_since(&self.at_start);
+        later.retain(needs_restart);
+        self.in_force = effective;
         if !later.is_empty() {
             tracing::warn!(fields = later.join(", "), "these changes wait for a restart");
         }

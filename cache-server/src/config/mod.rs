@@ -17,7 +17,7 @@ pub mod written;
 use std::cmp::Reverse;
 use std::collections::HashMap;
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -164,6 +164,14 @@ pub struct ServerSettings {
     pub tunnel_idle_timeout: Duration,
 }
 
+impl ServerSettings {
+    /// Whether PURGE requests from there are for us.
+    #[must_use]
+    pub fn may_purge(&self, address: IpAddr) -> bool {
+        self.purge_from.iter().any(|network| network.contains(&address))
+    }
+}
+
 /// Why no config could be made.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -243,8 +251,10 @@ pub fn validate(file: &written::File) -> Result<Config, ConfigError> {
     let tenants = check_tenants(&file.tenant)?;
     let policies = Policies::check(file, &names)?;
     let local = check_local(&file.cache)?;
+    let server = check_server(&file.server)?;
+    check_reach(&file.upstream, &server.hosts)?;
     Ok(Config {
-        server: check_server(&file.server)?,
+        server,
         redis: redis::check(&file.redis, local.entry_bytes_max)?,
         local,
         memo_bytes_max: bytes("cache.memo_bytes_max", file.cache.memo_bytes_max)?,
@@ -389,15 +399,33 @@ fn check_hosts(field: &str, hosts: &[String]) -> Result<Vec<String>, ConfigError
     hosts.iter().map(check).collect()
 }
 
+/// Checks that callers who may ask under some names alone can reach what is there under others.
+fn check_reach(upstreams: &[written::Upstream], hosts: &[String]) -> Result<(), ConfigError> {
+    let is_ours = |host: &String| hosts.iter().any(|ours| ours.eq_ignore_ascii_case(host));
+    for (index, upstream) in upstreams.iter().enumerate().filter(|_| !hosts.is_empty()) {
+        if let Some(host) = upstream.hosts.iter().find(|host| !is_ours(host)) {
+            let allowed = format!("some of server.hosts: {}", hosts.join(", "));
+            return Err(ConfigError::new(format!("upstream[{index}].hosts"), host, &allowed));
+        }
+    }
+    Ok(())
+}
+
 fn check_server(server: &written::Server) -> Result<ServerSettings, ConfigError> {
     let header_bytes_max = bytes("server.header_bytes_max", server.header_bytes_max)?;
     if header_bytes_max < 8192 {
         let allowed = "at least 8 KiB";
         return Err(ConfigError::new("server.header_bytes_max", header_bytes_max, allowed));
     }
+    let listen = address("server.listen", &server.listen)?;
+    let admin_listen = address("server.admin_listen", &server.admin_listen)?;
+    if listen == admin_listen && listen.port() != 0 {
+        let allowed = "another address than server.listen";
+        return Err(ConfigError::new("server.admin_listen", admin_listen, allowed));
+    }
     Ok(ServerSettings {
-        listen: address("server.listen", &server.listen)?,
-        admin_listen: address("server.admin_listen", &server.admin_listen)?,
+        listen,
+        admin_listen,
         admin_token: AdminToken::configured(
             std::env::var_os(admin_token::VARIABLE).as_deref(),
             server.admin_token_file.as_deref(),
@@ -592,6 +620,27 @@ mod tests {
             ),
             ("version = 1\n[cache]\nsize = 1", "unknown field `size`", "memory_bytes_max"),
             ("version = 1\n[server]\nbody_timeout = 'soon'", "\"soon\" is no duration", "10s"),
+            (
+                "version = 1\n[server]\nadmin_listen = '127.0.0.1:8080'",
+                "server.admin_listen: 127.0.0.1:8080",
+                "another address than server.listen",
+            ),
+            (
+                "version = 1\n[server]\nhosts = ['a']\n[[upstream]]\nname = 'u'\nurl = 'http://x'\n\
+                 hosts = ['A', 'b']",
+                "upstream[0].hosts: b",
+                "some of server.hosts: a",
+            ),
+            (
+                "version = 1\n[[key_spec]]\nname = 'openai.embeddings'\nversion = 1\npath = '/x'",
+                "key_spec[0].name: openai.embeddings",
+                "a name of its own",
+            ),
+            (
+                "version = 1\n[[route]]\n[route.emit]\ncdn_stale_if_error = '1h'",
+                "route[0].emit.cdn_stale_if_error: set",
+                "not without route[0].emit.cdn",
+            ),
             ("version = 1\n[log]\nlevel = 'foyer=loud'", "log.level: foyer=loud", "LEVEL"),
             ("version = 1\n[log]\nformat = 'xml'", "log.format: xml", "auto, text or json"),
         ] {

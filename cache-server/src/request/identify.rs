@@ -217,7 +217,8 @@ pub fn identify(
     if parts.headers.len() > headers_max {
         return Err(ListenerRejection::TooManyFields { headers_max }.into());
     }
-    let may_purge = parts.extensions.get::<purge::Allowed>().is_some();
+    let purges_from = parts.extensions.get::<purge::From>();
+    let may_purge = purges_from.is_some_and(|from| settings.server.may_purge(from.0));
     // Whatever it names in Connection. A PURGE ends here, wherever it has been.
     if !may_purge && app.loops.is_seen_on(&parts.headers) {
         return Err(Rejection::Loop);

@@ -4,6 +4,8 @@
 //! makes stale instead. The upstream hears nothing of it. From elsewhere PURGE is a method that
 //! nobody knows, and goes to the upstream.
 
+use std::net::IpAddr;
+
 use http::{HeaderName, Response};
 
 use super::body::AnswerBody;
@@ -20,9 +22,9 @@ pub const METHOD: &str = "PURGE";
 
 const SOFT: HeaderName = HeaderName::from_static("fastly-soft-purge");
 
-/// Marks a PURGE of one who may.
+/// Where a PURGE comes from: an extension of the request.
 #[derive(Clone, Copy, Debug)]
-pub struct Allowed;
+pub struct From(pub IpAddr);
 
 /// Purges the URL of the request. Answered once the order is durable.
 pub async fn serve(app: &App, asked: &Asked) -> Response<AnswerBody> {

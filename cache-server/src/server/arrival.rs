@@ -3,7 +3,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -80,7 +80,7 @@ impl Drop for Open {
 
 /// Answers what is asked on a connection.
 async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, open: Open) {
-    let Prepared { wire, activity, protocol, place, may_purge } = prepared;
+    let Prepared { wire, activity, protocol, place, address } = prepared;
     let served = Arc::clone(app);
     let places: Arc<dyn Any + Send + Sync> = Arc::new((open, place));
     let serve = move |mut request: Request<Incoming>| {
@@ -89,8 +89,8 @@ async fn answer(app: &Arc<App>, settings: &ServerSettings, prepared: Prepared, o
             let caller = tunnel::Caller { upgrade, places: Arc::clone(&places) };
             request.extensions_mut().insert(caller);
         }
-        if may_purge && request.method() == purge::METHOD {
-            request.extensions_mut().insert(purge::Allowed);
+        if request.method() == purge::METHOD {
+            request.extensions_mut().insert(purge::From(address));
         }
         async move {
             let is_head = request.method() == Method::HEAD;
@@ -143,8 +143,8 @@ struct Prepared {
     /// What TLS agreed on.
     protocol: Option<Protocol>,
     place: Place,
-    /// Whether its PURGE requests are for us.
-    may_purge: bool,
+    /// Who calls.
+    address: IpAddr,
 }
 
 /// All that comes before the first request, within the header's time. Nothing is left of a
@@ -163,7 +163,6 @@ async fn prepare(
         return app.certificate.is_none().then_some(Arrived::MayNot(stream));
     };
     let address = caller.ip().to_canonical();
-    let may_purge = settings.purge_from.iter().any(|network| network.contains(&address));
     let activity = Arc::new(Activity::default());
     let socket = Outgoing::new(stream, Arc::clone(&activity));
     let (wire, protocol) = match &app.certificate {
@@ -175,7 +174,7 @@ async fn prepare(
             (Either::Right(Box::new(stream)), Some(protocol))
         }
     };
-    Some(Arrived::May(Prepared { wire, activity, protocol, place, may_purge }))
+    Some(Arrived::May(Prepared { wire, activity, protocol, place, address }))
 }
 
 /// Who calls: the other end of the socket, or whom a load balancer names that we listen to.

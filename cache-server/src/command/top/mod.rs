@@ -24,7 +24,8 @@ const UNCUT: (usize, usize) = (usize::MAX, usize::MAX);
 pub(crate) fn run(options: &TopOptions) -> Result<(), Failure> {
     let once = options.once || !std::io::stdout().is_terminal();
     serve::runtime()?.block_on(async {
-        let server = AdminClient::new(&options.server.admin, PATIENCE).map_err(Failure::start)?;
+        let server =
+            AdminClient::new(&options.server.authority()?, PATIENCE).map_err(Failure::start)?;
         if once {
             let sample = look(&server).await.map_err(Failure::start)?;
             return print(&render(None, &sample, UNCUT.0, UNCUT.1)).map_err(Failure::start);

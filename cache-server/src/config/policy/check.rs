@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use http::HeaderName;
-use keyspec::{DeclaredSpec, KeySpecs, ModelRoute, Route, SpecError};
+use keyspec::{DeclaredSpec, KeySpec, KeySpecs, ModelRoute, Route, SpecError};
 
 use super::emission::check_emission;
 use super::{ModelPattern, Rule, Selects, WhenNobodyReads};
@@ -15,6 +15,10 @@ use crate::config::{ConfigError, parse_reuse, written};
 pub(super) fn check_specs(written: &[DeclaredSpec]) -> Result<KeySpecs, ConfigError> {
     for (index, spec) in written.iter().enumerate() {
         let field = |name: &str| format!("key_spec[{index}].{name}");
+        if KeySpec::preset_names().any(|preset| preset == spec.name) {
+            let allowed = "a name of its own: routes, levers and purges would mean the preset too";
+            return Err(ConfigError::new(field("name"), &spec.name, allowed));
+        }
         if spec.preset.as_deref() == Some("mcp") {
             let allowed = "no spec of MCP: its requests are passed through";
             return Err(ConfigError::new(field("preset"), "mcp", allowed));

@@ -68,6 +68,8 @@ fn check_lifetimes(
         needs("browser_stale_if_error", emit.browser_stale_if_error.is_some(), "browser")?;
         // Its answers begin anew for one of the two, and so for both.
         needs("cdn", emit.cdn.is_some(), "browser")?;
+        needs("cdn_stale_while_revalidate", emit.cdn_stale_while_revalidate.is_some(), "cdn")?;
+        needs("cdn_stale_if_error", emit.cdn_stale_if_error.is_some(), "cdn")?;
         return needs("cdn_fields", emit.cdn_fields.is_some(), "cdn").map(|()| None);
     };
     let browser =
