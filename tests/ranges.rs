@@ -56,6 +56,17 @@ async fn a_part_of_what_is_stored_is_cut_out_of_it() {
     assert_eq!(upstream.calls(), 1);
 }
 
+#[tokio::test]
+async fn a_stored_event_stream_is_not_cut() {
+    let fields = [("cache-control", "max-age=600"), ("content-type", "text/event-stream")];
+    let (_upstream, server) =
+        answering(move |_, _| with(Reply::bytes("data: 1\n\ndata: 2\n\n"), &fields)).await;
+    get(&server.client(), &[]).await;
+    let answer = part(&server, "bytes=2-4").await;
+    assert!(answer.is_hit(), "{}", answer.cache_status());
+    assert_eq!((answer.status.as_u16(), text(&answer)), (200, "data: 1\n\ndata: 2\n\n"));
+}
+
 // RFC 9530 section 2: that is of the content of the message, the other of what it is a part of.
 #[tokio::test]
 async fn a_part_has_no_digest_of_the_whole_as_its_own() {

@@ -12,6 +12,7 @@ use super::trailers::Takes;
 use crate::cache::freshness::range::{Wanted, asks_for_parts, wanted};
 use crate::cache::freshness::validate::{Condition, evaluate};
 use crate::clock::Timestamp;
+use crate::upstream::fields::is_event_stream;
 
 /// The conditions of a request.
 #[derive(Clone, Copy, Debug)]
@@ -92,7 +93,9 @@ impl<'a> Conditions<'a> {
         body_bytes: u64,
         now: Timestamp,
     ) -> Wanted {
-        self.stated.map_or(Wanted::Whole, |(method, stated)| {
+        // Cut events are none.
+        let stated = self.stated.filter(|_| !is_event_stream(fields));
+        stated.map_or(Wanted::Whole, |(method, stated)| {
             wanted(stated, method, status, fields, body_bytes, now)
         })
     }
